@@ -1,0 +1,25 @@
+"""A problem together with the truth behind it. The truth never reaches a method."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jaxtyping import Array, Float
+
+from cryosip.methods.problem import Points, PRNGKey, Problem
+
+
+class Truth(NamedTuple):
+    """The law that was to be found.
+
+    `sample(key, n)` draws (n, d) in the coordinates that methods move, `theta` holds the theta* behind the
+    observations, and `quantile(u)` is the exact quantile function where d = 1 and it is known, else None.
+    """
+
+    sample: Callable[[PRNGKey, int], Points]
+    theta: Points
+    quantile: Callable[[Float[Array, " n"]], Float[Array, " n"]] | None = None
+
+
+class Instance(NamedTuple):
+    problem: Problem
+    truth: Truth

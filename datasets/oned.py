@@ -1,0 +1,61 @@
+"""The one-dimensional test system of section 4.1: y = theta + omega."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from cryosip.datasets.gaussian_mixture import gaussian_mixture
+from cryosip.datasets.instance import Instance, Truth
+from cryosip.methods import checks
+from cryosip.methods.problem import Images, Points, Pose, PRNGKey, Problem, Weights
+
+
+def oned(
+    n_observations: int = 10_000,
+    noise_std: float = 1.5,
+    means: Sequence[float] = (-2.0, 2.0),
+    stds: Sequence[float] = (0.75, 0.3),
+    weights: Sequence[float] = (0.5, 0.5),
+    init_mean: float = 0.0,
+    init_std: float = 1.0,
+    seed: int = 0,
+) -> Instance:
+    """y = theta + omega with omega ~ N(0, noise_std^2) and theta from a Gaussian mixture, section 4.1 [sanchez2025].
+
+    The defaults are the paper's: theta ~ N(-2, 0.75^2) / 2 + N(2, 0.3^2) / 2, 10^4 observations, noise 1.5, initial
+    law N(0, 1), which is also rho_p. Everything is without unit. Observations have shape (n_observations, 1), theta
+    (n, 1). Raises ValueError for counts below 1, stds or weights that are not positive, and weights that do not sum
+    to 1.
+    """
+    n = checks.positive_int("n_observations", n_observations)
+    checks.positive("noise_std", noise_std)
+    checks.positive("init_std", init_std)
+    law = gaussian_mixture(means, stds, weights)
+    key_theta, key_noise = jr.split(jr.key(seed))
+    theta = law.sample(key_theta, n)[:, None]
+    observations = theta + noise_std * jr.normal(key_noise, theta.shape)
+
+    def render(theta: Points, _pose: Pose) -> Images:
+        return theta
+
+    def sample_init(key: PRNGKey, n: int) -> Points:
+        return init_mean + init_std * jr.normal(key, (n, 1))
+
+    def log_prior(theta: Points) -> Weights:
+        return -0.5 * ((theta[:, 0] - init_mean) / init_std) ** 2
+
+    problem = Problem(
+        name="oned",
+        observations=observations,
+        noise_std=float(noise_std),
+        render=render,
+        sample_pose=lambda _key, _n: (),
+        pose_quadrature=lambda _order: ((), jnp.ones(1)),
+        sample_init=sample_init,
+        log_prior=log_prior,
+        theta_box=(observations.min(0), observations.max(0)),
+    )
+    truth = Truth(lambda key, n: law.sample(key, n)[:, None], theta, lambda u: law.quantile(np.asarray(u)))
+    return Instance(problem, truth)

@@ -1,0 +1,38 @@
+"""The composite discrepancy: a weighted sum of the KL divergence and the MMD."""
+
+from typing import Any
+
+from cryosip.methods import checks
+from cryosip.methods.discrepancy import Discrepancy, Target
+from cryosip.methods.kl import kl
+from cryosip.methods.mmd import mmd
+from cryosip.methods.problem import Images
+
+
+def composite(
+    kl_weight: float = 1.0,
+    mmd_weight: float = 1.0,
+    kl_options: dict[str, Any] | None = None,
+    mmd_options: dict[str, Any] | None = None,
+) -> Discrepancy:
+    """kl_weight * D_KL(rho_y || rho_y^delta) + mmd_weight * MMD^2(rho_y, rho_y^delta) / 2, (2.7) and (2.8).
+
+    The options are those of `kl` and `mmd`. Raises ValueError for a negative weight and where both weights are 0.
+    [sanchez2025].
+    """
+    weights = checks.non_negative("kl_weight", kl_weight), checks.non_negative("mmd_weight", mmd_weight)
+    if sum(weights) == 0:
+        raise ValueError("kl_weight and mmd_weight are both 0; wanted at least one positive")
+    parts = kl(**(kl_options or {})), mmd(**(mmd_options or {}))
+
+    def bind(observations: Images, noise_std: float = 0.0) -> Target:
+        targets = [part.bind(observations, noise_std) for part in parts]
+        weighted = list(zip(weights, targets, strict=True))
+        return Target(
+            lambda y: sum(w * t.value(y) for w, t in weighted),
+            lambda y: sum(w * t.gradient(y) for w, t in weighted),
+            "; ".join(f"{w:g} * ({t.algorithm})" for w, t in weighted),
+            lambda y: sum(w * t.gradient_error(y) for w, t in weighted),
+        )
+
+    return Discrepancy(bind)

@@ -1,0 +1,42 @@
+"""The contract of a discrepancy D(rho_y, rho_y^delta) between simulated and observed images."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jaxtyping import Array, Float
+
+from cryosip.methods.problem import Images
+
+Scalar = Float[Array, ""]
+
+
+class Target(NamedTuple):
+    """A discrepancy to fixed observations, whatever depends on them alone computed once.
+
+    `gradient` has as row i the gradient of the first variation dD/drho_y at y_i (section 2.5.1). `algorithm` names
+    what computes it, and `gradient_error(y)` bounds |component of gradient - its exact value| (0: exact to rounding).
+    """
+
+    value: Callable[[Images], Scalar]
+    gradient: Callable[[Images], Images]
+    algorithm: str
+    gradient_error: Callable[[Images], Scalar]
+
+
+class Discrepancy(NamedTuple):
+    """D(rho_y, rho_y^delta) of (2.6) with rho_y, rho_y^delta given as samples [sanchez2025].
+
+    `bind(observations, noise_std)` fixes the observations. With noise_std > 0 the simulated images are taken as clean
+    and the law of the noise N(0, noise_std^2 I) is integrated out in closed form, in rho_y and in (2.11) alike; a
+    discrepancy that has no closed form raises ValueError.
+    """
+
+    bind: Callable[[Images, float], Target]
+
+    def value(self, y: Images, y_obs: Images) -> Scalar:
+        """D of two samples; y may be traced, y_obs may not."""
+        return self.bind(y_obs, 0.0).value(y)
+
+    def gradient(self, y: Images, y_obs: Images) -> Images:
+        """Row i is the gradient of the first variation at y_i."""
+        return self.bind(y_obs, 0.0).gradient(y)

@@ -1,0 +1,32 @@
+"""The contract of a method, OTD or DTO alike: init, step and estimate."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Float, Int, PyTree
+
+from cryosip.methods.problem import Points, PRNGKey, Weights
+
+State = PyTree[Any]
+
+
+class WeightedPoints(NamedTuple):
+    """sum_k weights_k delta_{theta_k}: the only thing that metrics see of a method."""
+
+    theta: Points
+    weights: Weights
+
+
+class Info(NamedTuple):
+    """What one step tells: the objective before the update, and how many images it rendered."""
+
+    objective: Float[Array, ""]
+    forward_calls: Int[Array, ""]
+
+
+class Method(NamedTuple):
+    """Pure functions; one runner drives them all. `step` takes a key even where it draws nothing."""
+
+    init: Callable[[PRNGKey], State]
+    step: Callable[[PRNGKey, State], tuple[State, Info]]
+    estimate: Callable[[State], WeightedPoints]

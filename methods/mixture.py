@@ -1,0 +1,168 @@
+"""The discretized mixture, discretize-then-optimize: Eq. (3.5) by EM or by gradient descent."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from cryosip.methods import checks
+from cryosip.methods.likelihood import render_all, squared_residuals
+from cryosip.methods.method import Info, Method, WeightedPoints
+from cryosip.methods.problem import Images, Points, PRNGKey, Problem, Weights
+
+SOLVERS = ("em", "gradient")
+TILE = 2**20  # observations times images at a time
+MAX_HALVINGS = 10
+
+Scalar = Float[Array, ""]
+
+
+class MixtureState(NamedTuple):
+    theta: Points
+    weights: Weights
+    n_steps: Int[Array, ""]
+    optimizer: optax.OptState
+
+
+class Moments(NamedTuple):
+    """What the E-step keeps: mean log-likelihood, and for each image (k, q) its mass and its total of observations."""
+
+    log_likelihood: Scalar
+    mass: Float[Array, "k q"]
+    total: Float[Array, "k q p"]
+
+
+def mixture(
+    problem: Problem,
+    n_components: int,
+    solver: str = "em",
+    optimizer: optax.GradientTransformation | None = None,
+    prior_weight: float = 0.0,
+    estimate_weights: bool = False,
+    anneal: tuple[float, int] | None = None,
+    quadrature_order: int = 1,
+) -> Method:
+    """Minimises (3.5) over theta_1 ... theta_K, up to the constant log K [sanchez2025], [kimanius2021]:
+
+    -(1/M) sum_i log sum_k w_k integral exp(-|y_i - H^omega theta_k|^2 / (2 sigma^2)) drho_omega
+    - (prior_weight / K) sum_k log rho_p(theta_k), with w_k = 1/K, or estimated.
+
+    "em" takes the expectation over (k, pose), then one Gauss-Newton step on each theta_k, halved until the expected
+    log-posterior does not fall, so that the objective never rises while sigma stays; "gradient" follows `optimizer`
+    (optax; Adam at 1e-2 by default) on the same objective. Estimated weights are those of EM with either solver.
+    `anneal` = (factor, steps) starts with sigma * factor and lowers it geometrically to sigma within those steps; off
+    by default, as (3.5) is printed. `quadrature_order` is handed to the problem's pose quadrature.
+
+    Raises ValueError for counts below 1, unknown solvers, a negative prior weight, an annealing factor below 1, and an
+    optimizer given to EM.
+    """
+    k = checks.positive_int("n_components", n_components)
+    checks.one_of("solver", solver, SOLVERS)
+    checks.non_negative("prior_weight", prior_weight)
+    if solver == "em" and optimizer is not None:
+        raise ValueError("optimizer is given with solver 'em'; wanted none, or solver 'gradient'")
+    factor, anneal_steps = _annealing(anneal)
+    optimizer = optimizer or optax.adam(1e-2)
+    pose, pose_weights = problem.pose_quadrature(checks.positive_int("quadrature_order", quadrature_order))
+    n_poses = len(pose_weights)
+    prior = prior_weight / k
+
+    def images(theta: Points) -> Images:
+        return render_all(problem, theta, pose, n_poses)
+
+    def log_prior(theta: Points) -> Weights:
+        return prior * problem.log_prior(theta)
+
+    def init(key: PRNGKey) -> MixtureState:
+        theta = problem.sample_init(key, k)
+        return MixtureState(theta, jnp.full(k, 1 / k), jnp.zeros((), jnp.int32), optimizer.init(theta))
+
+    def step(_key: PRNGKey, state: MixtureState) -> tuple[MixtureState, Info]:
+        sigma = problem.noise_std * factor ** jnp.maximum(0.0, 1 - state.n_steps / anneal_steps)
+        clean, pull_back = jax.vjp(images, state.theta)
+        log_weights = jnp.log(state.weights)[:, None] + jnp.log(pose_weights)
+        moments = e_step(problem.observations, clean, log_weights, sigma)
+        objective = -moments.log_likelihood - log_prior(state.theta).sum()
+        misfit = (moments.total - moments.mass[..., None] * clean.reshape(moments.total.shape)) / sigma**2
+        ascent = pull_back(misfit.reshape(clean.shape))[0]
+        ascent = ascent + jax.grad(lambda theta: log_prior(theta).sum())(state.theta)
+        if solver == "em":
+            theta, renders = m_step(state.theta, clean, moments, sigma, ascent)
+            optimizer_state = state.optimizer
+        else:
+            update, optimizer_state = optimizer.update(-ascent, state.optimizer, state.theta)
+            theta, renders = state.theta + update, 0
+        weights = moments.mass.sum(1) if estimate_weights else state.weights
+        info = Info(objective, jnp.asarray(k * n_poses + renders))
+        return MixtureState(theta, weights, state.n_steps + 1, optimizer_state), info
+
+    def m_step(
+        theta: Points, clean: Images, moments: Moments, sigma: Scalar, ascent: Points
+    ) -> tuple[Points, Int[Array, ""]]:
+        """One Gauss-Newton step on each component, halved until its expected log-posterior does not fall."""
+        d = theta.shape[1]
+        jacobian = jax.vmap(jax.jacfwd(lambda t: images(t[None])))(theta)
+        curvature = jnp.einsum("kqpd,kqpe,kq->kde", jacobian, jacobian, moments.mass / sigma**2)
+        curvature -= jax.vmap(jax.hessian(lambda t: log_prior(t[None])[0]))(theta)
+        ridge = 1e-6 * jnp.trace(curvature, axis1=1, axis2=2) / d + jnp.finfo(theta.dtype).tiny
+        direction = jnp.linalg.solve(curvature + ridge[:, None, None] * jnp.eye(d), ascent[..., None])[..., 0]
+
+        def gain(trial: Points) -> Weights:
+            """Expected log-posterior at the trial minus that at theta, from differences, so that rounding stays small."""
+            after, before = (x.reshape(moments.total.shape) for x in (images(trial), clean))
+            pull = moments.total - moments.mass[..., None] * (after + before) / 2
+            fit = jnp.einsum("kqp,kqp->k", after - before, pull) / sigma**2
+            return fit + log_prior(trial) - log_prior(theta)
+
+        def halve(carry: tuple[Weights, Array, Array]) -> tuple[Weights, Array, Array]:
+            scale, _, tries = carry
+            worse = ~(gain(theta + scale[:, None] * direction) >= 0)
+            return jnp.where(worse, scale / 2, scale), worse, tries + 1
+
+        def searching(carry: tuple[Weights, Array, Array]) -> Array:
+            return carry[1].any() & (carry[2] < MAX_HALVINGS)
+
+        scale, worse, tries = jax.lax.while_loop(searching, halve, (jnp.ones(k), jnp.ones(k, bool), jnp.asarray(0)))
+        scale = jnp.where(worse, 0.0, scale)
+        return theta + scale[:, None] * direction, k * n_poses * (d + tries)
+
+    def estimate(state: MixtureState) -> WeightedPoints:
+        return WeightedPoints(state.theta, state.weights)
+
+    return Method(init, step, estimate)
+
+
+def e_step(y: Images, images: Images, log_weights: Float[Array, "k q"], sigma: Scalar | float) -> Moments:
+    """Responsibilities r_ikq of all images for all observations, summed over tiles of the observations.
+
+    `mass` is mean_i r_ikq, `total` is mean_i r_ikq y_i, and the log-likelihood is mean_i log sum_kq exp(...).
+    """
+    m, n_images = len(y), len(images)
+    tile = max(1, min(m, TILE // n_images))
+    rows = jnp.arange(-(-m // tile) * tile).reshape(-1, tile)
+
+    def add(sums: tuple[Scalar, Array, Array], row: Int[Array, " tile"]) -> tuple[tuple[Scalar, Array, Array], None]:
+        some = y[jnp.minimum(row, m - 1)]
+        logits = log_weights.reshape(-1) - 0.5 * squared_residuals(some, images) / sigma**2
+        top = logits.max(1)
+        unnormalised = jnp.exp(logits - top[:, None])
+        scale = jnp.where(row < m, 1.0, 0.0) / unnormalised.sum(1)
+        log_likelihood = jnp.where(row < m, top + jnp.log(unnormalised.sum(1)), 0.0).sum()
+        total = jnp.matmul(unnormalised.T, some * scale[:, None], precision="highest")
+        return (sums[0] + log_likelihood, sums[1] + scale @ unnormalised, sums[2] + total), None
+
+    zeros = jnp.zeros((), y.dtype), jnp.zeros(n_images, y.dtype), jnp.zeros(images.shape, y.dtype)
+    (log_likelihood, mass, total), _ = jax.lax.scan(add, zeros, rows)
+    shape = log_weights.shape
+    return Moments(log_likelihood / m, mass.reshape(shape) / m, total.reshape(*shape, -1) / m)
+
+
+def _annealing(anneal: tuple[float, int] | None) -> tuple[float, int]:
+    if anneal is None:
+        return 1.0, 1
+    factor, steps = anneal
+    if checks.positive("anneal factor", factor) < 1:
+        raise ValueError(f"anneal factor is {factor!r}; wanted a number >= 1")
+    return float(factor), checks.positive_int("anneal steps", steps)

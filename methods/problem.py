@@ -1,0 +1,32 @@
+"""What a method may know of a problem: the observations and the random forward map, never the truth."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Float, Key, PyTree
+
+Points = Float[Array, "n d"]
+Images = Float[Array, "n p"]
+Weights = Float[Array, " n"]
+Pose = PyTree[Any]
+PRNGKey = Key[Array, ""]
+
+
+class Problem(NamedTuple):
+    """y = T(theta, omega) = H^{omega_r} G(theta) + omega_n with omega_n ~ N(0, noise_std^2 I), (2.1) [sanchez2025].
+
+    `render` is noise-free and its row i uses pose i; `sample_pose` draws omega_r as a pytree with leading axis n, ()
+    where there is none; `pose_quadrature(order)` gives the nodes and weights of the integral in (3.5); `log_prior` is
+    log rho_p up to a constant. `theta_box`, (lower, upper) of shape (d,) each, is a box that holds theta as far as the
+    observations tell; None where they tell nothing. Methods that need a grid ask for it.
+    """
+
+    name: str
+    observations: Float[Array, "m p"]
+    noise_std: float
+    render: Callable[[Points, Pose], Images]
+    sample_pose: Callable[[PRNGKey, int], Pose]
+    pose_quadrature: Callable[[int], tuple[Pose, Weights]]
+    sample_init: Callable[[PRNGKey, int], Points]
+    log_prior: Callable[[Points], Weights]
+    theta_box: tuple[Float[Array, " d"], Float[Array, " d"]] | None = None

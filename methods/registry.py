@@ -1,0 +1,26 @@
+"""Names that users type, and the factories behind them: the command line and the tests read these."""
+
+from collections.abc import Callable
+
+from cryosip.methods.composite import composite
+from cryosip.methods.discrepancy import Discrepancy
+from cryosip.methods.energy import energy
+from cryosip.methods.flow import particle_flow
+from cryosip.methods.kl import kl
+from cryosip.methods.method import Method
+from cryosip.methods.mixture import mixture
+from cryosip.methods.mmd import mmd
+from cryosip.methods.reweighting import reweighting
+
+DISCREPANCIES: dict[str, Callable[..., Discrepancy]] = {
+    "energy": energy,
+    "kl": kl,
+    "mmd": mmd,
+    "composite": composite,
+}
+
+METHODS: dict[str, Callable[..., Method]] = {
+    "flow": particle_flow,
+    "mixture": mixture,
+    "reweighting": reweighting,
+}

@@ -1,0 +1,89 @@
+"""Ensemble reweighting, discretize-then-optimize on a fixed support: EM on the weights."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+from jaxtyping import Array, Int
+
+from cryosip.methods import checks
+from cryosip.methods.likelihood import render_all, squared_residuals
+from cryosip.methods.method import Info, Method, WeightedPoints
+from cryosip.methods.problem import Points, PRNGKey, Problem, Weights
+
+
+class ReweightingState(NamedTuple):
+    weights: Weights
+    unreported_renders: Int[Array, ""]
+
+
+def reweighting(
+    problem: Problem,
+    support: Points | None = None,
+    n_support: int = 100,
+    concentration: float = 1.0,
+    quadrature_order: int = 1,
+) -> Method:
+    """Maximises sum_i log sum_k w_k p(y_i | theta_k) + (concentration - 1) sum_k log w_k over w [tang2023].
+
+    p(y | theta) is the inner integral of (3.5); the support theta_1 ... theta_K stays. With `concentration` 1 (no
+    Dirichlet prior) this is the nonparametric maximum likelihood estimate on the support [kiefer1956]. Without a
+    `support`, a uniform grid of about `n_support` points fills the problem's `theta_box`.
+
+    Raises ValueError for a support that is not (k, d) and finite, a concentration below 1, a problem that has no
+    `theta_box` where no support is given, and a support that does not cover the data: an observation so far from every
+    image of the support that noise would put it there with probability below 1e-6 / m.
+    """
+    theta = jnp.asarray(checks.finite_matrix("support", _grid(problem, n_support) if support is None else support))
+    if checks.positive("concentration", concentration) < 1:
+        raise ValueError(f"concentration is {concentration!r}; wanted a number >= 1")
+    extra = (concentration - 1) / len(problem.observations)
+    pose, pose_weights = problem.pose_quadrature(checks.positive_int("quadrature_order", quadrature_order))
+    images = render_all(problem, theta, pose, len(pose_weights))
+    squares = squared_residuals(problem.observations, images) / problem.noise_std**2
+    _check_covered(np.asarray(squares.min(1)), images.shape[1])
+    logits = jax.nn.logsumexp(-0.5 * squares.reshape(len(squares), len(theta), -1), axis=2, b=pose_weights)
+    top = logits.max(1)
+    likelihood = jnp.exp(logits - top[:, None])
+
+    def init(_key: PRNGKey) -> ReweightingState:
+        return ReweightingState(jnp.full(len(theta), 1 / len(theta)), jnp.asarray(len(images)))
+
+    def step(_key: PRNGKey, state: ReweightingState) -> tuple[ReweightingState, Info]:
+        evidence = likelihood @ state.weights
+        objective = -jnp.mean(jnp.log(evidence) + top)
+        if extra > 0:
+            objective -= extra * jnp.log(state.weights).sum()
+        weights = state.weights * ((1 / evidence) @ likelihood) / len(evidence) + extra
+        state_after = ReweightingState(weights / weights.sum(), jnp.zeros_like(state.unreported_renders))
+        return state_after, Info(objective, state.unreported_renders)
+
+    def estimate(state: ReweightingState) -> WeightedPoints:
+        return WeightedPoints(theta, state.weights)
+
+    return Method(init, step, estimate)
+
+
+def _grid(problem: Problem, n_support: int) -> np.ndarray:
+    """A uniform grid of about n_support points in the problem's box."""
+    checks.positive_int("n_support", n_support)
+    if problem.theta_box is None:
+        raise ValueError(f"problem {problem.name!r} has no theta_box and no support is given; wanted one of them")
+    lower, upper = (np.asarray(bound) for bound in problem.theta_box)
+    per_axis = max(2, round(n_support ** (1 / len(lower))))
+    axes = [np.linspace(low, high, per_axis) for low, high in zip(lower, upper, strict=True)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(lower))
+    return points.astype(problem.observations.dtype)
+
+
+def _check_covered(nearest: np.ndarray, p: int) -> None:
+    """`nearest` is min_k |y_i - x_k|^2 / sigma^2, which for a covered observation is at most chi-squared with p degrees."""
+    limit = scipy.stats.chi2.isf(1e-6 / len(nearest), p)
+    if lost := int((nearest > limit).sum()):
+        raise ValueError(
+            f"the support does not cover the data: {lost} of {len(nearest)} observations lie further than "
+            f"{np.sqrt(limit):.1f} noise_std from every image of the support (the furthest {np.sqrt(nearest.max()):.1f}); "
+            "wanted a support whose images come that close to all of them"
+        )

@@ -6,7 +6,7 @@ from cryosip.methods import checks
 from cryosip.methods.discrepancy import Discrepancy, Target
 from cryosip.methods.kl import kl
 from cryosip.methods.mmd import mmd
-from cryosip.methods.problem import Images
+from cryosip.methods.problem import Observations
 
 
 def composite(
@@ -25,7 +25,7 @@ def composite(
         raise ValueError("kl_weight and mmd_weight are both 0; wanted at least one positive")
     parts = kl(**(kl_options or {})), mmd(**(mmd_options or {}))
 
-    def bind(observations: Images, noise_std: float = 0.0) -> Target:
+    def bind(observations: Observations, noise_std: float = 0.0) -> Target:
         targets = [part.bind(observations, noise_std) for part in parts]
         weighted = list(zip(weights, targets, strict=True))
         return Target(

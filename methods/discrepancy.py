@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from jaxtyping import Array, Float
 
-from cryosip.methods.problem import Images
+from cryosip.methods.problem import Images, Observations
 
 Scalar = Float[Array, ""]
 
@@ -31,12 +31,12 @@ class Discrepancy(NamedTuple):
     discrepancy that has no closed form raises ValueError.
     """
 
-    bind: Callable[[Images, float], Target]
+    bind: Callable[[Observations, float], Target]
 
-    def value(self, y: Images, y_obs: Images) -> Scalar:
+    def value(self, y: Images, y_obs: Observations) -> Scalar:
         """D of two samples; y may be traced, y_obs may not."""
         return self.bind(y_obs, 0.0).value(y)
 
-    def gradient(self, y: Images, y_obs: Images) -> Images:
+    def gradient(self, y: Images, y_obs: Observations) -> Images:
         """Row i is the gradient of the first variation at y_i."""
         return self.bind(y_obs, 0.0).gradient(y)

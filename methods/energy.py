@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from cryosip.methods import checks, grid, pairwise, ranks
 from cryosip.methods.discrepancy import Discrepancy, Target
-from cryosip.methods.problem import Images
+from cryosip.methods.problem import Images, Observations
 
 ALGORITHMS = ("auto", "binned", "sorted", "pairwise")
 MINUS_DISTANCE = pairwise.Radial(value=lambda r: -r, slope=lambda r: -jnp.ones_like(r))
@@ -31,7 +31,7 @@ def energy(algorithm: str = "auto", n_cells: int = 8192) -> Discrepancy:
     checks.one_of("algorithm", algorithm, ALGORITHMS)
     checks.positive_int("n_cells", n_cells)
 
-    def bind(observations: Images, noise_std: float = 0.0) -> Target:
+    def bind(observations: Observations, noise_std: float = 0.0) -> Target:
         observed = checks.finite_matrix("observations", observations)
         noise_std = checks.non_negative("noise_std", noise_std)
         line = one_dimensional("energy", algorithm, observed, noise_std)
@@ -56,7 +56,7 @@ def one_dimensional(name: str, algorithm: str, observed: np.ndarray, noise_std: 
     return p == 1
 
 
-def _pairwise(observed: Images) -> Target:
+def _pairwise(observed: Observations) -> Target:
     k = MINUS_DISTANCE
 
     def value(y: Images) -> Float[Array, ""]:
@@ -70,15 +70,13 @@ def _pairwise(observed: Images) -> Target:
 
 
 def _sorted(observed: np.ndarray) -> Target:
-    ordered = np.sort(observed)
-    multiplicity = ranks.multiplicity(ordered)
-    m = len(observed)
+    ordered, m = ranks.ordered(observed), len(observed)
 
     def gradient(y: Images) -> Images:
-        below = ranks.ranks_among(jnp.asarray(ordered), jnp.asarray(multiplicity), y[:, 0])
+        below = ranks.ranks_among(ordered, y[:, 0])
         return (2 * (below / m - ranks.ranks(y[:, 0]) / len(y)))[:, None]
 
-    return Target(lambda y: _squared_cdf_gap(y[:, 0], ordered), gradient, "sorted (exact)", lambda y: jnp.zeros(()))
+    return Target(lambda y: _squared_cdf_gap(y[:, 0], observed), gradient, "sorted (exact)", lambda y: jnp.zeros(()))
 
 
 def _squared_cdf_gap(y: Line, observed: np.ndarray) -> Float[Array, ""]:
@@ -164,7 +162,7 @@ def _smoothed(observed: np.ndarray, noise_std: float) -> Target:
     )
 
 
-def _mean_noisy_distance(y: Line, other: Line, std: float) -> Float[Array, ""]:
+def _mean_noisy_distance(y: Line, other: Float[Array, " m"], std: float) -> Float[Array, ""]:
     """mean_{i,j} E|y_i - other_j + std * xi|, xi ~ N(0, 1): std (2 phi(u) + u (2 Phi(u) - 1)) at u = |y - other| / std."""
 
     def at(point: pairwise.Point) -> Float[Array, ""]:

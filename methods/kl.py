@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -9,7 +10,7 @@ from jaxtyping import Array, Float
 from cryosip.methods import checks, grid, pairwise
 from cryosip.methods.discrepancy import Discrepancy, Target
 from cryosip.methods.energy import one_dimensional
-from cryosip.methods.problem import Images
+from cryosip.methods.problem import Images, Observations
 
 ALGORITHMS = ("auto", "binned", "pairwise")
 PAPER_VARIANCE = 0.3496  # section 4.1: the printed kernel exp(-y^2 / (2 eps)) has eps as its variance
@@ -41,7 +42,7 @@ def kl(bandwidth: str | float = "silverman-y", algorithm: str = "auto") -> Discr
     else:
         checks.positive("bandwidth", bandwidth)
 
-    def bind(observations: Images, noise_std: float = 0.0) -> Target:
+    def bind(observations: Observations, noise_std: float = 0.0) -> Target:
         observed = checks.finite_matrix("observations", observations)
         noise_std = checks.non_negative("noise_std", noise_std)
         line = one_dimensional("kl", algorithm, observed, noise_std)
@@ -70,9 +71,9 @@ def silverman(sample: np.ndarray) -> float:
     return sd * (4 / ((p + 2) * m)) ** (1 / (p + 4))
 
 
-def _pairwise(observed: Images, std: float, noise_std: float) -> Target:
+def _pairwise(observed: Observations, std: float, noise_std: float) -> Target:
     def value(y: Images) -> Float[Array, ""]:
-        return _mean_log_ratio(y, y, observed, std, noise_std).mean()
+        return _log_ratio(y, y, observed, std, noise_std).mean()
 
     def gradient(y: Images) -> Images:
         return _score_gap(y, y, observed, std, noise_std)
@@ -80,25 +81,26 @@ def _pairwise(observed: Images, std: float, noise_std: float) -> Target:
     return Target(value, gradient, f"all pairs, tiled; bandwidth {std:.4g}", lambda y: jnp.zeros(()))
 
 
-def _over_noise(f: Callable[[Images], Array], at: Images, noise_std: float) -> Array:
+def _over_noise(f: Callable[[Array], Array], at: Array, noise_std: float) -> Array:
     """E f(at + omega) over omega ~ N(0, noise_std^2) on the line, by Gauss-Hermite quadrature; f(at) without noise."""
     if noise_std == 0:
         return f(at)
     nodes, weights = np.polynomial.hermite_e.hermegauss(16)
-    return sum(w * f(at + noise_std * u) for u, w in zip(nodes, weights / weights.sum(), strict=True))
+    shifted = jax.lax.map(lambda u: f(at + noise_std * u), jnp.asarray(nodes, at.dtype))
+    return jnp.tensordot(jnp.asarray(weights / weights.sum(), at.dtype), shifted, axes=1)
 
 
-def _mean_log_ratio(at: Images, y: Images, observed: Images, std: float, noise_std: float) -> Line:
-    def log_ratio(at: Images) -> Line:
+def _log_ratio(at: Float[Array, "k p"], y: Images, observed: Observations, std: float, noise_std: float) -> Float[Array, " k"]:
+    def log_ratio(at: Array) -> Array:
         return pairwise.log_kde(at, y, float(np.hypot(std, noise_std))) - pairwise.log_kde(at, observed, std)
 
     return _over_noise(log_ratio, at, noise_std)
 
 
-def _score_gap(at: Images, y: Images, observed: Images, std: float, noise_std: float) -> Images:
+def _score_gap(at: Float[Array, "k p"], y: Images, observed: Observations, std: float, noise_std: float) -> Float[Array, "k p"]:
     """E over the noise of grad log(rho_N / rho_M) at the given places."""
 
-    def score_gap(at: Images) -> Images:
+    def score_gap(at: Array) -> Array:
         return pairwise.kde_score(at, y, float(np.hypot(std, noise_std))) - pairwise.kde_score(at, observed, std)
 
     return _over_noise(score_gap, at, noise_std)
@@ -113,25 +115,21 @@ def _on_grid(nodes: grid.Grid, observed: np.ndarray, std: float, noise_std: floa
     observations, at_nodes = jnp.asarray(observed), jnp.asarray(nodes.nodes, observed.dtype)[:, None]
     log_observed = grid.smoothed_table(nodes, pairwise.log_kde(at_nodes, observations, std), noise_std)
     observed_score = grid.smoothed_table(nodes, pairwise.kde_score(at_nodes, observations, std)[:, 0], noise_std)
-    over_noise = grid.gaussian_transfer(nodes, noise_std)
     kernel = grid.gaussian_transfer(nodes, float(np.hypot(std, noise_std))) / nodes.step
-    slope = 1j * grid.frequencies(nodes) * kernel
+    over_noise = grid.gaussian_transfer(nodes, noise_std)
     exact = _pairwise(observations, std, noise_std)
 
-    def density(y: Line) -> grid.Table:
+    def log_density(y: Line) -> grid.Table:
+        density = grid.convolve(nodes, grid.spread(nodes, y), kernel)
         # a lone particle has density phi(0) / n; what lies far below that is rounding of the FFT
-        raw = grid.convolve(nodes, grid.spread(nodes, y), kernel)
-        return jnp.maximum(raw, 1e-6 * raw.max())
+        table = jnp.log(jnp.maximum(density, 1e-6 * density.max()))
+        return grid.convolve(nodes, table, over_noise) if noise_std > 0 else table
 
     def value(y: Line) -> Float[Array, ""]:
-        log_density = jnp.log(density(y))
-        smooth = grid.convolve(nodes, log_density, over_noise) if noise_std > 0 else log_density
-        return grid.interpolate(nodes, smooth - log_observed, y).mean()
+        return grid.interpolate(nodes, log_density(y) - log_observed, y).mean()
 
     def gradient(y: Line) -> Line:
-        score = grid.convolve(nodes, grid.spread(nodes, y), slope) / density(y)
-        smooth = grid.convolve(nodes, score, over_noise) if noise_std > 0 else score
-        return grid.interpolate(nodes, smooth - observed_score, y)
+        return grid.interpolate(nodes, grid.derivative(nodes, log_density(y)) - observed_score, y)
 
     on_grid_value = grid.guarded(nodes, value, lambda y: exact.value(y[:, None]))
     on_grid_gradient = grid.guarded(nodes, gradient, lambda y: exact.gradient(y[:, None])[:, 0])

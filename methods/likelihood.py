@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from cryosip.methods.problem import Images, Points, Pose, Problem
 
 
-def squared_residuals(y: Images, images: Images) -> Float[Array, "m k"]:
+def squared_residuals(y: Float[Array, "m p"], images: Float[Array, "k p"]) -> Float[Array, "m k"]:
     """|y_i - x_k|^2; beyond one dimension from the Gram product of centred data, at highest precision."""
     if y.shape[1] == 1:
         return (y - images[:, 0]) ** 2

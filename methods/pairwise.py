@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cryosip.methods.problem import Images
+from cryosip.methods.problem import Images, Observations
 
 TILE = 2**20  # pairs at a time: 4 MB in float32, which stays in cache
 
 Point = Float[Array, " p"]
-Distances = Float[Array, " n"]
+Distances = Float[Array, " m"]
 
 
 class Radial(NamedTuple):
@@ -27,49 +27,55 @@ def map_rows(f: Callable[[Point], Array], y: Images, n: int) -> Array:
     return jax.lax.map(f, y, batch_size=max(1, min(len(y), TILE // n)))
 
 
-def distances(point: Point, cloud: Images) -> Distances:
-    """|point - y_j|; beyond one dimension from the Gram product, at highest precision, which vmap turns into sgemm."""
+def centred(y: Images, cloud: Observations) -> tuple[Images, Observations]:
+    """Both without the cloud's mean, which the Gram product would square; on the line there is none."""
+    return (y, cloud) if cloud.shape[1] == 1 else (y - cloud.mean(0), cloud - cloud.mean(0))
+
+
+def distances(point: Point, cloud: Observations) -> Distances:
+    """|point - y_j|; beyond one dimension from the Gram product, at highest precision, which vmap turns into sgemm.
+
+    What the Gram product cannot tell from zero is zero, so that a point never pushes itself.
+    """
     if cloud.shape[1] == 1:
         return jnp.abs(point - cloud[:, 0])
-    gram = jnp.matmul(cloud, point, precision="highest")
-    return jnp.sqrt(jnp.maximum((cloud**2).sum(1) + (point**2).sum() - 2 * gram, 0.0))
+    norms = (cloud**2).sum(1) + (point**2).sum()
+    squares = norms - 2 * jnp.matmul(cloud, point, precision="highest")
+    return jnp.sqrt(jnp.where(squares > 4 * jnp.finfo(cloud.dtype).eps * norms, squares, 0.0))
 
 
-def mean_kernel(kernel: Radial, y: Images, cloud: Images) -> Float[Array, ""]:
+def mean_kernel(kernel: Radial, y: Images, cloud: Observations) -> Float[Array, ""]:
     """mean_{i,j} k(y_i, cloud_j)."""
-    center = cloud.mean(0)
-    y, cloud = y - center, cloud - center
+    y, cloud = centred(y, cloud)
     return map_rows(lambda point: kernel.value(distances(point, cloud)).mean(), y, len(cloud)).mean()
 
 
-def mean_slope(kernel: Radial, y: Images, cloud: Images) -> Images:
+def mean_slope(kernel: Radial, y: Images, cloud: Observations) -> Images:
     """Row i: mean_j of grad_y k(y, cloud_j) at y = y_i, where a pair at distance 0 counts 0."""
-    center = cloud.mean(0)
-    y, cloud = y - center, cloud - center
+    y, cloud = centred(y, cloud)
 
     def at(point: Point) -> Point:
         r = distances(point, cloud)
         if cloud.shape[1] == 1:
-            return (kernel.slope(r) * jnp.sign(point - cloud[:, 0])).mean(keepdims=True)
+            ahead = point > cloud[:, 0]
+            return jnp.where(r > 0, jnp.where(ahead, kernel.slope(r), -kernel.slope(r)), 0.0).mean(keepdims=True)
         weight = jnp.where(r > 0, kernel.slope(r) / jnp.where(r > 0, r, 1.0), 0.0) / len(cloud)
         return point * weight.sum() - jnp.matmul(weight, cloud, precision="highest")
 
     return map_rows(at, y, len(cloud))
 
 
-def log_kde(y: Images, cloud: Images, std: float) -> Distances:
+def log_kde(y: Images, cloud: Observations, std: float) -> Float[Array, " n"]:
     """log of (1/n) sum_j N(y_i; cloud_j, std^2 I)."""
     n, p = cloud.shape
-    center = cloud.mean(0)
-    y, cloud = y - center, cloud - center
+    y, cloud = centred(y, cloud)
     log_norm = jnp.log(n) + 0.5 * p * jnp.log(2 * jnp.pi * std**2)
     return map_rows(lambda u: jax.nn.logsumexp(-0.5 * (distances(u, cloud) / std) ** 2) - log_norm, y, n)
 
 
-def kde_score(y: Images, cloud: Images, std: float) -> Images:
+def kde_score(y: Images, cloud: Observations, std: float) -> Images:
     """Row i: gradient at y_i of log (1/n) sum_j N(y; cloud_j, std^2 I)."""
-    center = cloud.mean(0)
-    y, cloud = y - center, cloud - center
+    y, cloud = centred(y, cloud)
 
     def at(point: Point) -> Point:
         weight = jax.nn.softmax(-0.5 * (distances(point, cloud) / std) ** 2)

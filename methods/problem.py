@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Key, PyTree
 
 Points = Float[Array, "n d"]
 Images = Float[Array, "n p"]
+Observations = Float[Array, "m p"]
 Weights = Float[Array, " n"]
 Pose = PyTree[Any]
 PRNGKey = Key[Array, ""]
@@ -22,7 +23,7 @@ class Problem(NamedTuple):
     """
 
     name: str
-    observations: Float[Array, "m p"]
+    observations: Observations
     noise_std: float
     render: Callable[[Points, Pose], Images]
     sample_pose: Callable[[PRNGKey, int], Pose]

@@ -1,0 +1,135 @@
+"""The command line. What a command needs is imported inside it, so that --help answers at once."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Recover distributions of molecular conformations from cryo-EM images, and compare the methods that do.",
+)
+
+Profile = Annotated[str, typer.Option(help="smoke (seconds), small (minutes) or paper (the paper's sizes).")]
+Results = Annotated[Path, typer.Option(help="Folder of the records; runs that have one there are not run again.")]
+Out = Annotated[Path, typer.Option(help="Folder of the report.")]
+Replicates = Annotated[int | None, typer.Option(help="Replicates of every run, instead of the profile's own number.")]
+Only = Annotated[str | None, typer.Option(metavar="PROBLEM", help="Only the studies on this problem.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Run again what has a record already.")]
+X64 = Annotated[bool, typer.Option("--x64", help="Compute in float64.")]
+
+PAPER_STUDIES = ["paper-1d", "noise", "sampling"]
+
+
+@app.command()
+def reproduce(
+    profile: Profile = "small",
+    results: Results = Path("results"),
+    out: Out = Path("report"),
+    replicates: Replicates = None,
+    only: Only = None,
+    fresh: Fresh = False,
+    x64: X64 = False,
+) -> None:
+    """Run the paper's studies, then write the report and print its path."""
+    failed = _run(PAPER_STUDIES, profile, results, replicates, only, fresh, x64)
+    _report(results, out)
+    raise typer.Exit(failed)
+
+
+@app.command()
+def run(
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Names as `cryosip list` shows them.")],
+    profile: Profile = "small",
+    results: Results = Path("results"),
+    replicates: Replicates = None,
+    only: Only = None,
+    fresh: Fresh = False,
+    x64: X64 = False,
+) -> None:
+    """Run studies into records."""
+    raise typer.Exit(_run(studies, profile, results, replicates, only, fresh, x64))
+
+
+@app.command()
+def report(results: Results = Path("results"), out: Out = Path("report")) -> None:
+    """Write the report of the records at hand and print its path."""
+    _report(results, out)
+
+
+@app.command("list")
+def list_() -> None:
+    """Name the studies, problems, methods and discrepancies."""
+    from cryosip.bench.studies import STUDIES
+    from cryosip.datasets.registry import DATASETS
+    from cryosip.methods.registry import DISCREPANCIES, METHODS
+
+    for name, study in STUDIES.items():
+        typer.echo(f"study        {name:14} {study.summary}")
+    for kind, registry in {"problem": DATASETS, "method": METHODS, "discrepancy": DISCREPANCIES}.items():
+        for name, factory in registry.items():
+            sentence = (factory.__doc__ or "").strip().splitlines()[0]
+            typer.echo(f"{kind:12} {name:14} {sentence}")
+
+
+def main() -> None:
+    """Entry point of the command `cryosip`."""
+    app()
+
+
+def _run(
+    studies: list[str],
+    profile: str,
+    results: Path,
+    replicates: int | None,
+    only: str | None,
+    fresh: bool,
+    x64: bool,
+) -> int:
+    import jax
+    from rich.console import Console
+
+    jax.config.update("jax_enable_x64", x64)
+    from cryosip.bench import campaign, progress
+    from cryosip.datasets.registry import DATASETS
+    from cryosip.methods import checks
+
+    try:
+        if only is not None:
+            checks.one_of("--only", only, DATASETS)
+        configs = campaign.plan(studies, profile, replicates, only)
+        if not configs:
+            raise ValueError(f"no study of {', '.join(studies)} is on problem {only!r}")
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    console = Console()
+    with _plain_errors(), progress.watching(console) as watcher:
+        outcome = campaign.run_all(configs, profile, results, fresh, watcher)
+    told = f"{outcome.done} run, {outcome.skipped} had their record, {len(outcome.failed)} failed"
+    console.print(told, markup=False, highlight=False)
+    for failure in outcome.failed:
+        console.print(failure, markup=False, highlight=False, soft_wrap=True)
+    return 1 if outcome.failed else 0
+
+
+def _report(results: Path, out: Path) -> None:
+    from cryosip.reports.page import build
+
+    with _plain_errors():
+        typer.echo(build(results, out, shlex.join(["cryosip", *sys.argv[1:]])))
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What the user can mend, such as a folder that cannot be written, is told in a line, without a traceback."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        typer.echo(f"cryosip: {error}", err=True)
+        raise typer.Exit(1) from error

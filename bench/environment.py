@@ -1,0 +1,98 @@
+"""What a record says of the machine and the code that made it."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jax
+
+PACKAGES = ("cryosip", "jax", "jaxlib", "optax", "numpy", "scipy", "pot", "cryojax", "prody")
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """Commit, versions, device, processor, threads and precision; null for what cannot be told."""
+    device = jax.devices()[0]
+    return {
+        **_git(),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+        "device": f"{device.platform} {device.device_kind}",
+        "cpu": _cpu(),
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "dtype": "float64" if jax.config.jax_enable_x64 else "float32",
+    }
+
+
+@cache
+def code_version() -> str:
+    """Hash of what decides a result: the sources of methods, datasets and bench, and the numerical libraries."""
+    digest = hashlib.sha256()
+    for package in ("methods", "datasets", "bench"):
+        for source in sorted(_folder(package).glob("*.py")):
+            digest.update(f"{package}/{source.name}".encode() + b"\0" + source.read_bytes())
+    digest.update(repr([_version(name) for name in ("jax", "jaxlib", "optax", "numpy", "scipy", "pot")]).encode())
+    digest.update(str(jax.config.jax_enable_x64).encode())
+    return digest.hexdigest()[:16]
+
+
+def reset_peak_memory() -> None:
+    """Starts the measurement of peak memory anew, where the system allows it."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process since the last reset, or since its start."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def _folder(package: str) -> Path:
+    spec = find_spec(f"cryosip.{package}")
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError(f"package cryosip.{package} is not installed")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _git() -> dict[str, Any]:
+    """Commit of the checkout that holds the sources, and whether it has changes; null in an installed package."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=_folder("bench"), capture_output=True, text=True, check=True).stdout
+
+    try:
+        tracked = git("ls-files", "runner.py").strip()
+        return {"commit": git("rev-parse", "HEAD").strip(), "dirty": bool(git("status", "--porcelain").strip())} if tracked else {"commit": None, "dirty": None}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str | None:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or None

@@ -1,0 +1,194 @@
+"""From a configuration to a record: build the instance, hand the method its problem, run, measure."""
+
+import datetime
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import jax
+import jax.random as jr
+import numpy as np
+import optax
+
+from cryosip.bench import metrics
+from cryosip.bench.environment import environment, peak_memory_mb, reset_peak_memory
+from cryosip.bench.runner import Snapshot, run
+from cryosip.bench.store import SCHEMA, RunConfig
+from cryosip.datasets.instance import Instance, Truth
+from cryosip.datasets.registry import DATASETS
+from cryosip.methods import checks
+from cryosip.methods.method import Method, WeightedPoints
+from cryosip.methods.problem import Problem
+from cryosip.methods.registry import DISCREPANCIES, METHODS
+
+Fields = dict[str, Any]
+Arrays = dict[str, np.ndarray]
+OnSnapshot = Callable[[Snapshot], None]
+Measure = Callable[[RunConfig, OnSnapshot], tuple[Fields, Arrays]]
+
+OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {"adam": optax.adam, "sgd": optax.sgd}
+
+
+def execute(config: RunConfig, profile: str, measure: Measure, on_snapshot: OnSnapshot) -> tuple[Fields, Arrays]:
+    """The record of a run and its arrays, whatever becomes of the run: a failure is a record too."""
+    reset_peak_memory()
+    try:
+        fields, arrays = measure(config, on_snapshot)
+    except Exception as error:  # the record says what happened; the study goes on
+        fields, arrays = {"status": "error", "message": f"{type(error).__name__}: {error}"}, {}
+    return _head(config, profile) | {"peak_memory_mb": peak_memory_mb()} | fields | {"environment": environment()}, arrays
+
+
+def run_method(config: RunConfig, on_snapshot: OnSnapshot) -> tuple[Fields, Arrays]:
+    """Runs a method on a problem and keeps its metrics over time and its last finite estimate."""
+    instance = build_instance(config)
+    method = build_method(instance.problem, config.method, config.method_options)
+    points = metrics.reference(instance.truth)
+    curve: dict[str, list[float | None]] = {}
+    last, message = None, ""
+    for snapshot in run(jr.fold_in(jr.key(config.replicate), 1), method, config.steps, config.every):
+        on_snapshot(snapshot)
+        if not snapshot.finite:
+            message = f"the state is not finite after step {snapshot.step}; the record keeps the last finite one"
+            break
+        last, values = snapshot, metrics.evaluate(snapshot.estimate, points)
+        _append(curve, snapshot, values)
+        if config.stop_below and all(values[name] < limit for name, limit in config.stop_below.items()):
+            break
+    if last is None:
+        return {"status": "diverged", "message": "the initial state is not finite"}, {}
+    return _method_fields(config, instance, last, curve, message)
+
+
+def build_instance(config: RunConfig) -> Instance:
+    """The problem of a configuration; replicates differ by their seed alone."""
+    checks.one_of("problem", config.problem, DATASETS)
+    return DATASETS[config.problem](seed=config.replicate, **config.problem_options)
+
+
+def build_method(problem: Problem, name: str, options: dict[str, Any]) -> Method:
+    """A method from plain options; its discrepancy and its optimizer are given by name."""
+    checks.one_of("method", name, METHODS)
+    built = dict(options)
+    if "discrepancy" in built:
+        chosen = built["discrepancy"]
+        checks.one_of("discrepancy", chosen["name"], DISCREPANCIES)
+        built["discrepancy"] = DISCREPANCIES[chosen["name"]](**chosen.get("options", {}))
+    if "optimizer" in built:
+        built["optimizer"] = _optimizer(**built["optimizer"])
+    return METHODS[name](problem, **built)
+
+
+def _optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
+    checks.one_of("optimizer", name, OPTIMIZERS)
+    checks.positive("learning_rate", learning_rate)
+    return OPTIMIZERS[name](learning_rate)
+
+
+def _head(config: RunConfig, profile: str) -> Fields:
+    plain = asdict(config)
+    return {
+        "schema": SCHEMA,
+        "study": config.study,
+        "profile": profile,
+        "setting": config.setting,
+        "problem": config.problem,
+        "method": config.method,
+        "config": {
+            "problem": {"name": config.problem, "options": config.problem_options},
+            "method": {"name": config.method, "options": config.method_options},
+            **{name: plain[name] for name in ("steps", "every", "stop_below")},
+        },
+        "replicate": config.replicate,
+        "seed": config.replicate,
+        "status": "ok",
+        "message": "",
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _append(curve: dict[str, list[float | None]], snapshot: Snapshot, values: dict[str, float]) -> None:
+    row = {
+        "step": snapshot.step,
+        "seconds": snapshot.seconds,
+        "forward_calls": snapshot.forward_calls,
+        "objective": snapshot.objective,
+        **values,
+    }
+    for name, value in row.items():
+        curve.setdefault(name, []).append(value if np.isfinite(value) else None)
+
+
+def _method_fields(
+    config: RunConfig, instance: Instance, last: Snapshot, curve: dict[str, list[float | None]], message: str
+) -> tuple[Fields, Arrays]:
+    problem, estimate = instance.problem, last.estimate
+    key_init, key_estimate = jr.split(jr.fold_in(jr.key(config.replicate), 2))
+    n = len(problem.observations)
+    initial = WeightedPoints(problem.sample_init(key_init, n), np.full(n, 1 / n))
+    simulated = _simulate(problem, key_estimate, estimate, n)
+    image_target = DISCREPANCIES["energy"]().bind(problem.observations, 0.0)
+    points = metrics.reference(instance.truth)
+    fields: Fields = {
+        "status": "diverged" if message else "ok",
+        "message": message,
+        "steps": last.step,
+        "forward_calls": last.forward_calls,
+        "compile_seconds": last.compile_seconds,
+        "run_seconds": last.seconds,
+        "algorithm": _algorithm(config, problem, simulated),
+        "metrics": metrics.evaluate(estimate, points) | {"discrepancy": float(image_target.value(simulated))},
+        "initial_metrics": metrics.evaluate(initial, points),
+        "floors": _floors(instance.truth, config, len(estimate.theta)),
+        "data_floors": _floors(instance.truth, config, n),
+        "curve": curve,
+        "dataset_hash": _hash(problem, instance.truth),
+    }
+    arrays = {
+        "theta": estimate.theta,
+        "weights": estimate.weights,
+        "theta_init": initial.theta,
+        "theta_true": points.theta,
+    }
+    if problem.observations.shape[1] == 1:
+        y_init = _simulate(problem, key_init, initial, n)
+        arrays |= {"y_observed": problem.observations, "y_estimated": simulated, "y_init": y_init}
+    return fields, {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+
+
+def _simulate(problem: Problem, key: jax.Array, estimate: WeightedPoints, n: int) -> jax.Array:
+    """n noisy images of the estimate."""
+    key_choice, key_pose, key_noise = jr.split(key, 3)
+    chosen = jr.choice(key_choice, len(estimate.theta), (n,), p=jax.numpy.asarray(estimate.weights))
+    clean = problem.render(jax.numpy.asarray(estimate.theta)[chosen], problem.sample_pose(key_pose, n))
+    return clean + problem.noise_std * jr.normal(key_noise, clean.shape)
+
+
+def _algorithm(config: RunConfig, problem: Problem, simulated: jax.Array) -> Fields | None:
+    """Which algorithm computed the discrepancy, and its error on images like those of the estimate."""
+    chosen = config.method_options.get("discrepancy")
+    if chosen is None:
+        return None
+    closed_form = config.method_options.get("sampling") == "closed-form"
+    discrepancy = DISCREPANCIES[chosen["name"]](**chosen.get("options", {}))
+    target = discrepancy.bind(problem.observations, problem.noise_std if closed_form else 0.0)
+    return {"name": target.algorithm, "gradient_error": float(target.gradient_error(simulated))}
+
+
+_FLOORS: dict[str, dict[str, dict[str, float]]] = {}
+
+
+def _floors(truth: Truth, config: RunConfig, n: int) -> dict[str, dict[str, float]]:
+    """Floors depend on the truth and n alone, so all replicates share them."""
+    key = json.dumps([config.problem, config.problem_options, n], sort_keys=True)
+    if key not in _FLOORS:
+        _FLOORS[key] = metrics.floors(truth, metrics.reference(truth), n)
+    return _FLOORS[key]
+
+
+def _hash(problem: Problem, truth: Truth) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(problem.observations).tobytes())
+    digest.update(np.ascontiguousarray(truth.theta).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,97 @@
+"""How far an estimate is from the truth: plain functions of weighted points; POT computes the Wasserstein distances."""
+
+import jax.random as jr
+import numpy as np
+import ot
+import scipy.spatial.distance
+import scipy.stats
+
+from cryosip.datasets.instance import Truth
+from cryosip.methods.method import WeightedPoints
+
+REFERENCE_POINTS = 20_000  # quantiles, or draws, that stand for the truth
+MAX_POINTS_BEYOND_1D = 2_000  # of each side in an exact transport plan in more than one dimension
+FLOOR_DRAWS = 100
+
+
+def reference(truth: Truth) -> WeightedPoints:
+    """The truth as equally weighted points: exact quantiles at the midpoints in 1D where known, else a fresh sample."""
+    weights = np.full(REFERENCE_POINTS, 1 / REFERENCE_POINTS)
+    if truth.quantile is None:
+        return WeightedPoints(np.asarray(truth.sample(jr.key(2**31 - 1), REFERENCE_POINTS)), weights)
+    midpoints = (np.arange(REFERENCE_POINTS) + 0.5) / REFERENCE_POINTS
+    return WeightedPoints(np.asarray(truth.quantile(midpoints))[:, None], weights)
+
+
+def w1(estimate: WeightedPoints, truth: Truth | WeightedPoints) -> float:
+    """W_1, Definition 2.2 with p = 1."""
+    return _wasserstein(estimate, truth, 1)
+
+
+def w2(estimate: WeightedPoints, truth: Truth | WeightedPoints) -> float:
+    """W_2, Definition 2.2 with p = 2: the root, not the square."""
+    return _wasserstein(estimate, truth, 2)
+
+
+def energy_distance_squared(estimate: WeightedPoints, truth: Truth | WeightedPoints) -> float:
+    """D_E^2, the square of (2.9)."""
+    return energy_distance(estimate, truth) ** 2
+
+
+def energy_distance(estimate: WeightedPoints, truth: Truth | WeightedPoints) -> float:
+    """D_E, the root as in (2.9)."""
+    (x, a), (y, b) = _arrays(estimate), _arrays(truth)
+    if x.shape[1] == 1:
+        return float(scipy.stats.energy_distance(x[:, 0], y[:, 0], a, b))
+    (x, a), (y, b) = _thinned(x, a), _thinned(y, b)
+    between, within_x, within_y = (scipy.spatial.distance.cdist(u, v) for u, v in ((x, y), (x, x), (y, y)))
+    return float(np.sqrt(max(0.0, 2 * a @ between @ b - a @ within_x @ a - b @ within_y @ b)))
+
+
+METRICS = {"w1": w1, "w2": w2, "energy_distance": energy_distance, "energy_distance_squared": energy_distance_squared}
+
+
+def evaluate(estimate: WeightedPoints, truth: WeightedPoints) -> dict[str, float]:
+    """All metrics, in the truth's coordinates."""
+    return {name: metric(estimate, truth) for name, metric in METRICS.items()}
+
+
+def floors(truth: Truth, points: WeightedPoints, n: int, draws: int = FLOOR_DRAWS) -> dict[str, dict[str, float]]:
+    """Each metric of n i.i.d. draws of the truth: median and 5-95 % over many samples."""
+    keys = jr.split(jr.key(2**31 - 2), draws)
+    equal = np.full(n, 1 / n)
+    values = [evaluate(WeightedPoints(np.asarray(truth.sample(key, n)), equal), points) for key in keys]
+    return {name: summary([v[name] for v in values]) | {"n": n} for name in METRICS}
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Median and 5-95 %."""
+    q05, median, q95 = np.quantile(values, [0.05, 0.5, 0.95])
+    return {"median": float(median), "q05": float(q05), "q95": float(q95)}
+
+
+def _wasserstein(estimate: WeightedPoints, truth: Truth | WeightedPoints, p: int) -> float:
+    (x, a), (y, b) = _arrays(estimate), _arrays(truth)
+    if x.shape[1] == 1:
+        cost = ot.wasserstein_1d(x[:, 0], y[:, 0], a, b, p=p)  # W_p^p, not W_p
+    else:
+        (x, a), (y, b) = _thinned(x, a), _thinned(y, b)
+        cost = ot.emd2(a, b, ot.dist(x, y, metric="euclidean") ** p, numItermax=10_000_000)
+    return float(max(0.0, cost)) ** (1 / p)
+
+
+def _arrays(points: Truth | WeightedPoints) -> tuple[np.ndarray, np.ndarray]:
+    theta, weights = reference(points) if isinstance(points, Truth) else points
+    weights = np.asarray(weights, np.float64)
+    return np.asarray(theta, np.float64), weights / weights.sum()
+
+
+def _thinned(x: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most MAX_POINTS_BEYOND_1D points, by systematic resampling."""
+    if len(x) <= MAX_POINTS_BEYOND_1D:
+        return x, a
+    order = np.random.default_rng(0).permutation(len(x))
+    levels = (np.arange(MAX_POINTS_BEYOND_1D) + 0.5) / MAX_POINTS_BEYOND_1D
+    chosen = order[np.searchsorted(np.cumsum(a[order]), levels).clip(max=len(x) - 1)]
+    return x[chosen], np.full(MAX_POINTS_BEYOND_1D, 1 / MAX_POINTS_BEYOND_1D)
+

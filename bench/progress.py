@@ -1,0 +1,65 @@
+"""What a person sees while runs go on: a bar on a terminal, a line per run otherwise."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cryosip.bench.campaign import Watcher
+from cryosip.bench.runner import Snapshot
+from cryosip.bench.store import RunConfig
+
+
+@contextmanager
+def watching(console: Console) -> Iterator[Watcher]:
+    """A watcher for this console."""
+    if not console.is_terminal:
+        yield _lines(console)
+        return
+    columns = "{task.description}", BarColumn(), TextColumn("step {task.completed:,.0f} of {task.total:,.0f}")
+    with Progress(*columns, TextColumn("{task.fields[state]}"), TimeRemainingColumn(), console=console) as progress:
+        yield _bar(progress)
+
+
+def describe(index: int, total: int, config: RunConfig) -> str:
+    """Place in the list, study, method with its discrepancy, setting and replicate."""
+    discrepancy = config.method_options.get("discrepancy", {}).get("name")
+    method = f"{config.method} {discrepancy}" if discrepancy else config.method
+    return f"[{index + 1}/{total}] {config.study}: {method}, {config.setting}, replicate {config.replicate}"
+
+
+def _lines(console: Console) -> Watcher:
+    began = 0.0
+
+    def start(index: int, total: int, config: RunConfig) -> None:
+        nonlocal began
+        began = time.monotonic()
+        console.print(describe(index, total, config), end="", markup=False, highlight=False)
+
+    def finish(record: dict[str, Any]) -> None:
+        told = {name: record.get("metrics", {}).get(name) for name in ("w1", "w2")}
+        values = "".join(f", {name} {value:.3f}" for name, value in told.items() if value is not None)
+        seconds = time.monotonic() - began
+        console.print(f": {record['status']}{values} ({seconds:.1f} s)", markup=False, highlight=False)
+
+    return Watcher(start, lambda _snapshot: None, finish)
+
+
+def _bar(progress: Progress) -> Watcher:
+    task = progress.add_task("", total=1, state="")
+
+    def start(index: int, total: int, config: RunConfig) -> None:
+        described = describe(index, total, config).replace("[", r"\[")
+        progress.reset(task, description=described, total=config.steps, completed=0, state="compiling")
+
+    def snapshot(now: Snapshot) -> None:
+        progress.update(task, completed=now.step, state=f"{now.seconds:.1f} s, loss {now.objective:.4g}")
+
+    def finish(record: dict[str, Any]) -> None:
+        if record["status"] != "ok":
+            progress.console.print(f"{record['status']}: {record['message']}", markup=False)
+
+    return Watcher(start, snapshot, finish)

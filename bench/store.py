@@ -1,0 +1,63 @@
+"""The run store: one record per run, written whole or not at all."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that decides a run, as plain values: what a record stores and a run id hashes."""
+
+    study: str
+    setting: str
+    problem: str
+    problem_options: dict[str, Any]
+    method: str
+    method_options: dict[str, Any]
+    steps: int
+    every: int
+    replicate: int
+    stop_below: dict[str, float] | None = None
+
+
+def run_id(config: RunConfig, code_version: str) -> str:
+    """Hash of the configuration, the replicate and the code."""
+    text = json.dumps({"config": asdict(config), "code": code_version, "schema": SCHEMA}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def record_path(results: Path, config: RunConfig, identity: str) -> Path:
+    """results/<study>/<run_id>.json."""
+    return results / config.study / f"{identity}.json"
+
+
+def write(path: Path, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """The arrays first, then the record: a record on disk means that all of the run is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if arrays:
+        _write_atomically(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
+    text = json.dumps(record, indent=1, allow_nan=False)
+    _write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _write_atomically(path: Path, write_to: Callable[[IO[bytes]], Any]) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write_to(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

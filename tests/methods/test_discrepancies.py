@@ -1,0 +1,216 @@
+"""Every discrepancy: its gradient is that of its value, its fast forms agree with all pairs, its error bound holds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cryosip.methods import pairwise
+from cryosip.methods.kl import PAPER_VARIANCE, kl, silverman
+from cryosip.methods.registry import DISCREPANCIES
+
+N, M = 60, 80
+PAIRS = {
+    "energy": {"algorithm": "pairwise"},
+    "kl": {"algorithm": "pairwise"},
+    "mmd": {"algorithm": "pairwise"},
+    "composite": {"kl_options": {"algorithm": "pairwise"}, "mmd_options": {"algorithm": "pairwise"}},
+}
+FAST = [
+    ("energy", {"algorithm": "sorted"}),
+    ("energy", {"algorithm": "binned"}),
+    ("kl", {}),
+    ("kl", {"bandwidth": "paper"}),
+    ("mmd", {"kernel": "gaussian"}),
+    ("mmd", {"kernel": "laplace"}),
+    ("mmd", {"kernel": "inverse-multiquadric", "bandwidth": 0.7}),
+    ("composite", {"kl_weight": 0.5, "mmd_weight": 2.0}),
+]
+
+FAST_AND_NOISE = [
+    (name, options, noise_std)
+    for name, options in FAST
+    for noise_std in (0.0, 1.5)
+    if not (noise_std and options.get("kernel") == "inverse-multiquadric")
+]
+
+
+def clouds(p: int = 1, n: int = N, m: int = M, seed: int = 0) -> tuple[jax.Array, jax.Array]:
+    rng = np.random.default_rng(seed)
+    return jnp.asarray(rng.normal(0, 1.5, (n, p))), jnp.asarray(rng.normal(0.5, 1.0, (m, p)) * rng.choice([1, 3], (m, 1)))
+
+
+def pairs_options(name: str, options: dict) -> dict:
+    """The same discrepancy from all pairs."""
+    if name == "composite":
+        return options | PAIRS[name]
+    return options | {"algorithm": "pairwise"}
+
+
+@pytest.mark.parametrize("p", [1, 3])
+@pytest.mark.parametrize("name", DISCREPANCIES)
+def test_gradient_is_that_of_the_first_variation(x64, name, p):
+    """n d value / d y_i = gradient_i. The densities of the KL move with the particles: one known term is extra."""
+    y, observed = clouds(p)
+    target = DISCREPANCIES[name](**PAIRS[name]).bind(observed, 0.0)
+    difference = N * jax.grad(target.value)(y) - target.gradient(y)
+    expected = _moving_centres(y, silverman(np.asarray(observed))) if name in ("kl", "composite") else 0.0
+    np.testing.assert_allclose(difference, expected * np.ones_like(y), atol=1e-10)
+
+
+def _moving_centres(y: jax.Array, h: float) -> np.ndarray:
+    """(1/N) sum_j grad phi(y_i - y_j) / rho_N(y_j), written out."""
+    y = np.asarray(y)
+    n, p = y.shape
+    gap = y[:, None] - y[None]
+    phi = np.exp(-0.5 * (gap**2).sum(-1) / h**2) / (2 * np.pi * h**2) ** (p / 2)
+    density = phi.mean(1)
+    return (-gap / h**2 * (phi / density[None])[..., None]).mean(1)
+
+
+@pytest.mark.parametrize("name", DISCREPANCIES)
+def test_gradient_agrees_with_finite_differences(x64, name):
+    """The frozen densities of the KL make its value no potential, so there the frozen functional is differenced."""
+    y, observed = clouds(2)
+    target = DISCREPANCIES[name](**PAIRS[name]).bind(observed, 0.0)
+    direction = jnp.asarray(np.random.default_rng(5).normal(size=y.shape))
+    step = 1e-5
+    if name in ("kl", "composite"):
+        h = silverman(np.asarray(observed))
+
+        def value(at):
+            log_ratio = (pairwise.log_kde(at, y, h) - pairwise.log_kde(at, observed, h)).sum()
+            if name == "kl":
+                return log_ratio
+            return log_ratio + N * DISCREPANCIES["mmd"](algorithm="pairwise").value(at, observed)
+    else:
+
+        def value(at):
+            return N * target.value(at)
+
+    slope = (value(y + step * direction) - value(y - step * direction)) / (2 * step)
+    assert float((target.gradient(y) * direction).sum()) == pytest.approx(float(slope), rel=1e-6)
+
+
+@pytest.mark.parametrize(("name", "options", "noise_std"), FAST_AND_NOISE)
+def test_fast_form_agrees_with_all_pairs_within_its_bound(x64, name, options, noise_std):
+    y, observed = clouds(n=400, m=500)
+    fast = DISCREPANCIES[name](**options).bind(observed, noise_std)
+    if name == "energy":
+        exact_gradient, exact_value = _noisy_energy(y, observed, noise_std)
+    else:
+        exact = DISCREPANCIES[name](**pairs_options(name, options)).bind(observed, noise_std)
+        exact_gradient, exact_value = exact.gradient(y), exact.value(y)
+    error = float(jnp.abs(fast.gradient(y) - exact_gradient).max())
+    size = float(jnp.abs(exact_gradient).max())
+    assert error <= float(fast.gradient_error(y)) + 1e-10 * size
+    assert float(fast.gradient_error(y)) < 0.6 * size
+    assert float(fast.value(y)) == pytest.approx(float(exact_value), abs=2e-3 * float(exact_value) + 1e-4)
+
+
+def _noisy_energy(y: jax.Array, observed: jax.Array, s: float) -> tuple[np.ndarray, float]:
+    """Gradient and half the squared distance with the noise integrated out, by sums over all pairs in numpy."""
+    from scipy.stats import norm
+
+    def mean_distance(gap: np.ndarray, std: float) -> float:
+        if std == 0:
+            return float(np.abs(gap).mean())
+        u = gap / std
+        return float((std * (2 * norm.pdf(u) + u * (2 * norm.cdf(u) - 1))).mean())
+
+    def below(gap: np.ndarray, std: float) -> np.ndarray:
+        return (norm.cdf(gap / std) if std > 0 else (np.sign(gap) + 1) / 2).mean(1)
+
+    x, z = np.asarray(y)[:, 0], np.asarray(observed)[:, 0]
+    to_z, to_x, within_z = x[:, None] - z, x[:, None] - x, z[:, None] - z
+    root = np.sqrt(2) * s
+    value = mean_distance(to_z, s) - mean_distance(to_x, root) / 2 - mean_distance(within_z, 0.0) / 2
+    return 2 * (below(to_z, s) - below(to_x, root))[:, None], value
+
+
+@pytest.mark.parametrize(("name", "options", "noise_std"), FAST_AND_NOISE)
+def test_particles_outside_the_grid_are_not_extrapolated(x64, name, options, noise_std):
+    y, observed = clouds(n=100, m=120)
+    y = y.at[0].set(80.0).at[1].set(-300.0)
+    fast = DISCREPANCIES[name](**options).bind(observed, noise_std)
+    if name == "energy":
+        exact_gradient, exact_value = _noisy_energy(y, observed, noise_std)
+    else:
+        exact = DISCREPANCIES[name](**pairs_options(name, options)).bind(observed, noise_std)
+        exact_gradient, exact_value = exact.gradient(y), exact.value(y)
+    np.testing.assert_allclose(fast.gradient(y), exact_gradient, rtol=1e-9, atol=1e-9)
+    assert float(fast.value(y)) == pytest.approx(float(exact_value), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", DISCREPANCIES)
+@pytest.mark.parametrize("p", [1, 2])
+def test_gradient_vanishes_where_both_laws_agree(x64, name, p):
+    _, observed = clouds(p)
+    target = DISCREPANCIES[name]().bind(observed, 0.0)
+    assert float(jnp.abs(target.gradient(observed)).max()) <= float(target.gradient_error(observed)) + 1e-6
+    assert float(target.value(observed)) == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", DISCREPANCIES)
+def test_equal_samples_in_float32_far_from_the_origin(name):
+    """Centred data keep the Gram product from cancelling."""
+    y, observed = clouds(3)
+    near = DISCREPANCIES[name](**PAIRS[name]).gradient(jnp.float32(y), jnp.float32(observed))
+    moved = DISCREPANCIES[name](**PAIRS[name]).gradient(jnp.float32(y + 256), jnp.float32(observed + 256))
+    np.testing.assert_allclose(near, moved, atol=3e-3 * float(jnp.abs(near).max()))
+
+
+def test_one_particle_is_pulled_to_one_observation():
+    for name in ("energy", "mmd"):
+        discrepancy = DISCREPANCIES[name](**({"bandwidth": 1.0} if name == "mmd" else {}))
+        slope = discrepancy.gradient(jnp.array([[1.0]]), jnp.array([[0.2]]))
+        assert float(slope[0, 0]) > 0
+
+
+def test_kl_bandwidths():
+    _, observed = clouds(m=1_000)
+    sd = float(np.asarray(observed).std())
+    assert silverman(np.asarray(observed)) == pytest.approx(1.0592 * sd * 1_000**-0.2, rel=1e-3)
+    y = jnp.asarray(observed[:50])
+    paper, number = kl("paper"), kl(float(np.sqrt(PAPER_VARIANCE)))
+    np.testing.assert_array_equal(paper.gradient(y, observed), number.gradient(y, observed))
+
+
+@pytest.mark.parametrize("name", DISCREPANCIES)
+def test_more_particles_than_a_tile(name, monkeypatch):
+    y, observed = clouds(2)
+    whole = DISCREPANCIES[name](**PAIRS[name]).gradient(y, observed)
+    monkeypatch.setattr(pairwise, "TILE", 7 * M)
+    tiled = DISCREPANCIES[name](**PAIRS[name]).gradient(y, observed)
+    np.testing.assert_allclose(whole, tiled, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: DISCREPANCIES["energy"]("binnd"), "'binnd'.*did you mean 'binned'"),
+        (lambda: DISCREPANCIES["energy"](n_cells=0), "n_cells is 0; wanted a whole number >= 1"),
+        (lambda: DISCREPANCIES["kl"]("silverman"), "did you mean 'silverman-y'"),
+        (lambda: DISCREPANCIES["kl"](-1.0), "bandwidth is -1.0; wanted a positive"),
+        (lambda: DISCREPANCIES["mmd"]("gauss"), "did you mean 'gaussian'"),
+        (lambda: DISCREPANCIES["mmd"](bandwidth=float("nan")), "bandwidth is nan"),
+        (lambda: DISCREPANCIES["composite"](kl_weight=-1.0), "kl_weight is -1.0"),
+        (lambda: DISCREPANCIES["composite"](0.0, 0.0), "both 0"),
+        (lambda: DISCREPANCIES["energy"]().bind(jnp.array([[jnp.nan], [1.0]]), 0.0), "1 NaN or infinite values of 2"),
+        (lambda: DISCREPANCIES["energy"]().bind(jnp.ones((0, 1)), 0.0), r"shape \(0, 1\)"),
+        (lambda: DISCREPANCIES["energy"]("sorted").bind(jnp.ones((3, 2)), 0.0), "dimension 2; wanted 'pairwise'"),
+        (lambda: DISCREPANCIES["energy"]().bind(jnp.ones((3, 2)), 1.0), "cannot integrate out noise in dimension 2"),
+        (lambda: DISCREPANCIES["energy"]().bind(jnp.ones((3, 1)), -1.0), "noise_std is -1.0"),
+        (lambda: DISCREPANCIES["mmd"]("inverse-multiquadric").bind(jnp.ones((3, 1)), 1.0), "no closed form"),
+        (lambda: DISCREPANCIES["kl"]().bind(jnp.ones((3, 1)), 0.0), "all 3 observations are equal"),
+        (lambda: DISCREPANCIES["mmd"]().bind(jnp.ones((3, 1)), 0.0), "median distance between observations is 0"),
+    ],
+)
+def test_bad_input_is_refused(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+def test_traced_observations_are_refused():
+    with pytest.raises(ValueError, match="traced array; wanted concrete"):
+        jax.jit(lambda y: DISCREPANCIES["energy"]().value(y, y))(jnp.ones((3, 1)))

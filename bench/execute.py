@@ -2,7 +2,6 @@
 
 import datetime
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -27,6 +26,8 @@ Fields = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 OnSnapshot = Callable[[Snapshot], None]
 Measure = Callable[[RunConfig, OnSnapshot], tuple[Fields, Arrays]]
+
+CURVE_METRICS = ("w1", "w2")  # the others are evaluated at the end alone
 
 OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {"adam": optax.adam, "sgd": optax.sgd}
 
@@ -53,13 +54,23 @@ def run_method(config: RunConfig, on_snapshot: OnSnapshot) -> tuple[Fields, Arra
         if not snapshot.finite:
             message = f"the state is not finite after step {snapshot.step}; the record keeps the last finite one"
             break
-        last, values = snapshot, metrics.evaluate(snapshot.estimate, points)
+        last, values = snapshot, {name: metrics.METRICS[name](snapshot.estimate, points) for name in CURVE_METRICS}
         _append(curve, snapshot, values)
         if config.stop_below and all(values[name] < limit for name, limit in config.stop_below.items()):
             break
     if last is None:
         return {"status": "diverged", "message": "the initial state is not finite"}, {}
-    return _method_fields(config, instance, last, curve, message)
+    fields, arrays = _describe(config, instance, points, last.estimate)
+    outcome: Fields = {
+        "status": "diverged" if message else "ok",
+        "message": message,
+        "steps": last.step,
+        "forward_calls": last.forward_calls,
+        "compile_seconds": last.compile_seconds,
+        "run_seconds": last.seconds,
+        "curve": curve,
+    }
+    return outcome | fields, arrays
 
 
 def build_instance(config: RunConfig) -> Instance:
@@ -121,29 +132,22 @@ def _append(curve: dict[str, list[float | None]], snapshot: Snapshot, values: di
         curve.setdefault(name, []).append(value if np.isfinite(value) else None)
 
 
-def _method_fields(
-    config: RunConfig, instance: Instance, last: Snapshot, curve: dict[str, list[float | None]], message: str
+def _describe(
+    config: RunConfig, instance: Instance, points: WeightedPoints, estimate: WeightedPoints
 ) -> tuple[Fields, Arrays]:
-    problem, estimate = instance.problem, last.estimate
+    """Metrics of the estimate beside those of the initial law and of draws of the truth, and the clouds themselves."""
+    problem = instance.problem
     key_init, key_estimate = jr.split(jr.fold_in(jr.key(config.replicate), 2))
     n = len(problem.observations)
     initial = WeightedPoints(problem.sample_init(key_init, n), np.full(n, 1 / n))
     simulated = _simulate(problem, key_estimate, estimate, n)
     image_target = DISCREPANCIES["energy"]().bind(problem.observations, 0.0)
-    points = metrics.reference(instance.truth)
     fields: Fields = {
-        "status": "diverged" if message else "ok",
-        "message": message,
-        "steps": last.step,
-        "forward_calls": last.forward_calls,
-        "compile_seconds": last.compile_seconds,
-        "run_seconds": last.seconds,
         "algorithm": _algorithm(config, problem, simulated),
-        "metrics": metrics.evaluate(estimate, points) | {"discrepancy": float(image_target.value(simulated))},
+        "metrics": metrics.evaluate(estimate, points) | {"discrepancy": float(jax.jit(image_target.value)(simulated))},
         "initial_metrics": metrics.evaluate(initial, points),
-        "floors": _floors(instance.truth, config, len(estimate.theta)),
-        "data_floors": _floors(instance.truth, config, n),
-        "curve": curve,
+        "floors": _floors(instance.truth, points, len(estimate.theta)),
+        "data_floors": _floors(instance.truth, points, n),
         "dataset_hash": _hash(problem, instance.truth),
     }
     arrays = {
@@ -174,17 +178,17 @@ def _algorithm(config: RunConfig, problem: Problem, simulated: jax.Array) -> Fie
     closed_form = config.method_options.get("sampling") == "closed-form"
     discrepancy = DISCREPANCIES[chosen["name"]](**chosen.get("options", {}))
     target = discrepancy.bind(problem.observations, problem.noise_std if closed_form else 0.0)
-    return {"name": target.algorithm, "gradient_error": float(target.gradient_error(simulated))}
+    return {"name": target.algorithm, "gradient_error": float(jax.jit(target.gradient_error)(simulated))}
 
 
-_FLOORS: dict[str, dict[str, dict[str, float]]] = {}
+_FLOORS: dict[tuple[bytes, int], dict[str, dict[str, float]]] = {}
 
 
-def _floors(truth: Truth, config: RunConfig, n: int) -> dict[str, dict[str, float]]:
-    """Floors depend on the truth and n alone, so all replicates share them."""
-    key = json.dumps([config.problem, config.problem_options, n], sort_keys=True)
+def _floors(truth: Truth, points: WeightedPoints, n: int) -> dict[str, dict[str, float]]:
+    """Floors depend on the truth and n alone, so all runs of a session on one truth share them."""
+    key = hashlib.sha256(np.ascontiguousarray(points.theta).tobytes()).digest(), n
     if key not in _FLOORS:
-        _FLOORS[key] = metrics.floors(truth, metrics.reference(truth), n)
+        _FLOORS[key] = metrics.floors(truth, points, n)
     return _FLOORS[key]
 
 

@@ -1,5 +1,6 @@
 """How far an estimate is from the truth: plain functions of weighted points; POT computes the Wasserstein distances."""
 
+import jax
 import jax.random as jr
 import numpy as np
 import ot
@@ -9,7 +10,7 @@ import scipy.stats
 from cryosip.datasets.instance import Truth
 from cryosip.methods.method import WeightedPoints
 
-REFERENCE_POINTS = 20_000  # quantiles, or draws, that stand for the truth
+REFERENCE_POINTS = 10_000  # quantiles, or draws, that stand for the truth
 MAX_POINTS_BEYOND_1D = 2_000  # of each side in an exact transport plan in more than one dimension
 FLOOR_DRAWS = 100
 
@@ -60,7 +61,8 @@ def floors(truth: Truth, points: WeightedPoints, n: int, draws: int = FLOOR_DRAW
     """Each metric of n i.i.d. draws of the truth: median and 5-95 % over many samples."""
     keys = jr.split(jr.key(2**31 - 2), draws)
     equal = np.full(n, 1 / n)
-    values = [evaluate(WeightedPoints(np.asarray(truth.sample(key, n)), equal), points) for key in keys]
+    sample = jax.jit(lambda key: truth.sample(key, n))
+    values = [evaluate(WeightedPoints(np.asarray(sample(key)), equal), points) for key in keys]
     return {name: summary([v[name] for v in values]) | {"n": n} for name in METRICS}
 
 

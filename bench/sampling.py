@@ -11,8 +11,8 @@ from cryosip.bench.metrics import summary
 from cryosip.bench.store import RunConfig
 from cryosip.methods.problem import Problem
 
-SUPPORT = 1_000  # points of the two laws, theta and omega, that the estimators draw from
-REPEATS = 10_000
+SUPPORT = 400  # points of the two laws, theta and omega, that the estimators draw from
+REPEATS = 4_000
 RESAMPLES = 400
 
 Table = np.ndarray  # phi(theta_a, omega_b)

@@ -93,15 +93,8 @@ def _binned(observed: np.ndarray, n_cells: int) -> Target:
     exact = _sorted(observed)
     observed_cdf = _cell_cdf(cells, jnp.asarray(observed))
 
-    def gap(y: Line) -> grid.Table:
-        return observed_cdf - _cell_cdf(cells, y)
-
-    def value(y: Line) -> Float[Array, ""]:
-        left, right = gap(y)[:-1], gap(y)[1:]
-        return jnp.sum(left**2 + left * right + right**2) * (cells.step / 3)
-
     def on_cells(y: Line) -> Line:
-        return 2 * grid.interpolate(cells, gap(y), y)
+        return 2 * grid.interpolate(cells, observed_cdf - _cell_cdf(cells, y), y)
 
     gradient = grid.guarded(cells, on_cells, lambda y: exact.gradient(y[:, None])[:, 0])
 
@@ -110,7 +103,7 @@ def _binned(observed: np.ndarray, n_cells: int) -> Target:
         return jnp.where(grid.covers(cells, y[:, 0]), 2 * heaviest, 0.0)
 
     return Target(
-        lambda y: grid.guarded(cells, value, lambda y: exact.value(y[:, None]))(y[:, 0]),
+        exact.value,
         lambda y: gradient(y[:, 0])[:, None],
         f"binned, {cells.size - 1} cells; sorted (exact) where they do not cover the particles",
         gradient_error,

@@ -31,7 +31,7 @@ def kl(bandwidth: str | float = "silverman-y", algorithm: str = "auto") -> Discr
     vanishes with the bandwidth. `bandwidth` is the std of the kernel: "silverman-y" for Silverman's rule on the
     observations, "paper" for the printed kernel with eps = 0.3496 (a variance), or a number.
 
-    "binned" works in one dimension by FFT on a grid of 16 cells per bandwidth with the observed score tabulated, O(n);
+    "binned" works in one dimension by FFT on a grid of 16 cells per bandwidth with the observed density tabulated, O(n);
     "pairwise" sums all pairs in any dimension. The error that is reported is measured against all pairs at 512
     particles, the outermost among them. Raises ValueError for unknown names, a bandwidth that is not positive,
     and on binding for observations that are all equal. [sanchez2025], [silverman1986].
@@ -107,14 +107,13 @@ def _score_gap(at: Float[Array, "k p"], y: Images, observed: Observations, std: 
 
 
 def _on_grid(nodes: grid.Grid, observed: np.ndarray, std: float, noise_std: float) -> Target:
-    """KDE by FFT; the tables of the observations are exact at the nodes.
+    """KDE by FFT, its gradient by differences of the log-density; the table of the observations is exact at the nodes.
 
     With noise, rho_N is the estimate of the clean particles convolved with N(0, noise_std^2), and the gradient of
     log(rho_N / rho_M) is averaged over the noise of the particle that moves, as in (2.11).
     """
     observations, at_nodes = jnp.asarray(observed), jnp.asarray(nodes.nodes, observed.dtype)[:, None]
     log_observed = grid.smoothed_table(nodes, pairwise.log_kde(at_nodes, observations, std), noise_std)
-    observed_score = grid.smoothed_table(nodes, pairwise.kde_score(at_nodes, observations, std)[:, 0], noise_std)
     kernel = grid.gaussian_transfer(nodes, float(np.hypot(std, noise_std))) / nodes.step
     over_noise = grid.gaussian_transfer(nodes, noise_std)
     exact = _pairwise(observations, std, noise_std)
@@ -129,7 +128,7 @@ def _on_grid(nodes: grid.Grid, observed: np.ndarray, std: float, noise_std: floa
         return grid.interpolate(nodes, log_density(y) - log_observed, y).mean()
 
     def gradient(y: Line) -> Line:
-        return grid.interpolate(nodes, grid.derivative(nodes, log_density(y)) - observed_score, y)
+        return grid.interpolate(nodes, grid.derivative(nodes, log_density(y) - log_observed), y)
 
     on_grid_value = grid.guarded(nodes, value, lambda y: exact.value(y[:, None]))
     on_grid_gradient = grid.guarded(nodes, gradient, lambda y: exact.gradient(y[:, None])[:, 0])

@@ -1,0 +1,171 @@
+"""Build the report: one self-contained page, the paper-vs-reproduced table, and every figure with its numbers."""
+
+import csv
+import io
+import math
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from cryosip.reports import figures, tables, verdicts
+from cryosip.reports.comparison import Row, observations, paper_rows
+from cryosip.reports.paper import CONVENTIONS
+from cryosip.reports.records import Record, Skipped, largest_profile, read_records
+from cryosip.reports.style import Plot, standalone
+from cryosip.reports.variances import variances
+
+HERE = Path(__file__).parent
+KNOWN_STUDIES = ("paper-1d", "noise", "sampling")
+TRANSPORT = ("w1", "w2")
+
+
+def build(results: Path, out: Path, command: str = "") -> Path:
+    """Make the report of a results folder in the folder `out` and return the path of its index.html.
+
+    `command` is shown as the line that made the records. The report is written beside `out` first and moved in file
+    by file, index.html last. Raises ValueError where the results hold no readable record, OSError where `out` cannot
+    be written.
+    """
+    records, skipped = read_records(results)
+    rows = paper_rows(records)
+    plots = study_plots(records)
+    files = {f"figures/{plot.name}.svg": standalone(plot.svg) for group in plots.values() for plot in group}
+    files |= {f"figures/{p.name}.csv": _csv([p.columns, *p.rows]) for group in plots.values() for p in group}
+    files["paper_vs_reproduced.csv"] = _csv(paper_table(rows))
+    files["index.html"] = render(records, skipped, rows, plots, command)
+    _write(out, files)
+    return out / "index.html"
+
+
+def study_plots(records: Sequence[Record]) -> dict[str, list[Plot]]:
+    """Every figure by section, from the largest profile of each study."""
+    shown = largest_profile(records)
+    by_study = {name: [record for record in shown if record.study == name] for name in KNOWN_STUDIES}
+    return {
+        "fig1": figures.distributions(by_study["paper-1d"]),
+        "convergence": figures.convergence(by_study["paper-1d"]),
+        "dto": figures.against_components(by_study["paper-1d"]),
+        "fig2": figures.costs(by_study["noise"]),
+        "variances": variances(by_study["sampling"]),
+    }
+
+
+def paper_table(rows: Iterable[Row]) -> list[list[Any]]:
+    """The paper-vs-reproduced table, a header and one line for each published number or statement."""
+    columns = ["part", "quantity", "paper", "median", "q05", "q95", "replicates", "floor_median", "floor_q05",
+               "floor_q95", "accepted_low", "accepted_high", "finding", "verdict", "convention", "why"]  # fmt: skip
+    empty = (math.nan,) * 3
+    return [columns] + [
+        [r.part, r.quantity, r.published, *r.ours, *(r.floor[:3] if r.floor else empty),
+         *(r.accepted or empty[:2]), r.finding, r.verdict, r.convention, r.why]
+        for r in rows
+    ]  # fmt: skip
+
+
+def render(
+    records: Sequence[Record],
+    skipped: Sequence[Skipped],
+    rows: Sequence[Row],
+    plots: dict[str, list[Plot]],
+    command: str,
+) -> str:
+    """The page as one HTML text, everything that comes from a record escaped."""
+    loader = jinja2.FileSystemLoader(HERE)
+    env = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+                             lstrip_blocks=True)  # fmt: skip
+    env.filters |= {"number": tables.number, "interval": tables.interval, "svg": Markup, "cell": _cell}
+    shown = largest_profile(records)
+    oned = [record for record in shown if record.study == "paper-1d"]
+    unknown = sorted({record.study for record in shown} - set(KNOWN_STUDIES))
+    return env.get_template("template.html").render(
+        css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        rows=rows,
+        counts=[(verdict, count) for verdict, count in _verdict_counts(rows) if count],
+        rules=verdicts.RULES,
+        conventions=CONVENTIONS,
+        plots=plots,
+        sizes=_sizes(shown),
+        hidden=Counter((r.study, r.profile) for r in records if r not in shown),
+        methods=tables.method_rows([r for r in oned if r.setting != "tuned"], TRANSPORT),
+        tuned=tables.method_rows([r for r in oned if r.setting == "tuned"], TRANSPORT),
+        shared_data=tables.shared_data(oned) if oned else "",
+        unknown=[_generic(study, [r for r in shown if r.study == study]) for study in unknown],
+        transport=TRANSPORT,
+        failed=[record for record in records if record.status != "ok"],
+        total=len(records),
+        skipped=skipped,
+        environment=tables.distinct(records, "environment"),
+        algorithms=tables.algorithms(records),
+        datasets=tables.datasets(records),
+        newest=max(record.created for record in records),
+        command=command,
+    )
+
+
+def _verdict_counts(rows: Iterable[Row]) -> list[tuple[str, int]]:
+    counts = Counter(row.verdict for row in rows)
+    return [(verdict, counts[verdict]) for verdict in verdicts.VERDICTS]
+
+
+def _sizes(records: Iterable[Record]) -> dict[str, str]:
+    """What each study ran: profile, observations, steps and replicates."""
+    sizes: dict[str, str] = {}
+    records = list(records)
+    for study in dict.fromkeys(record.study for record in records):
+        own = [record for record in records if record.study == study]
+        parts = [f"profile {_joined(r.profile for r in own)}"]
+        for word, values in (("n = {}", map(observations, own)), ("{} steps", (r.number("steps") for r in own))):
+            known = [value for value in values if math.isfinite(value)]
+            parts += [word.format(_joined(f"{value:,.0f}" for value in sorted(known)))] if known else []
+        sizes[study] = ", ".join([*parts, f"replicates: {len({r.replicate for r in own})}"])
+    return sizes
+
+
+def _joined(words: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(words))
+
+
+def _generic(study: str, records: Sequence[Record]) -> tuple[str, list[str], list[tables.MethodRow]]:
+    """A plain section for a study that this report has no figures for."""
+    metrics = sorted({name for record in records for name in record.metrics})
+    return study, metrics, tables.method_rows(records, metrics)
+
+
+def _cell(value: Any) -> str:
+    return tables.number(value) if isinstance(value, float) else str(value)
+
+
+def _csv(table: Iterable[Sequence[Any]]) -> str:
+    """Comma-separated text; a number that is not available is empty, one that was never reached "inf"."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerows([["" if isinstance(v, float) and math.isnan(v) else v for v in row] for row in table])
+    return buffer.getvalue()
+
+
+def _write(out: Path, files: dict[str, str]) -> None:
+    """Write all files into a temporary sibling of `out`, then move them into place in order."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        try:
+            for name, text in files.items():
+                (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                with open(staging / name, "w", encoding="utf-8", newline="") as stream:
+                    stream.write(text)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            for name in files:
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(staging / name, out / name)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write the report to {out}: {error.strerror or error}") from error

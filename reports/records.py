@@ -1,0 +1,239 @@
+"""Read a results folder: every run record that can be trusted, and the name of every file that cannot."""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCHEMA = 1
+STATUSES = ("ok", "diverged", "timeout", "error")
+PROFILES = ("smoke", "small", "paper")  # from the smallest to the largest
+
+Array = NDArray[np.float64]
+Skipped = tuple[Path, str]
+
+
+class Floor(NamedTuple):
+    """The metric of an i.i.d. sample of the truth of size n: no estimate of that size can be expected below it."""
+
+    median: float
+    q05: float
+    q95: float
+    n: int
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One run, as the record file states it; metrics that are not finite or not available are absent."""
+
+    path: Path
+    run_id: str
+    study: str
+    profile: str
+    setting: str
+    problem: str
+    method: str
+    config: dict[str, Any]
+    replicate: int
+    seed: int
+    status: str
+    message: str
+    steps: int
+    forward_calls: int
+    compile_seconds: float
+    run_seconds: float
+    peak_memory_mb: float
+    dataset_hash: str
+    created: str
+    algorithm: dict[str, Any]
+    environment: dict[str, Any]
+    metrics: dict[str, float]
+    initial_metrics: dict[str, float]
+    floors: dict[str, Floor]
+    data_floors: dict[str, Floor]
+    curve: dict[str, Array]
+    arrays: dict[str, Array] = field(repr=False)
+
+    def asked(self, dotted: str) -> Any:
+        """The configured value at a dotted path such as "method.options.n_components", None where nothing is."""
+        value: Any = self.config
+        for key in dotted.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+    def number(self, dotted: str) -> float:
+        """The configured number at a dotted path, nan where there is none."""
+        return _number(self.asked(dotted))
+
+    @property
+    def discrepancy(self) -> str:
+        """The name of the discrepancy that the method minimises, "" for methods that have none."""
+        return str(self.asked("method.options.discrepancy.name") or "")
+
+
+def read_records(results: Path) -> tuple[list[Record], list[Skipped]]:
+    """Read RESULTS/<study>/<run_id>.json with the .npz beside it; return the records and (path, reason) of the rest.
+
+    Of two records of the same configuration and replicate the younger one is kept: pooling them would count one
+    draw twice. Paths are relative to the results folder. Raises ValueError where no record can be read.
+    """
+    if not results.is_dir():
+        raise ValueError(f"no results folder at {results}: wanted a folder that holds <study>/<run_id>.json")
+    records: list[Record] = []
+    skipped: list[Skipped] = []
+    for path in sorted(results.glob("*/*.json")):
+        relative = path.relative_to(results)
+        try:
+            data = _load_json(path)
+            arrays, reason = _load_arrays(path.with_suffix(".npz"))
+            records.append(_parse(data, relative, arrays))
+        except (ValueError, OSError, OverflowError, RecursionError) as error:
+            skipped.append((relative, str(error)))
+            continue
+        if reason:
+            skipped.append((relative.with_suffix(".npz"), reason))
+    records, superseded = _youngest(records)
+    if not records:
+        named = "; ".join(f"{path}: {reason}" for path, reason in skipped[:3])
+        raise ValueError(f"no readable record in {results} (wanted <study>/<run_id>.json, schema {SCHEMA}); {named}")
+    return records, sorted(skipped + superseded)
+
+
+def largest_profile(records: Iterable[Record]) -> list[Record]:
+    """The records of the largest profile that each study has: sizes are never pooled."""
+    records = list(records)
+    best: dict[str, int] = {}
+    for record in records:
+        best[record.study] = max(best.get(record.study, -1), _rank(record.profile))
+    return [record for record in records if _rank(record.profile) == best[record.study]]
+
+
+def _rank(profile: str) -> int:
+    return PROFILES.index(profile) if profile in PROFILES else -1
+
+
+def _youngest(records: list[Record]) -> tuple[list[Record], list[Skipped]]:
+    kept: dict[tuple[Any, ...], Record] = {}
+    for record in sorted(records, key=lambda r: (r.created, str(r.path))):
+        config = json.dumps(record.config, sort_keys=True)
+        key = (record.study, record.profile, record.setting, record.problem, record.method, config, record.replicate)
+        kept[key] = record
+    chosen = {record.path for record in kept.values()}
+    gone = [(r.path, "a younger record of the same run exists") for r in records if r.path not in chosen]
+    return [r for r in records if r.path in chosen], gone
+
+
+def _load_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not complete JSON: {error}") from None
+    except UnicodeDecodeError:
+        raise ValueError("not a text file in UTF-8") from None
+    if not isinstance(data, dict) or "schema" not in data or "run_id" not in data:
+        raise ValueError("not a cryosip record: no schema and run_id")
+    if data["schema"] != SCHEMA:
+        raise ValueError(f"schema {data['schema']!r}: this version of cryosip reads schema {SCHEMA}")
+    return data
+
+
+def _load_arrays(path: Path) -> tuple[dict[str, Array], str]:
+    """The arrays of an .npz, never a pickle, and why there are none."""
+    if not path.exists():
+        return {}, ""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: np.asarray(archive[name], dtype=np.float64) for name in archive.files}
+    except Exception as error:  # a damaged archive raises whatever numpy, zipfile and zlib come to
+        return {}, f"arrays not read: {error}"
+    points = arrays.get("theta", np.empty((0, 0)))
+    clouds_are_tables = all(array.ndim == 2 for name, array in arrays.items() if name != "weights")
+    if not clouds_are_tables or ("weights" in arrays and arrays["weights"].shape != points.shape[:1]):
+        return {}, "arrays not read: wanted points (k, d) and weights (k,)"
+    return arrays, ""
+
+
+def _parse(data: dict[str, Any], path: Path, arrays: dict[str, Array]) -> Record:
+    status = _text(data, "status")
+    if status not in STATUSES:
+        raise ValueError(f"status {status!r}: wanted one of {', '.join(STATUSES)}")
+    return Record(
+        path=path,
+        run_id=_text(data, "run_id"),
+        study=_text(data, "study"),
+        profile=_text(data, "profile"),
+        setting=_text(data, "setting"),
+        problem=_text(data, "problem"),
+        method=_text(data, "method"),
+        config=_table(data, "config"),
+        replicate=_whole(data, "replicate"),
+        seed=_whole(data, "seed"),
+        status=status,
+        message=_text(data, "message", ""),
+        steps=_whole(data, "steps"),
+        forward_calls=_whole(data, "forward_calls"),
+        compile_seconds=_number(data.get("compile_seconds")),
+        run_seconds=_number(data.get("run_seconds")),
+        peak_memory_mb=_number(data.get("peak_memory_mb")),
+        dataset_hash=_text(data, "dataset_hash", ""),
+        created=_text(data, "created", ""),
+        algorithm=_table(data, "algorithm"),
+        environment=_table(data, "environment"),
+        metrics=_numbers(_table(data, "metrics")),
+        initial_metrics=_numbers(_table(data, "initial_metrics")),
+        floors=_floors(_table(data, "floors")),
+        data_floors=_floors(_table(data, "data_floors")),
+        curve=_curve(_table(data, "curve")),
+        arrays=arrays,
+    )
+
+
+def _text(data: dict[str, Any], key: str, default: str | None = None) -> str:
+    value = data.get(key)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        raise ValueError(f"{key} is {value!r}: wanted text")
+    return value
+
+
+def _whole(data: dict[str, Any], key: str) -> int:
+    value = data.get(key, 0)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{key} is {value!r}: wanted a whole number")
+    return value
+
+
+def _table(data: dict[str, Any], key: str) -> dict[str, Any]:
+    value = data.get(key)
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"{key} is {value!r}: wanted a table")
+    return value or {}
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+def _numbers(table: dict[str, Any]) -> dict[str, float]:
+    numbers = {key: _number(value) for key, value in table.items()}
+    return {key: value for key, value in numbers.items() if math.isfinite(value)}
+
+
+def _floors(table: dict[str, Any]) -> dict[str, Floor]:
+    floors = {key: _numbers(value) for key, value in table.items() if isinstance(value, dict)}
+    wanted = set(Floor._fields)
+    return {key: Floor(v["median"], v["q05"], v["q95"], int(v["n"])) for key, v in floors.items() if wanted <= set(v)}
+
+
+def _curve(table: dict[str, Any]) -> dict[str, Array]:
+    if not all(isinstance(values, list) for values in table.values()):
+        raise ValueError("curve: wanted a list for each name")
+    if len({len(values) for values in table.values()}) > 1:
+        raise ValueError("curve: its lists differ in length")
+    return {name: np.array([_number(value) for value in values]) for name, values in table.items()}

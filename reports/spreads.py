@@ -1,0 +1,70 @@
+"""What is said about replicates: their spread, the cost to a threshold, and the range for one further run."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from cryosip.reports.records import Record
+
+MIN_REPLICATES = 3  # below it no interval is drawn and no verdict given
+
+
+class Spread(NamedTuple):
+    """Median and 5-95 % of n values; the quantiles are nan for fewer than MIN_REPLICATES values."""
+
+    median: float
+    q05: float
+    q95: float
+    n: int
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median and 5-95 % over replicates; an infinite value is a threshold that was never reached and counts as such."""
+    kept = np.sort([value for value in values if not math.isnan(value)])
+    if kept.size == 0:
+        return Spread(math.nan, math.nan, math.nan, 0)
+    enough = kept.size >= MIN_REPLICATES
+    q05, q95 = (_quantile(kept, q) if enough else math.nan for q in (0.05, 0.95))
+    return Spread(_quantile(kept, 0.5), q05, q95, int(kept.size))
+
+
+def _quantile(ordered: np.ndarray, q: float) -> float:
+    """Linear interpolation between order statistics that is infinite, not nan, where one of the two is infinite."""
+    position = q * (ordered.size - 1)
+    low, high = ordered[math.floor(position)], ordered[math.ceil(position)]
+    share = position - math.floor(position)
+    return float(low) if share == 0 or low == high else float(low * (1 - share) + high * share)
+
+
+def prediction_range(values: Sequence[float], floor_spread: float) -> tuple[float, float]:
+    """Where one further run, measured against a finite sample of the truth, falls with 90 % probability.
+
+    mean +- sqrt(t^2 s^2 (1 + 1/R) + (f/2)^2), with s the standard deviation over the R values, t the 95 % quantile of
+    Student's law with R - 1 degrees of freedom and f the 5-95 % width of the metric's floor (0 where unknown): an
+    approximation that treats both as normal and independent. Raises ValueError for fewer than MIN_REPLICATES values.
+    """
+    count = len(values)
+    if count < MIN_REPLICATES:
+        raise ValueError(f"got {count} values: wanted at least {MIN_REPLICATES} for an interval")
+    student = float(stats.t.ppf(0.95, count - 1))
+    half = math.hypot(student * float(np.std(values, ddof=1)) * math.sqrt(1 + 1 / count), floor_spread / 2)
+    mean = float(np.mean(values))
+    return mean - half, mean + half
+
+
+def cost_below(record: Record, metric: str, threshold: float, unit: str) -> float:
+    """The first "step" or "seconds" of the curve at which the metric is below the threshold, inf if it never is.
+
+    nan where the records cannot tell: no such curve, or a run that stopped early for another reason.
+    """
+    curve = record.curve
+    if metric not in curve or unit not in curve:
+        return math.nan
+    hits = np.flatnonzero(curve[metric] < threshold)
+    if hits.size:
+        return float(curve[unit][hits[0]])
+    stopped_early = record.status == "ok" and record.steps < record.number("steps")
+    return math.nan if stopped_early else math.inf

@@ -1,0 +1,107 @@
+"""How the figures look: one colour and marker for each method across the page, and SVG that is the same every time."""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from cryosip.reports.records import Record
+
+INK = "#010203"  # drawn as the colour of the surrounding text, so that axes read on light and on dark
+SIZE = (5.0, 3.8)  # inches: one panel, still readable on a telephone
+SETTINGS: Any = {
+    "svg.hashsalt": "cryosip",
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 10,
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": INK,
+    "grid.alpha": 0.12,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+}
+
+
+class Look(NamedTuple):
+    """Label, colour (Okabe-Ito and Tol, told apart with any colour vision) and marker of one series."""
+
+    label: str
+    colour: str
+    marker: str
+
+
+LOOKS = {
+    "energy": Look("energy flow", "#2a84c6", "o"),
+    "kl": Look("KL flow", "#e07b00", "s"),
+    "mmd": Look("MMD flow", "#56b4e9", "v"),
+    "composite": Look("composite flow", "#b8860b", "P"),
+    "mixture": Look("mixture", "#009e73", "^"),
+    "reweighting": Look("reweighting", "#c2649a", "D"),
+    "method-1": Look("Method 1", "#44aa99", "o"),
+    "method-2": Look("Method 2", "#cc6677", "s"),
+    "method-3": Look("Method 3", "#8f7fd1", "^"),
+}
+
+
+def look(record: Record) -> Look:
+    """The fixed look of a record's method: of its discrepancy where it minimises one."""
+    name = record.discrepancy or record.method
+    return LOOKS.get(name, Look(f"{record.method} {record.discrepancy}".strip(), "#888888", "X"))
+
+
+class Plot(NamedTuple):
+    """A drawn figure and the table behind it."""
+
+    name: str
+    title: str
+    caption: str
+    svg: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+def draw(name: str, paint: Callable[[Axes], None]) -> str:
+    """The SVG of one panel: no metadata, no random ids, ids prefixed with the figure's name, ink = currentColor."""
+    with matplotlib.rc_context(SETTINGS):
+        figure = Figure(figsize=SIZE, layout="constrained")
+        ax = figure.add_subplot()
+        paint(ax)
+        handles, labels = ax.get_legend_handles_labels()
+        if handles:
+            figure.legend(handles, labels, loc="outside upper left", ncols=2)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r"url\(#", f"url(#{name}-", svg)
+    svg = re.sub(r'href="#', f'href="#{name}-', svg)
+    svg = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"|(<svg [^>]*?)height="[^"]*"', r"\1\2", svg, count=1)
+    return svg.replace(INK, "currentColor")
+
+
+def log_axes(ax: Axes, names: str) -> None:
+    """Make the axes named in "x", "y" or "xy" logarithmic with plain numbers at 1, 2 and 5 (k = 1000)."""
+    for name in names:
+        ax.set(**{f"{name}scale": "log"})
+        axis = ax.xaxis if name == "x" else ax.yaxis
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+        axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}"))
+        axis.set_minor_locator(NullLocator())
+
+
+def standalone(svg: str) -> str:
+    """The same figure as a file of its own: dark ink on a light card."""
+    head = '<?xml version="1.0" encoding="utf-8"?>\n'
+    return head + svg.replace("<svg ", '<svg style="color:#1f2328;background:#ffffff" ', 1)

@@ -1,0 +1,135 @@
+"""The tables of the page: methods on the same data, provenance, numbers as people read them."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from cryosip.reports.comparison import typical_floor
+from cryosip.reports.records import Floor, Record
+from cryosip.reports.spreads import Spread, spread
+from cryosip.reports.style import look
+
+
+class MethodRow(NamedTuple):
+    """One method at one setting over its replicates; `ratios` are metric / floor, the headline."""
+
+    label: str
+    colour: str
+    setting: str
+    profile: str
+    metrics: dict[str, Spread]
+    ratios: dict[str, Spread]
+    floors: dict[str, Floor | None]
+    seconds: Spread
+    compile_seconds: Spread
+    forward_calls: Spread
+    statuses: str
+
+
+def method_rows(records: Sequence[Record], metrics: Sequence[str]) -> list[MethodRow]:
+    """Group runs by method, setting and profile; each metric is set against the floor of the size of the data."""
+    groups: dict[tuple[Any, ...], list[Record]] = {}
+    for r in records:
+        groups.setdefault((r.problem, r.method, r.discrepancy, r.profile, r.setting), []).append(r)
+    return [_method_row(own, metrics) for _, own in sorted(groups.items(), key=lambda item: _order(item[1][0]))]
+
+
+def _order(record: Record) -> tuple[Any, ...]:
+    components = record.number("method.options.n_components")
+    rank = {"flow": 0, "mixture": 1, "reweighting": 2}.get(record.method, 3)
+    return (record.problem, rank, record.method, record.discrepancy, record.profile,
+            0 if math.isnan(components) else components, record.setting)  # fmt: skip
+
+
+def _method_row(records: list[Record], metrics: Sequence[str]) -> MethodRow:
+    ok = [record for record in records if record.status == "ok"]
+    counts = Counter(record.status for record in records)
+    return MethodRow(
+        look(records[0]).label,
+        look(records[0]).colour,
+        records[0].setting,
+        records[0].profile,
+        {name: spread([r.metrics.get(name, math.nan) for r in ok]) for name in metrics},
+        {name: spread([_ratio(r, name) for r in ok]) for name in metrics},
+        {name: typical_floor([r.data_floors[name] for r in ok if name in r.data_floors]) for name in metrics},
+        spread([r.run_seconds for r in ok]),
+        spread([r.compile_seconds for r in ok]),
+        spread([float(r.forward_calls) for r in ok]),
+        ", ".join(f"{count} {status}" for status, count in sorted(counts.items())),
+    )
+
+
+def _ratio(record: Record, metric: str) -> float:
+    floor = record.data_floors.get(metric)
+    return record.metrics.get(metric, math.nan) / floor.median if floor and floor.median > 0 else math.nan
+
+
+def shared_data(records: Iterable[Record]) -> str:
+    """Whether every method saw the same data, replicate by replicate, in one sentence."""
+    hashes: dict[tuple[str, int], set[str]] = {}
+    for record in records:
+        hashes.setdefault((record.problem, record.replicate), set()).add(record.dataset_hash)
+    mixed = sorted(f"{problem}, replicate {replicate}" for (problem, replicate), h in hashes.items() if len(h) > 1)
+    if mixed:
+        return f"Not the same data throughout: the data set differs between methods for {'; '.join(mixed)}."
+    return f"Every method saw the same data set in each of the {len(hashes)} replicates (equal hashes)."
+
+
+def distinct(records: Iterable[Record], field: str) -> list[tuple[str, str]]:
+    """Each key of a table such as "environment", with its distinct values and how many records have each."""
+    values: dict[str, Counter[str]] = {}
+    for record in records:
+        for key, value in getattr(record, field).items():
+            values.setdefault(key, Counter())[plain(value)] += 1
+    return [(key, _counted(values[key])) for key in values]
+
+
+def _counted(counts: Counter[str]) -> str:
+    if len(counts) == 1:
+        return next(iter(counts))
+    return "; ".join(f"{value} ({count})" for value, count in sorted(counts.items()))
+
+
+def algorithms(records: Iterable[Record]) -> list[tuple[str, str, str]]:
+    """Which algorithm computed each discrepancy, and the largest bound of its gradient error."""
+    worst: dict[tuple[str, str], float] = {}
+    for record in records:
+        if record.algorithm:
+            key = (look(record).label, str(record.algorithm.get("name", "")))
+            error = record.algorithm.get("gradient_error")
+            worst[key] = max(worst.get(key, -math.inf), float(error) if isinstance(error, int | float) else -math.inf)
+    return [(label, name, number(error)) for (label, name), error in sorted(worst.items())]
+
+
+def datasets(records: Iterable[Record]) -> list[tuple[str, str, str]]:
+    """Problem, data set hash, and the seeds and replicates that used it."""
+    used: dict[tuple[str, str], set[tuple[int, int]]] = {}
+    for record in records:
+        if record.dataset_hash:
+            used.setdefault((record.problem, record.dataset_hash), set()).add((record.replicate, record.seed))
+    ordered = sorted(used.items(), key=lambda item: (item[0][0], sorted(item[1])))
+    return [(*key, ", ".join(f"{replicate} / {seed}" for replicate, seed in sorted(pairs))) for key, pairs in ordered]
+
+
+def plain(value: Any) -> str:
+    """A value of a record as text; "—" for none."""
+    return "—" if value is None else str(value)
+
+
+def number(value: float | int) -> str:
+    """Three significant digits; "—" where there is no number, "not reached" where it is infinite."""
+    if math.isnan(value) or value == -math.inf:
+        return "—"
+    if math.isinf(value):
+        return "not reached"
+    if value == 0:
+        return "0"
+    if abs(value) >= 1000:
+        return f"{value:.3g}" if abs(value) >= 1e7 else f"{value:,.0f}"
+    return f"{value:.1e}" if abs(value) < 1e-3 else f"{value:.3g}"
+
+
+def interval(value: Spread | Floor) -> str:
+    """The 5-95 % interval, "" where there is none."""
+    return "" if math.isnan(value.q05) else f"[{number(value.q05)}, {number(value.q95)}]"

@@ -1,0 +1,116 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cryosip.reports.records import largest_profile, read_records
+
+
+def test_a_record_keeps_its_numbers(write, results: Path) -> None:
+    path = write(discrepancy="kl", metrics={"w1": 0.08, "w2": None}, arrays={"theta": np.ones((3, 1))})
+    (record,), skipped = read_records(results)
+    assert skipped == []
+    assert record.path == path.relative_to(results)
+    assert (record.discrepancy, record.metrics, record.floors["w2"].median) == ("kl", {"w1": 0.08}, 0.076)
+    assert record.number("problem.options.noise_std") == 1.5
+    assert record.asked("problem.options.nothing.there") is None
+    assert record.arrays["theta"].shape == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"schema": 1, "run_id": "a', "not complete JSON"),
+        ("[1, 2]", "not a cryosip record"),
+        ('{"name": "other"}', "not a cryosip record"),
+        ('{"schema": 2, "run_id": "b"}', "schema 2"),
+        ('{"schema": 1, "run_id": "c"}', "status"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named(write, results: Path, text: str, reason: str) -> None:
+    write()
+    (results / "paper-1d" / "bad.json").write_text(text)
+    records, skipped = read_records(results)
+    assert len(records) == 1
+    ((path, why),) = skipped
+    assert path == Path("paper-1d/bad.json")
+    assert reason in why
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"status": "fine"}, "status 'fine'"),
+        ({"metrics": [1.0]}, "metrics is"),
+        ({"replicate": "first"}, "replicate is 'first'"),
+        ({"curve": {"step": [1, 2], "w2": [0.5]}}, "differ in length"),
+        ({"metrics": {"w2": 10**400}}, "too large"),
+    ],
+)
+def test_records_that_break_the_schema_are_named(write, results: Path, changes: dict, reason: str) -> None:
+    write()
+    bad = write(**changes)
+    records, skipped = read_records(results)
+    assert len(records) == 1
+    ((path, why),) = skipped
+    assert path == bad.relative_to(results)
+    assert reason in why
+
+
+def test_pickles_and_damaged_arrays_are_never_loaded(write, results: Path) -> None:
+    whole = {"theta": np.ones((4, 1)), "weights": np.full(4, 0.25)}
+    pickled = write(replicate=1, arrays=whole | {"truth": np.array([{"a": 1}], dtype=object)})
+    cut = write(replicate=2, arrays=whole)
+    cut.with_suffix(".npz").write_bytes(cut.with_suffix(".npz").read_bytes()[:200])
+    uneven = write(replicate=3, arrays=whole | {"weights": np.ones(3)})
+    records, skipped = read_records(results)
+    assert len(records) == 3
+    assert all(record.arrays == {} for record in records)
+    assert {path for path, _ in skipped} == {p.with_suffix(".npz").relative_to(results) for p in (pickled, cut, uneven)}
+
+
+class Trap:
+    """Unpickling it leaves a file behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_is_not_even_opened(write, results: Path, tmp_path: Path) -> None:
+    write(arrays={"theta": np.array([Trap(tmp_path / "sprung")], dtype=object)})
+    _, ((_, why),) = read_records(results)
+    assert "pickle" in why
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_of_two_records_of_one_run_the_younger_is_kept(write, results: Path) -> None:
+    days = ("2025-02-19", "2024-11-30", "2025-10-02", "2025-09-28")
+    paths = [write(metrics={"w2": 0.1 * i}, created=f"{day}T00:00:00Z") for i, day in enumerate(days)]
+    write(metrics={"w2": 0.9}, created="2020-01-01T00:00:00Z", replicate=1)
+    records, skipped = read_records(results)
+    assert sorted(record.metrics["w2"] for record in records) == [0.2, 0.9]
+    assert {path for path, _ in skipped} == {path.relative_to(results) for path in paths} - {
+        paths[2].relative_to(results)
+    }
+
+
+def test_largest_profile_is_chosen_in_each_study(write, results: Path) -> None:
+    for study, profile in (("paper-1d", "small"), ("paper-1d", "paper"), ("noise", "smoke"), ("noise", "small")):
+        write(study=study, profile=profile)
+    records, _ = read_records(results)
+    assert sorted((r.study, r.profile) for r in largest_profile(records)) == [("noise", "small"), ("paper-1d", "paper")]
+
+
+def test_empty_missing_and_unreadable_folders_say_what_is_wanted(results: Path) -> None:
+    with pytest.raises(ValueError, match=r"no results folder at .*results.*<study>/<run_id>\.json"):
+        read_records(results)
+    (results / "paper-1d").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"no readable record in .*results"):
+        read_records(results)
+    (results / "paper-1d" / "a.json").write_text(json.dumps({"schema": 9, "run_id": "a"}))
+    with pytest.raises(ValueError, match="schema 9"):
+        read_records(results)

@@ -37,7 +37,7 @@ def plan(studies: list[str], profile: str, replicates: int | None, only: str | N
             continue
         size = study.sizes[checks.one_of("profile", profile, study.sizes)]
         count = size.replicates if replicates is None else checks.positive_int("replicates", replicates)
-        configs += [replace(config, replicate=r) for r in range(count) for config in study.configs(size, profile)]
+        configs += [replace(config, replicate=r) for r in range(count) for config in study.configs(size)]
     return configs
 
 

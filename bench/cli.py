@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -72,7 +72,8 @@ def list_() -> None:
 
     for name, study in STUDIES.items():
         typer.echo(f"study        {name:14} {study.summary}")
-    for kind, registry in {"problem": DATASETS, "method": METHODS, "discrepancy": DISCREPANCIES}.items():
+    registries: dict[str, dict[str, Any]] = {"problem": DATASETS, "method": METHODS, "discrepancy": DISCREPANCIES}
+    for kind, registry in registries.items():
         for name, factory in registry.items():
             sentence = (factory.__doc__ or "").strip().splitlines()[0]
             typer.echo(f"{kind:12} {name:14} {sentence}")

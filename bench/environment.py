@@ -1,5 +1,6 @@
 """What a record says of the machine and the code that made it."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -28,7 +29,7 @@ def environment() -> dict[str, Any]:
         "device": f"{device.platform} {device.device_kind}",
         "cpu": _cpu(),
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "dtype": "float64" if jax.config.jax_enable_x64 else "float32",
+        "dtype": _dtype(),
     }
 
 
@@ -40,16 +41,14 @@ def code_version() -> str:
         for source in sorted(_folder(package).glob("*.py")):
             digest.update(f"{package}/{source.name}".encode() + b"\0" + source.read_bytes())
     digest.update(repr([_version(name) for name in ("jax", "jaxlib", "optax", "numpy", "scipy", "pot")]).encode())
-    digest.update(str(jax.config.jax_enable_x64).encode())
+    digest.update(_dtype().encode())
     return digest.hexdigest()[:16]
 
 
 def reset_peak_memory() -> None:
     """Starts the measurement of peak memory anew, where the system allows it."""
-    try:
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
 
 
 def peak_memory_mb() -> float:
@@ -77,9 +76,17 @@ def _git() -> dict[str, Any]:
 
     try:
         tracked = git("ls-files", "runner.py").strip()
-        return {"commit": git("rev-parse", "HEAD").strip(), "dirty": bool(git("status", "--porcelain").strip())} if tracked else {"commit": None, "dirty": None}
+        return (
+            {"commit": git("rev-parse", "HEAD").strip(), "dirty": bool(git("status", "--porcelain").strip())}
+            if tracked
+            else {"commit": None, "dirty": None}
+        )
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
+
+
+def _dtype() -> str:
+    return str(jax.numpy.zeros(()).dtype)
 
 
 def _version(name: str) -> str | None:

@@ -39,7 +39,9 @@ def execute(config: RunConfig, profile: str, measure: Measure, on_snapshot: OnSn
         fields, arrays = measure(config, on_snapshot)
     except Exception as error:  # the record says what happened; the study goes on
         fields, arrays = {"status": "error", "message": f"{type(error).__name__}: {error}"}, {}
-    return _head(config, profile) | {"peak_memory_mb": peak_memory_mb()} | fields | {"environment": environment()}, arrays
+    return _head(config, profile) | {"peak_memory_mb": peak_memory_mb()} | fields | {
+        "environment": environment()
+    }, arrays
 
 
 def run_method(config: RunConfig, on_snapshot: OnSnapshot) -> tuple[Fields, Arrays]:

@@ -96,4 +96,3 @@ def _thinned(x: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     levels = (np.arange(MAX_POINTS_BEYOND_1D) + 0.5) / MAX_POINTS_BEYOND_1D
     chosen = order[np.searchsorted(np.cumsum(a[order]), levels).clip(max=len(x) - 1)]
     return x[chosen], np.full(MAX_POINTS_BEYOND_1D, 1 / MAX_POINTS_BEYOND_1D)
-

@@ -1,7 +1,7 @@
 """One runner for every method: compile once, step in blocks, stop the clock while the caller looks."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -53,10 +53,14 @@ def run(key: jax.Array, method: Method, steps: int, every: int) -> Iterator[Snap
             return
 
 
-def _block(method: Method):  # type: ignore[no-untyped-def]  # a jax function of (key, state, start, stop)
+Count = jax.Array | int
+Block = Callable[[jax.Array, State, Count, Count], tuple[State, Info, jax.Array]]
+
+
+def _block(method: Method) -> Block:
     """Steps start ... stop - 1. Only the last one reports; the compiler drops the objective from the others."""
 
-    def block(key: jax.Array, state: State, start: int, stop: int) -> tuple[State, Info, jax.Array]:
+    def block(key: jax.Array, state: State, start: Count, stop: Count) -> tuple[State, Info, jax.Array]:
         def body(t: jax.Array, carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
             state, info = method.step(jr.fold_in(key, t), carry[0])
             return state, carry[1] + info.forward_calls

@@ -45,7 +45,9 @@ def write(path: Path, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> 
     """The arrays first, then the record: a record on disk means that all of the run is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if arrays:
-        _write_atomically(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
+        _write_atomically(
+            path.with_suffix(".npz"), lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)
+        )
     text = json.dumps(record, indent=1, allow_nan=False)
     _write_atomically(path, lambda file: file.write(text.encode()))
 

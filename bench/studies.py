@@ -1,13 +1,12 @@
 """The studies: each a list of runs for a profile, and how such a run is measured."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from cryosip.bench.execute import Measure, run_method
 from cryosip.bench.sampling import FORMULAS, measure_variance
 from cryosip.bench.store import RunConfig
-
-PROFILES = ("smoke", "small", "paper")
 
 Options = dict[str, Any]
 
@@ -24,17 +23,13 @@ class Study(NamedTuple):
     summary: str
     problem: str
     sizes: dict[str, Size]
-    configs: Callable[[Size, str], list[RunConfig]]
+    configs: Callable[[Size], list[RunConfig]]
     measure: Measure = run_method
 
 
 # section 4.1 gives n, the steps and the bandwidth of the KDE; Adam's rate is not stated, 1e-3 reproduces the distances
-PUBLISHED_STEPS = 25_000
-PUBLISHED_DISCREPANCIES: dict[str, Options] = {
-    "energy": {"name": "energy"},
-    "kl": {"name": "kl", "options": {"bandwidth": "paper"}},
-}
-
+PUBLISHED_RATE, PUBLISHED_STEPS = 1e-3, 25_000
+PUBLISHED_DISCREPANCIES: list[Options] = [{"name": "energy"}, {"name": "kl", "options": {"bandwidth": "paper"}}]
 
 # Chosen by the median W1 on replicates 100-105, which no study reports: Adam at 1e-3 ... 3e-2, constant or along a
 # cosine, up to 25 000 steps (and the KL with Silverman's bandwidth); EM up to 400 steps; grids of 50 ... 200 points up
@@ -43,56 +38,72 @@ TUNED_FLOWS: dict[str, tuple[float, int]] = {"energy": (1e-2, 10_000), "kl": (1e
 MIXTURE_STEPS = 150
 SUPPORT, REWEIGHTING_STEPS = 200, 1_000
 
-
-def adam(learning_rate: float) -> Options:
-    return {"name": "adam", "learning_rate": learning_rate}
+NOISE_LEVELS = (0.5, 1.0, 1.5, 2.0, 3.0)  # Fig. 2 does not list its own
 
 
-def paper_1d(size: Size, profile: str) -> list[RunConfig]:
-    """Fig. 1 and its two distances at the published setting, a better-tuned one, and the DTO methods on the same data."""
-
-    def config(setting: str, method: str, steps: int, every: int, **options: Any) -> RunConfig:
-        scaled = max(1, round(steps * size.share_of_steps))
-        problem = {"n_observations": size.n}
-        return RunConfig("paper-1d", setting, "oned", problem, method, options, scaled, max(1, scaled * every // steps), 0)
-
-    def flow(setting: str, discrepancy: Options, optimizer: Options, steps: int) -> RunConfig:
-        options = {"discrepancy": discrepancy, "optimizer": optimizer, "n_particles": size.n}
-        return config(setting, "flow", steps, steps // 25, **options)
-
-    flows = [flow("published", d, adam(1e-3), PUBLISHED_STEPS) for d in PUBLISHED_DISCREPANCIES.values()]
-    tuned = [flow("tuned", {"name": name}, adam(rate), steps) for name, (rate, steps) in TUNED_FLOWS.items()]
-    components = [k for k in (2, 5, 10, 50, 200, 1_000) if k <= size.n]
-    mixtures = [config(f"K={k}", "mixture", MIXTURE_STEPS, 10, n_components=k) for k in components]
-    return [*flows, *tuned, *mixtures, config(f"grid of {SUPPORT}", "reweighting", REWEIGHTING_STEPS, 50, n_support=SUPPORT)]
+def on_oned(study: str, setting: str, size: Size, method: str, steps: int, **options: Any) -> RunConfig:
+    """Replicate 0 of a run on the 1D problem, looked at 25 times."""
+    steps = max(1, round(steps * size.share_of_steps))
+    return RunConfig(
+        study=study,
+        setting=setting,
+        problem="oned",
+        problem_options={"n_observations": size.n},
+        method=method,
+        method_options=options,
+        steps=steps,
+        every=max(1, steps // 25),
+        replicate=0,
+    )
 
 
-def noise(size: Size, profile: str) -> list[RunConfig]:
-    """Fig. 2: steps and seconds of the published setting until W < 0.2 against sigma. W1 < W2 falls below it first."""
-    sigmas = (0.5, 1.5) if profile == "smoke" else (0.5, 1.0, 1.5, 2.0, 3.0)
-    steps = max(1, round(PUBLISHED_STEPS * size.share_of_steps))
+def flow_on_oned(study: str, setting: str, size: Size, discrepancy: Options, rate: float, steps: int) -> RunConfig:
+    """The particle flow with Adam, as many particles as observations."""
+    adam = {"name": "adam", "learning_rate": rate}
+    options = {"discrepancy": discrepancy, "optimizer": adam, "n_particles": size.n}
+    return on_oned(study, setting, size, "flow", steps, **options)
+
+
+def paper_1d(size: Size) -> list[RunConfig]:
+    """Fig. 1 and its distances at the published setting and a better-tuned one; the DTO methods on the same data."""
+    published = [
+        flow_on_oned("paper-1d", "published", size, discrepancy, PUBLISHED_RATE, PUBLISHED_STEPS)
+        for discrepancy in PUBLISHED_DISCREPANCIES
+    ]
+    tuned = [
+        flow_on_oned("paper-1d", "tuned", size, {"name": name}, rate, steps)
+        for name, (rate, steps) in TUNED_FLOWS.items()
+    ]
+    mixtures = [
+        on_oned("paper-1d", f"K={k}", size, "mixture", MIXTURE_STEPS, n_components=k)
+        for k in (2, 5, 10, 50, 200, 1_000)
+        if k <= size.n
+    ]
+    setting = f"grid of {SUPPORT}"
     return [
-        RunConfig(
-            "noise",
-            f"sigma={sigma}",
-            "oned",
-            {"n_observations": size.n, "noise_std": sigma},
-            "flow",
-            {"discrepancy": discrepancy, "optimizer": adam(1e-3), "n_particles": size.n},
-            steps,
-            max(1, steps // 100),
-            0,
-            {"w2": 0.2},
-        )
-        for sigma in sigmas
-        for discrepancy in PUBLISHED_DISCREPANCIES.values()
+        *published,
+        *tuned,
+        *mixtures,
+        on_oned("paper-1d", setting, size, "reweighting", REWEIGHTING_STEPS, n_support=SUPPORT),
     ]
 
 
-def sampling(size: Size, profile: str) -> list[RunConfig]:
+def noise(size: Size) -> list[RunConfig]:
+    """Fig. 2: steps and seconds of the published setting until W < 0.2 against sigma. W1 < W2 falls below it first."""
+    runs = []
+    for sigma in NOISE_LEVELS if size.share_of_steps == 1 else NOISE_LEVELS[:2]:
+        for discrepancy in PUBLISHED_DISCREPANCIES:
+            run = flow_on_oned("noise", f"sigma={sigma}", size, discrepancy, PUBLISHED_RATE, PUBLISHED_STEPS)
+            problem = run.problem_options | {"noise_std": sigma}
+            every = max(1, run.steps // 100)
+            runs.append(replace(run, problem_options=problem, every=every, stop_below={"w2": 0.2}))
+    return runs
+
+
+def sampling(size: Size) -> list[RunConfig]:
     """The variances of the estimators (2.13)-(2.15) against their formulas."""
     return [
-        RunConfig("sampling", f"N={n}, K={k}", "oned", {"n_observations": size.n}, scheme, {"n": n, "k": k}, 1, 1, 0)
+        on_oned("sampling", f"N={n}, K={k}", size, scheme, 1, n=n, k=k)
         for n, k in ((20, 2), (20, 8), (100, 2), (100, 8))
         for scheme in FORMULAS
     ]
@@ -102,19 +113,19 @@ STUDIES: dict[str, Study] = {
     "paper-1d": Study(
         "Fig. 1 and its distances: flow, mixture and reweighting on the 1D system",
         "oned",
-        {"smoke": Size(2, 500, 0.004), "small": Size(3, 10_000, 1.0), "paper": Size(3, 10_000, 1.0)},
+        {"smoke": Size(1, 300, 0.004), "small": Size(3, 10_000, 1.0), "paper": Size(3, 10_000, 1.0)},
         paper_1d,
     ),
     "noise": Study(
         "Fig. 2: steps and seconds to an accuracy against the noise level",
         "oned",
-        {"smoke": Size(1, 500, 0.004), "small": Size(3, 10_000, 1.0), "paper": Size(1, 10_000, 1.0)},
+        {"smoke": Size(1, 300, 0.004), "small": Size(3, 10_000, 1.0), "paper": Size(1, 10_000, 1.0)},
         noise,
     ),
     "sampling": Study(
         "Variances of the three sampling schemes of section 2.5.3 against their formulas",
         "oned",
-        {"smoke": Size(1, 500, 1.0), "small": Size(1, 10_000, 1.0), "paper": Size(1, 10_000, 1.0)},
+        {"smoke": Size(1, 300, 1.0), "small": Size(1, 10_000, 1.0), "paper": Size(1, 10_000, 1.0)},
         sampling,
         measure_variance,
     ),

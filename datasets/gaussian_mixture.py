@@ -40,9 +40,11 @@ class GaussianMixture(NamedTuple):
 
 
 def gaussian_mixture(means: object, stds: object, weights: object) -> GaussianMixture:
-    """A checked mixture; ValueError for lengths that differ, stds or weights that are not positive, a sum that is not 1."""
+    """A checked mixture; ValueError for lengths that differ, stds or weights <= 0, and weights that do not sum to 1."""
     columns = {"means": means, "stds": stds, "weights": weights}
-    rows = {name: checks.finite_matrix(name, np.atleast_2d(np.asarray(x, np.float64)))[0] for name, x in columns.items()}
+    rows = {
+        name: checks.finite_matrix(name, np.atleast_2d(np.asarray(x, np.float64)))[0] for name, x in columns.items()
+    }
     lengths = {name: len(x) for name, x in rows.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"lengths are {lengths}; wanted as many stds and weights as means")

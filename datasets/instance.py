@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jaxtyping import Array, Float
+import numpy as np
 
 from cryosip.methods.problem import Points, PRNGKey, Problem
 
@@ -17,7 +17,7 @@ class Truth(NamedTuple):
 
     sample: Callable[[PRNGKey, int], Points]
     theta: Points
-    quantile: Callable[[Float[Array, " n"]], Float[Array, " n"]] | None = None
+    quantile: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 class Instance(NamedTuple):

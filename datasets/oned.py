@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 
 from cryosip.datasets.gaussian_mixture import gaussian_mixture
 from cryosip.datasets.instance import Instance, Truth
@@ -57,5 +56,5 @@ def oned(
         log_prior=log_prior,
         theta_box=(observations.min(0), observations.max(0)),
     )
-    truth = Truth(lambda key, n: law.sample(key, n)[:, None], theta, lambda u: law.quantile(np.asarray(u)))
+    truth = Truth(lambda key, n: law.sample(key, n)[:, None], theta, law.quantile)
     return Instance(problem, truth)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from jaxtyping import Array
+
 from cryosip.methods import checks
 from cryosip.methods.discrepancy import Discrepancy, Target
 from cryosip.methods.kl import kl
@@ -26,13 +28,16 @@ def composite(
     parts = kl(**(kl_options or {})), mmd(**(mmd_options or {}))
 
     def bind(observations: Observations, noise_std: float = 0.0) -> Target:
-        targets = [part.bind(observations, noise_std) for part in parts]
-        weighted = list(zip(weights, targets, strict=True))
+        first, second = (part.bind(observations, noise_std) for part in parts)
+
+        def weighted(first: Array, second: Array) -> Array:
+            return weights[0] * first + weights[1] * second
+
         return Target(
-            lambda y: sum(w * t.value(y) for w, t in weighted),
-            lambda y: sum(w * t.gradient(y) for w, t in weighted),
-            "; ".join(f"{w:g} * ({t.algorithm})" for w, t in weighted),
-            lambda y: sum(w * t.gradient_error(y) for w, t in weighted),
+            lambda y: weighted(first.value(y), second.value(y)),
+            lambda y: weighted(first.gradient(y), second.gradient(y)),
+            f"{weights[0]:g} * ({first.algorithm}) + {weights[1]:g} * ({second.algorithm})",
+            lambda y: weighted(first.gradient_error(y), second.gradient_error(y)),
         )
 
     return Discrepancy(bind)

@@ -89,7 +89,7 @@ def _squared_cdf_gap(y: Line, observed: np.ndarray) -> Float[Array, ""]:
 
 
 def _binned(observed: np.ndarray, n_cells: int) -> Target:
-    cells = grid.grid_around(observed, smoothing=0.0, cells=n_cells)
+    cells = grid.grid_around(observed, smoothing=0.0, min_cells=n_cells)
     exact = _sorted(observed)
     observed_cdf = _cell_cdf(cells, jnp.asarray(observed))
 
@@ -118,8 +118,8 @@ def _cell_cdf(cells: grid.Grid, x: Line) -> grid.Table:
 
 
 def _smoothed(observed: np.ndarray, noise_std: float) -> Target:
-    """E over the noise in y_i and in rho_y: 2 (F_M * N(0, s^2) - F_N * N(0, 2 s^2)) at the clean y_i, s the noise std."""
-    nodes = grid.grid_around(observed, smoothing=noise_std, step=noise_std / 16)
+    """With the noise in y_i and in rho_y: 2 (F_M * N(0, s^2) - F_N * N(0, 2 s^2)) at the clean y_i, s its std."""
+    nodes = grid.grid_around(observed, smoothing=noise_std, max_step=noise_std / 16)
     within_observed = 0.5 * _mean_distance(observed)
     exact_cdf = np.searchsorted(np.sort(observed), nodes.nodes, side="right") / len(observed)
     observed_mass = grid.spread(nodes, jnp.asarray(observed))
@@ -156,7 +156,7 @@ def _smoothed(observed: np.ndarray, noise_std: float) -> Target:
 
 
 def _mean_noisy_distance(y: Line, other: Float[Array, " m"], std: float) -> Float[Array, ""]:
-    """mean_{i,j} E|y_i - other_j + std * xi|, xi ~ N(0, 1): std (2 phi(u) + u (2 Phi(u) - 1)) at u = |y - other| / std."""
+    """mean_{i,j} E|y_i - other_j + std xi|, xi ~ N(0, 1): std (2 phi(u) + u (2 Phi(u) - 1)), u = |y - other| / std."""
 
     def at(point: pairwise.Point) -> Float[Array, ""]:
         u = (point - other) / std

@@ -1,4 +1,4 @@
-"""A uniform grid in one dimension: binning, Gaussian smoothing by FFT, interpolation; and where it stops being valid."""
+"""A uniform grid in one dimension: binning, convolution by FFT, interpolation; and where it stops being valid."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -27,17 +27,18 @@ class Grid(NamedTuple):
         return self.lower + self.step * np.arange(self.size)
 
 
-def grid_around(points: np.ndarray, smoothing: float, step: float | None = None, cells: int | None = None) -> Grid:
-    """A grid of at most that step, or of that many cells, over the points, widened on either side.
+def grid_around(points: np.ndarray, smoothing: float, max_step: float = np.inf, min_cells: int = 1) -> Grid:
+    """A grid over the points, widened on either side by half their range and by 12 smoothing lengths, 6 of them margin.
 
-    It is wider by half the points' range and by 12 smoothing lengths, 6 of which are margin.
+    A range of zero is taken as a thousandth of the points' size, so that the grid is never a point.
     """
     low, high = float(points.min()), float(points.max())
     width = max(high - low, 1e-3 * max(abs(low), abs(high)), 1e-12)
     low, high = low - width / 2 - 12 * smoothing, high + width / 2 + 12 * smoothing
-    wanted = cells or int(np.ceil((high - low) / step))
-    size = scipy.fft.next_fast_len(wanted + 1, real=True)
-    return Grid(low, (high - low) / (size - 1), size, max(6 * smoothing, (high - low) / (size - 1)))
+    cells = max(min_cells, int(np.ceil((high - low) / max_step)))
+    size = scipy.fft.next_fast_len(cells + 1, real=True)
+    step = (high - low) / (size - 1)
+    return Grid(low, step, size, max(6 * smoothing, step))
 
 
 def covers(grid: Grid, x: Line) -> Bool[Array, ""]:

@@ -31,8 +31,8 @@ def kl(bandwidth: str | float = "silverman-y", algorithm: str = "auto") -> Discr
     vanishes with the bandwidth. `bandwidth` is the std of the kernel: "silverman-y" for Silverman's rule on the
     observations, "paper" for the printed kernel with eps = 0.3496 (a variance), or a number.
 
-    "binned" works in one dimension by FFT on a grid of 16 cells per bandwidth with the observed density tabulated, O(n);
-    "pairwise" sums all pairs in any dimension. The error that is reported is measured against all pairs at 512
+    "binned" works in one dimension by FFT on a grid of 16 cells per bandwidth, with a table of the observed density,
+    O(n); "pairwise" sums all pairs in any dimension. The error that is reported is measured against all pairs at 512
     particles, the outermost among them. Raises ValueError for unknown names, a bandwidth that is not positive,
     and on binding for observations that are all equal. [sanchez2025], [silverman1986].
     """
@@ -48,7 +48,7 @@ def kl(bandwidth: str | float = "silverman-y", algorithm: str = "auto") -> Discr
         line = one_dimensional("kl", algorithm, observed, noise_std)
         std = _bandwidth(bandwidth, observed)
         if line and algorithm != "pairwise":
-            nodes = grid.grid_around(observed[:, 0], smoothing=max(std, noise_std), step=std / CELLS_PER_BANDWIDTH)
+            nodes = grid.grid_around(observed[:, 0], smoothing=max(std, noise_std), max_step=std / CELLS_PER_BANDWIDTH)
             if nodes.size <= MAX_CELLS:
                 return _on_grid(nodes, observed, std, noise_std)
         return _pairwise(jnp.asarray(observed), std, noise_std)
@@ -90,14 +90,18 @@ def _over_noise(f: Callable[[Array], Array], at: Array, noise_std: float) -> Arr
     return jnp.tensordot(jnp.asarray(weights / weights.sum(), at.dtype), shifted, axes=1)
 
 
-def _log_ratio(at: Float[Array, "k p"], y: Images, observed: Observations, std: float, noise_std: float) -> Float[Array, " k"]:
+def _log_ratio(
+    at: Float[Array, "k p"], y: Images, observed: Observations, std: float, noise_std: float
+) -> Float[Array, " k"]:
     def log_ratio(at: Array) -> Array:
         return pairwise.log_kde(at, y, float(np.hypot(std, noise_std))) - pairwise.log_kde(at, observed, std)
 
     return _over_noise(log_ratio, at, noise_std)
 
 
-def _score_gap(at: Float[Array, "k p"], y: Images, observed: Observations, std: float, noise_std: float) -> Float[Array, "k p"]:
+def _score_gap(
+    at: Float[Array, "k p"], y: Images, observed: Observations, std: float, noise_std: float
+) -> Float[Array, "k p"]:
     """E over the noise of grad log(rho_N / rho_M) at the given places."""
 
     def score_gap(at: Array) -> Array:

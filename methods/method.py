@@ -3,18 +3,19 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxtyping import Array, Float, Int, PyTree
+import numpy as np
+from jaxtyping import Array, Float, Int
 
-from cryosip.methods.problem import Points, PRNGKey, Weights
+from cryosip.methods.problem import PRNGKey
 
-State = PyTree[Any]
+State = Any  # a pytree
 
 
 class WeightedPoints(NamedTuple):
     """sum_k weights_k delta_{theta_k}: the only thing that metrics see of a method."""
 
-    theta: Points
-    weights: Weights
+    theta: Float[Array | np.ndarray, "k d"]
+    weights: Float[Array | np.ndarray, " k"]
 
 
 class Info(NamedTuple):

@@ -93,7 +93,7 @@ def mixture(
             optimizer_state = state.optimizer
         else:
             update, optimizer_state = optimizer.update(-ascent, state.optimizer, state.theta)
-            theta, renders = state.theta + update, 0
+            theta, renders = state.theta + update, jnp.asarray(0)
         weights = moments.mass.sum(1) if estimate_weights else state.weights
         info = Info(objective, jnp.asarray(k * n_poses + renders))
         return MixtureState(theta, weights, state.n_steps + 1, optimizer_state), info
@@ -110,7 +110,7 @@ def mixture(
         direction = jnp.linalg.solve(curvature + ridge[:, None, None] * jnp.eye(d), ascent[..., None])[..., 0]
 
         def gain(trial: Points) -> Weights:
-            """Expected log-posterior at the trial minus that at theta, from differences, so that rounding stays small."""
+            """Expected log-posterior at the trial minus that at theta, from differences: rounding stays small."""
             after, before = (x.reshape(moments.total.shape) for x in (images(trial), clean))
             pull = moments.total - moments.mass[..., None] * (after + before) / 2
             fit = jnp.einsum("kqp,kqp->k", after - before, pull) / sigma**2

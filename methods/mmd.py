@@ -38,9 +38,10 @@ def mmd(kernel: str = "gaussian", bandwidth: str | float = "median", algorithm: 
     exp(-r^2 / 2), "laplace" exp(-r) or "inverse-multiquadric" (1 + r^2)^(-1/2); h is `bandwidth`, a number or "median"
     for the median distance between observations (of 2000 of them, evenly taken).
 
-    "binned" works in one dimension by FFT on a grid of 32 cells per h (512 for the Laplace kernel and its cusp), O(n); "pairwise" sums all pairs in any
-    dimension; "auto" takes the first where it can. Noise can be integrated out with the Gaussian kernel in
-    any dimension and with the Laplace kernel in one. Raises ValueError for unknown names and a bandwidth that is not positive. [gretton2012].
+    "binned" works in one dimension by FFT on a grid of 32 cells per h (512 for the Laplace kernel and its cusp), O(n);
+    "pairwise" sums all pairs in any dimension; "auto" takes the first where it can. Noise can be integrated out with
+    the Gaussian kernel in any dimension and with the Laplace kernel in one. Raises ValueError for unknown names and a
+    bandwidth that is not positive. [gretton2012].
     """
     checks.one_of("kernel", kernel, PROFILES)
     checks.one_of("algorithm", algorithm, ALGORITHMS)
@@ -58,7 +59,9 @@ def mmd(kernel: str = "gaussian", bandwidth: str | float = "median", algorithm: 
             one_dimensional(f"mmd with kernel {kernel!r}", algorithm, observed, noise_std)
         h = median_distance(observed) if isinstance(bandwidth, str) else float(bandwidth)
         if observed.shape[1] == 1 and algorithm != "pairwise":
-            nodes = grid.grid_around(observed, smoothing=max(h, noise_std) / 4, step=h / CELLS_PER_BANDWIDTH[kernel])
+            nodes = grid.grid_around(
+                observed, smoothing=max(h, noise_std) / 4, max_step=h / CELLS_PER_BANDWIDTH[kernel]
+            )
             if nodes.size <= MAX_CELLS:
                 return _on_grid(nodes, observed, kernel, h, noise_std)
         return _pairwise(jnp.asarray(observed), kernel, h, noise_std)

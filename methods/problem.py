@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, Key
 
 Points = Float[Array, "n d"]
 Images = Float[Array, "n p"]
 Observations = Float[Array, "m p"]
 Weights = Float[Array, " n"]
-Pose = PyTree[Any]
+Pose = Any  # a pytree with leading axis n
 PRNGKey = Key[Array, ""]
 
 

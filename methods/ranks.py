@@ -100,4 +100,6 @@ def _sort(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _ranks_jax(y: Line) -> Line:
     climbing = jnp.sort(y)
-    return (jnp.searchsorted(climbing, y, side="left") + jnp.searchsorted(climbing, y, side="right")).astype(y.dtype) / 2
+    return (jnp.searchsorted(climbing, y, side="left") + jnp.searchsorted(climbing, y, side="right")).astype(
+        y.dtype
+    ) / 2

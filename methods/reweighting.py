@@ -79,11 +79,11 @@ def _grid(problem: Problem, n_support: int) -> np.ndarray:
 
 
 def _check_covered(nearest: np.ndarray, p: int) -> None:
-    """`nearest` is min_k |y_i - x_k|^2 / sigma^2, which for a covered observation is at most chi-squared with p degrees."""
+    """`nearest` is min_k |y_i - x_k|^2 / sigma^2: for a covered observation at most chi-squared with p degrees."""
     limit = scipy.stats.chi2.isf(1e-6 / len(nearest), p)
     if lost := int((nearest > limit).sum()):
         raise ValueError(
             f"the support does not cover the data: {lost} of {len(nearest)} observations lie further than "
-            f"{np.sqrt(limit):.1f} noise_std from every image of the support (the furthest {np.sqrt(nearest.max()):.1f}); "
-            "wanted a support whose images come that close to all of them"
+            f"{np.sqrt(limit):.1f} noise_std from every image of the support (the furthest "
+            f"{np.sqrt(nearest.max()):.1f}); wanted a support whose images come that close to all of them"
         )

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from cryosip.reports import paper
 from cryosip.reports.paper import PUBLISHED, Published
 from cryosip.reports.records import Floor, Record, largest_profile
-from cryosip.reports.spreads import MIN_REPLICATES, Spread, cost_below, prediction_range, spread
+from cryosip.reports.spreads import MIN_REPLICATES, Spread, cost_below, counted, prediction_range, spread
 from cryosip.reports.verdicts import (
     Outcome,
     Verdict,
@@ -115,7 +115,7 @@ def _judge(published: Published, values: Sequence[float], width: float, failed: 
     if published.open_reading:
         return "ambiguous", published.open_reading
     if len(values) < MIN_REPLICATES:
-        return "ambiguous", f"{len(values)} replicates: fewer than {MIN_REPLICATES}, so no interval is drawn."
+        return "ambiguous", f"{counted(len(values))}, fewer than {MIN_REPLICATES}: no interval is drawn."
     verdict = distance_verdict(published.value, values, width)
     place = {"reproduced": "inside", "better": "above", "worse": "below"}[verdict]
     return verdict, f"The published value lies {place} the range of one further run."
@@ -188,7 +188,7 @@ def _finding(outcomes: dict[str, Outcome]) -> str:
 def _reason(verdict: Verdict, records: Sequence[Record]) -> str:
     replicates = len({record.replicate for record in records})
     if replicates < MIN_REPLICATES:
-        return f"{replicates} replicates: fewer than {MIN_REPLICATES}, so nothing is decided."
+        return f"{counted(replicates)}, fewer than {MIN_REPLICATES}: nothing is decided."
     return {
         "reproduced": "Holds wherever the statement speaks.",
         "better": "Fails wherever the statement speaks: the cost is lower than stated.",

@@ -85,7 +85,7 @@ def _density(points: Array, weights: Array | None, edges: Array) -> Array:
 
 
 def costs(records: Sequence[Record]) -> list[Plot]:
-    """Fig. 2: steps (a) and seconds (b) to W2 < 0.2 against sigma, then the same for W1, since the paper says W < 0.2 and gives no order."""
+    """Fig. 2: steps (a) and seconds (b) to W < 0.2 against sigma, read as W2 and, since no order is given, as W1."""
     kept = [r for r in records if r.method == "flow" and r.setting != "tuned"]
     kept = [r for r in kept if math.isfinite(r.number("problem.options.noise_std"))]
     kept.sort(key=lambda r: r.discrepancy)
@@ -140,7 +140,11 @@ def _cost(records: Sequence[Record], name: str, metric: str, threshold: float, u
     caption = (
         "Each marker is one replicate, hollow where the threshold was never reached; the line joins the medians. "
         + words
-        + ("" if metric == "w2" else " Not in the paper: the better conditioned companion.")
+        + (
+            ""
+            if metric == "w2"
+            else " The paper says W and gives no order: the same runs read as W1, the better conditioned."
+        )
     )
     panel = f"Fig. 2{name[4]}" if metric == "w2" else f"Companion of Fig. 2{name[4]}"
     title = f"{panel}: {'steps' if unit == 'step' else 'seconds'} to {metric.upper()} < {threshold:g}"

@@ -74,7 +74,10 @@ FIG2_CONVENTION = (
     "Wasserstein distance read as W2, first evaluated step below 0.2; n and the step budget of §4.1 (Fig. 2 states "
     "neither); seconds without compilation and without the evaluation of metrics."
 )
-VARIANCE_CONVENTION = "Var[Î] of §2.5.3 with the nested variances of φ known in closed form for the test function."
+VARIANCE_CONVENTION = (
+    "φ is the drift (2.12) at the initial law; θ and ω have discrete laws, for which the formulas of §2.5.3 are "
+    "exact sums."
+)
 
 CONVENTIONS = (
     ("Order of the Wasserstein distance (§4.1, Fig. 2)",
@@ -85,9 +88,9 @@ CONVENTIONS = (
      "Adam with learning rate 1e-3 for 25 000 steps is the published setting; anything else is named “tuned”.",
      "Unstated in the paper; 1e-3 was chosen because it comes close to the published distance."),
     ("KDE bandwidth (§4.1)",
-     "0.3496 is used as the standard deviation of the Gaussian kernel.",
-     "It is Silverman's value for a sample of the true θ, not of y (0.434), and the printed kernel treats ε as a "
-     "variance. The bandwidth is an option."),
+     "ε = 0.3496 in the kernel as printed, exp(−y²/2ε): a variance, so a standard deviation of 0.591.",
+     "0.3496 is Silverman's standard deviation for a sample of the true θ (0.431 for y), so the text and the kernel "
+     "disagree; as a standard deviation it gives the same W2 within the spread of replicates."),
     ("Fig. 2: sizes and σ",
      "n = 10⁴ observations and at most 25 000 steps at every σ; the σ values are ours.",
      "Neither is stated. At large σ the number of observations limits W2, whatever the method."),

@@ -68,3 +68,8 @@ def cost_below(record: Record, metric: str, threshold: float, unit: str) -> floa
         return float(curve[unit][hits[0]])
     stopped_early = record.status == "ok" and record.steps < record.number("steps")
     return math.nan if stopped_early else math.inf
+
+
+def counted(replicates: int) -> str:
+    """The number of replicates in words of a sentence."""
+    return f"{replicates} replicate{'' if replicates == 1 else 's'}"

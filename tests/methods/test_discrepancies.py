@@ -37,7 +37,9 @@ FAST_AND_NOISE = [
 
 def clouds(p: int = 1, n: int = N, m: int = M, seed: int = 0) -> tuple[jax.Array, jax.Array]:
     rng = np.random.default_rng(seed)
-    return jnp.asarray(rng.normal(0, 1.5, (n, p))), jnp.asarray(rng.normal(0.5, 1.0, (m, p)) * rng.choice([1, 3], (m, 1)))
+    return jnp.asarray(rng.normal(0, 1.5, (n, p))), jnp.asarray(
+        rng.normal(0.5, 1.0, (m, p)) * rng.choice([1, 3], (m, 1))
+    )
 
 
 def pairs_options(name: str, options: dict) -> dict:
@@ -61,7 +63,7 @@ def test_gradient_is_that_of_the_first_variation(x64, name, p):
 def _moving_centres(y: jax.Array, h: float) -> np.ndarray:
     """(1/N) sum_j grad phi(y_i - y_j) / rho_N(y_j), written out."""
     y = np.asarray(y)
-    n, p = y.shape
+    p = y.shape[1]
     gap = y[:, None] - y[None]
     phi = np.exp(-0.5 * (gap**2).sum(-1) / h**2) / (2 * np.pi * h**2) ** (p / 2)
     density = phi.mean(1)

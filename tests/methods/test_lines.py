@@ -51,7 +51,7 @@ def test_ranks_inside_a_compiled_loop():
 
 def test_spreading_keeps_mass_and_mean():
     x = jnp.asarray(CASES["spread out"], jnp.float32)
-    nodes = grid.grid_around(np.asarray(x), smoothing=0.1, step=0.01)
+    nodes = grid.grid_around(np.asarray(x), smoothing=0.1, max_step=0.01)
     mass = grid.spread(nodes, x)
     assert float(mass.sum()) == pytest.approx(1.0, abs=1e-5)
     assert float(mass @ nodes.nodes) == pytest.approx(float(x.mean()), abs=1e-4)

@@ -20,10 +20,11 @@ PACKAGES = ("cryosip", "jax", "jaxlib", "optax", "numpy", "scipy", "pot", "cryoj
 
 @cache
 def environment() -> dict[str, Any]:
-    """Commit, versions, device, processor, threads and precision; null for what cannot be told."""
+    """Commit, hash of the code, versions, device, processor, threads, precision; null for what cannot be told."""
     device = jax.devices()[0]
     return {
         **_git(),
+        "code": code_version(),
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
         "device": f"{device.platform} {device.device_kind}",
@@ -75,14 +76,11 @@ def _git() -> dict[str, Any]:
         return subprocess.run(["git", *words], cwd=_folder("bench"), capture_output=True, text=True, check=True).stdout
 
     try:
-        tracked = git("ls-files", "runner.py").strip()
-        return (
-            {"commit": git("rev-parse", "HEAD").strip(), "dirty": bool(git("status", "--porcelain").strip())}
-            if tracked
-            else {"commit": None, "dirty": None}
-        )
+        if git("ls-files", "runner.py"):
+            return {"commit": git("rev-parse", "HEAD").strip(), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "dirty": None}
+        pass  # no git, or no checkout
+    return {"commit": None, "dirty": None}
 
 
 def _dtype() -> str:

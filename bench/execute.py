@@ -39,9 +39,8 @@ def execute(config: RunConfig, profile: str, measure: Measure, on_snapshot: OnSn
         fields, arrays = measure(config, on_snapshot)
     except Exception as error:  # the record says what happened; the study goes on
         fields, arrays = {"status": "error", "message": f"{type(error).__name__}: {error}"}, {}
-    return _head(config, profile) | {"peak_memory_mb": peak_memory_mb()} | fields | {
-        "environment": environment()
-    }, arrays
+    measured = {"peak_memory_mb": peak_memory_mb(), "environment": environment()}
+    return _head(config, profile) | measured | fields, arrays
 
 
 def run_method(config: RunConfig, on_snapshot: OnSnapshot) -> tuple[Fields, Arrays]:
@@ -130,8 +129,13 @@ def _append(curve: dict[str, list[float | None]], snapshot: Snapshot, values: di
         "objective": snapshot.objective,
         **values,
     }
-    for name, value in row.items():
-        curve.setdefault(name, []).append(value if np.isfinite(value) else None)
+    for name, value in _plain(row).items():
+        curve.setdefault(name, []).append(value)
+
+
+def _plain(values: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN and no infinity: null stands for both."""
+    return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
 def _describe(
@@ -143,11 +147,11 @@ def _describe(
     n = len(problem.observations)
     initial = WeightedPoints(problem.sample_init(key_init, n), np.full(n, 1 / n))
     simulated = _simulate(problem, key_estimate, estimate, n)
-    image_target = DISCREPANCIES["energy"]().bind(problem.observations, 0.0)
+    discrepancy = float(jax.jit(DISCREPANCIES["energy"]().bind(problem.observations, 0.0).value)(simulated))
     fields: Fields = {
         "algorithm": _algorithm(config, problem, simulated),
-        "metrics": metrics.evaluate(estimate, points) | {"discrepancy": float(jax.jit(image_target.value)(simulated))},
-        "initial_metrics": metrics.evaluate(initial, points),
+        "metrics": _plain(metrics.evaluate(estimate, points) | {"discrepancy": discrepancy}),
+        "initial_metrics": _plain(metrics.evaluate(initial, points)),
         "floors": _floors(instance.truth, points, len(estimate.theta)),
         "data_floors": _floors(instance.truth, points, n),
         "dataset_hash": _hash(problem, instance.truth),
@@ -180,7 +184,8 @@ def _algorithm(config: RunConfig, problem: Problem, simulated: jax.Array) -> Fie
     closed_form = config.method_options.get("sampling") == "closed-form"
     discrepancy = DISCREPANCIES[chosen["name"]](**chosen.get("options", {}))
     target = discrepancy.bind(problem.observations, problem.noise_std if closed_form else 0.0)
-    return {"name": target.algorithm, "gradient_error": float(jax.jit(target.gradient_error)(simulated))}
+    error = float(jax.jit(target.gradient_error)(simulated))
+    return {"name": target.algorithm, **_plain({"gradient_error": error})}
 
 
 _FLOORS: dict[tuple[bytes, int], dict[str, dict[str, float]]] = {}

@@ -99,8 +99,8 @@ def read_records(results: Path) -> tuple[list[Record], list[Skipped]]:
             skipped.append((relative.with_suffix(".npz"), reason))
     records, superseded = _youngest(records)
     if not records:
-        named = "; ".join(f"{path}: {reason}" for path, reason in skipped[:3])
-        raise ValueError(f"no readable record in {results} (wanted <study>/<run_id>.json, schema {SCHEMA}); {named}")
+        wanted = f"no readable record in {results} (wanted <study>/<run_id>.json, schema {SCHEMA})"
+        raise ValueError("; ".join([wanted, *(f"{path}: {reason}" for path, reason in skipped[:3])]))
     return records, sorted(skipped + superseded)
 
 

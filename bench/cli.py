@@ -38,6 +38,10 @@ def reproduce(
     x64: X64 = False,
 ) -> None:
     """Run the paper's studies, then write the report and print its path."""
+    from cryosip.bench import store
+
+    with _plain_errors():
+        store.check_writable(out)
     failed = _run(PAPER_STUDIES, profile, results, replicates, only, fresh, x64)
     _report(results, out)
     raise typer.Exit(failed)
@@ -97,7 +101,7 @@ def _run(
     from rich.console import Console
 
     jax.config.update("jax_enable_x64", x64)
-    from cryosip.bench import campaign, progress
+    from cryosip.bench import campaign, progress, store
     from cryosip.datasets.registry import DATASETS
     from cryosip.methods import checks
 
@@ -111,6 +115,7 @@ def _run(
         raise typer.BadParameter(str(error)) from error
     console = Console()
     with _plain_errors(), progress.watching(console) as watcher:
+        store.check_writable(results)
         outcome = campaign.run_all(configs, profile, results, fresh, watcher)
     told = f"{outcome.done} run, {outcome.skipped} had their record, {len(outcome.failed)} failed"
     console.print(told, markup=False, highlight=False)

@@ -27,6 +27,9 @@ Arrays = dict[str, np.ndarray]
 OnSnapshot = Callable[[Snapshot], None]
 Measure = Callable[[RunConfig, OnSnapshot], tuple[Fields, Arrays]]
 
+# fold_in numbers of a replicate's key; small numbers would repeat the keys that split() gives the data set
+RUN_KEY, ESTIMATE_KEY, VARIANCE_KEY = 1001, 1002, 1003
+
 CURVE_METRICS = ("w1", "w2")  # the others are evaluated at the end alone
 
 OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {"adam": optax.adam, "sgd": optax.sgd}
@@ -50,7 +53,7 @@ def run_method(config: RunConfig, on_snapshot: OnSnapshot) -> tuple[Fields, Arra
     points = metrics.reference(instance.truth)
     curve: dict[str, list[float | None]] = {}
     last, message = None, ""
-    for snapshot in run(jr.fold_in(jr.key(config.replicate), 1), method, config.steps, config.every):
+    for snapshot in run(jr.fold_in(jr.key(config.replicate), RUN_KEY), method, config.steps, config.every):
         on_snapshot(snapshot)
         if not snapshot.finite:
             message = f"the state is not finite after step {snapshot.step}; the record keeps the last finite one"
@@ -143,7 +146,7 @@ def _describe(
 ) -> tuple[Fields, Arrays]:
     """Metrics of the estimate beside those of the initial law and of draws of the truth, and the clouds themselves."""
     problem = instance.problem
-    key_init, key_estimate = jr.split(jr.fold_in(jr.key(config.replicate), 2))
+    key_init, key_estimate = jr.split(jr.fold_in(jr.key(config.replicate), ESTIMATE_KEY))
     n = len(problem.observations)
     initial = WeightedPoints(problem.sample_init(key_init, n), np.full(n, 1 / n))
     simulated = _simulate(problem, key_estimate, estimate, n)
@@ -154,6 +157,7 @@ def _describe(
         "initial_metrics": _plain(metrics.evaluate(initial, points)),
         "floors": _floors(instance.truth, points, len(estimate.theta)),
         "data_floors": _floors(instance.truth, points, n),
+        "sampled_metrics": metrics.against_samples(estimate, instance.truth, n),
         "dataset_hash": _hash(problem, instance.truth),
     }
     arrays = {

@@ -1,5 +1,7 @@
 """How far an estimate is from the truth: plain functions of weighted points; POT computes the Wasserstein distances."""
 
+from collections.abc import Iterator
+
 import jax
 import jax.random as jr
 import numpy as np
@@ -59,11 +61,20 @@ def evaluate(estimate: WeightedPoints, truth: WeightedPoints) -> dict[str, float
 
 def floors(truth: Truth, points: WeightedPoints, n: int, draws: int = FLOOR_DRAWS) -> dict[str, dict[str, float]]:
     """Each metric of n i.i.d. draws of the truth: median and 5-95 % over many samples."""
-    keys = jr.split(jr.key(2**31 - 2), draws)
-    equal = np.full(n, 1 / n)
-    sample = jax.jit(lambda key: truth.sample(key, n))
-    values = [evaluate(WeightedPoints(np.asarray(sample(key)), equal), points) for key in keys]
+    values = [evaluate(drawn, points) for drawn in _draws(truth, n, draws)]
     return {name: summary([v[name] for v in values]) | {"n": n} for name in METRICS}
+
+
+def against_samples(estimate: WeightedPoints, truth: Truth, n: int, draws: int = 20) -> dict[str, dict[str, float]]:
+    """W1 and W2 of one estimate against samples of n draws of the truth: what measuring against a sample adds."""
+    drawn = list(_draws(truth, n, draws))
+    return {name: summary([METRICS[name](estimate, d) for d in drawn]) | {"n": n} for name in ("w1", "w2")}
+
+
+def _draws(truth: Truth, n: int, draws: int) -> Iterator[WeightedPoints]:
+    sample = jax.jit(lambda key: truth.sample(key, n))
+    for key in jr.split(jr.key(2**31 - 2), draws):
+        yield WeightedPoints(np.asarray(sample(key)), np.full(n, 1 / n))
 
 
 def summary(values: list[float]) -> dict[str, float]:
@@ -83,9 +94,14 @@ def _wasserstein(estimate: WeightedPoints, truth: Truth | WeightedPoints, p: int
 
 
 def _arrays(points: Truth | WeightedPoints) -> tuple[np.ndarray, np.ndarray]:
-    theta, weights = reference(points) if isinstance(points, Truth) else points
-    weights = np.asarray(weights, np.float64)
-    return np.asarray(theta, np.float64), weights / weights.sum()
+    theta, weights = (np.asarray(a, np.float64) for a in (reference(points) if isinstance(points, Truth) else points))
+    if theta.ndim != 2 or weights.shape != theta.shape[:1]:
+        raise ValueError(f"theta has shape {theta.shape} and weights {weights.shape}; wanted (k, d) and (k,)")
+    if not (np.isfinite(theta).all() and np.isfinite(weights).all()):
+        raise ValueError("theta or weights hold NaN or infinite values; wanted finite numbers")
+    if (weights < 0).any() or weights.sum() == 0:
+        raise ValueError(f"weights range from {weights.min():g} to {weights.max():g}; wanted none negative, not all 0")
+    return theta, weights / weights.sum()
 
 
 def _thinned(x: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

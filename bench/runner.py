@@ -45,7 +45,7 @@ def run(key: jax.Array, method: Method, steps: int, every: int) -> Iterator[Snap
         began = time.perf_counter()
         state, info, calls = jax.block_until_ready(advance(key_steps, state, start, stop))
         seconds += time.perf_counter() - began
-        forward_calls += int(calls)
+        forward_calls += int(calls[0]) * 2**16 + int(calls[1])
         finite = _finite(state)
         estimate = method.estimate(state)
         yield Snapshot(stop, seconds, forward_calls, compile_seconds, float(info.objective), finite, estimate, state)
@@ -54,22 +54,30 @@ def run(key: jax.Array, method: Method, steps: int, every: int) -> Iterator[Snap
 
 
 Count = jax.Array | int
-Block = Callable[[jax.Array, State, Count, Count], tuple[State, Info, jax.Array]]
+Calls = tuple[jax.Array, jax.Array]
+Block = Callable[[jax.Array, State, Count, Count], tuple[State, Info, Calls]]
 
 
 def _block(method: Method) -> Block:
     """Steps start ... stop - 1. Only the last one reports; the compiler drops the objective from the others."""
 
-    def block(key: jax.Array, state: State, start: Count, stop: Count) -> tuple[State, Info, jax.Array]:
-        def body(t: jax.Array, carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
+    def block(key: jax.Array, state: State, start: Count, stop: Count) -> tuple[State, Info, Calls]:
+        def body(t: jax.Array, carry: tuple[State, Calls]) -> tuple[State, Calls]:
             state, info = method.step(jr.fold_in(key, t), carry[0])
-            return state, carry[1] + info.forward_calls
+            return state, _count(carry[1], info)
 
-        state, calls = jax.lax.fori_loop(start, stop - 1, body, (state, jnp.asarray(0)))
+        zero = jnp.zeros((), jnp.uint32)
+        state, calls = jax.lax.fori_loop(start, stop - 1, body, (state, (zero, zero)))
         state, info = method.step(jr.fold_in(key, stop - 1), state)
-        return state, info, calls + info.forward_calls
+        return state, info, _count(calls, info)
 
     return block
+
+
+def _count(calls: Calls, info: Info) -> Calls:
+    """Adds to (high, low), which stand for high * 2^16 + low: 32 bits overflow within one long block."""
+    low = calls[1] + info.forward_calls.astype(jnp.uint32)
+    return calls[0] + (low >> 16), low & 0xFFFF
 
 
 def _finite(state: State) -> bool:

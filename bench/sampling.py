@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.random as jr
 import numpy as np
 
-from cryosip.bench.execute import Arrays, Fields, OnSnapshot, build_instance
+from cryosip.bench.execute import VARIANCE_KEY, Arrays, Fields, OnSnapshot, build_instance
 from cryosip.bench.metrics import summary
 from cryosip.bench.store import RunConfig
 from cryosip.methods.problem import Problem
@@ -66,14 +66,14 @@ FORMULAS: dict[str, Callable[[Moments, int, int], float]] = {
 def drift_table(problem: Problem, seed: int) -> Table:
     """phi = R(theta, omega) of (2.12) for the energy distance at the initial law, theta and omega on discrete laws.
 
-    For a problem on the line with y = theta + omega: R = 2 (F_observed - F_simulated)(y).
+    For a problem on the line without poses: R = 2 (F_observed - F_simulated)(y) where the image moves with theta.
     """
     if problem.observations.shape[1] != 1:
         raise ValueError(f"problem {problem.name!r} has images of {problem.observations.shape[1]} pixels; wanted 1")
-    key_theta, key_omega = jr.split(jr.key(seed))
-    theta = np.asarray(problem.sample_init(key_theta, SUPPORT))[:, 0]
+    key_theta, key_omega = jr.split(jr.fold_in(jr.key(seed), VARIANCE_KEY))
+    clean = np.asarray(problem.render(problem.sample_init(key_theta, SUPPORT), problem.sample_pose(key_theta, SUPPORT)))
     omega = problem.noise_std * np.asarray(jr.normal(key_omega, (SUPPORT,)))
-    y = theta[:, None] + omega
+    y = clean + omega
     observed, simulated = np.sort(np.asarray(problem.observations)[:, 0]), np.sort(y, axis=None)
     rank = np.searchsorted(observed, y) / observed.size - np.searchsorted(simulated, y) / simulated.size
     return 2 * rank

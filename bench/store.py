@@ -41,6 +41,13 @@ def record_path(results: Path, config: RunConfig, identity: str) -> Path:
     return results / config.study / f"{identity}.json"
 
 
+def check_writable(folder: Path) -> None:
+    """Makes the folder and a file in it, so that one that cannot be written is known before hours of work."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
 def write(path: Path, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """The arrays first, then the record: a record on disk means that all of the run is there."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """Gaussian mixtures on the line: draws, distribution function, exact quantiles."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -39,9 +40,12 @@ class GaussianMixture(NamedTuple):
         return (low + high) / 2
 
 
-def gaussian_mixture(means: object, stds: object, weights: object) -> GaussianMixture:
+def gaussian_mixture(means: Sequence[float], stds: Sequence[float], weights: Sequence[float]) -> GaussianMixture:
     """A checked mixture; ValueError for lengths that differ, stds or weights <= 0, and weights that do not sum to 1."""
     columns = {"means": means, "stds": stds, "weights": weights}
+    for name, column in columns.items():
+        if np.ndim(column) != 1:
+            raise ValueError(f"{name} are {column!r}; wanted a list of numbers")
     rows = {
         name: checks.finite_matrix(name, np.atleast_2d(np.asarray(x, np.float64)))[0] for name, x in columns.items()
     }

@@ -21,8 +21,9 @@ def oned(
     init_std: float = 1.0,
     seed: int = 0,
 ) -> Instance:
-    """y = theta + omega with omega ~ N(0, noise_std^2) and theta from a Gaussian mixture, section 4.1 [sanchez2025].
+    """The 1D test system of section 4.1: a Gaussian mixture seen through Gaussian noise.
 
+    y = theta + omega with omega ~ N(0, noise_std^2) [sanchez2025].
     The defaults are the paper's: theta ~ N(-2, 0.75^2) / 2 + N(2, 0.3^2) / 2, 10^4 observations, noise 1.5, initial
     law N(0, 1), which is also rho_p. Everything is without unit. Observations have shape (n_observations, 1), theta
     (n, 1). Raises ValueError for counts below 1, stds or weights that are not positive, and weights that do not sum
@@ -31,6 +32,8 @@ def oned(
     n = checks.positive_int("n_observations", n_observations)
     checks.positive("noise_std", noise_std)
     checks.positive("init_std", init_std)
+    checks.finite("init_mean", init_mean)
+    checks.non_negative_int("seed", seed)
     law = gaussian_mixture(means, stds, weights)
     key_theta, key_noise = jr.split(jr.key(seed))
     theta = law.sample(key_theta, n)[:, None]

@@ -30,6 +30,27 @@ def positive_int(name: str, value: Any) -> int:
     return int(value)
 
 
+def non_negative_int(name: str, value: Any) -> int:
+    """A whole number of at least zero."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+        raise ValueError(f"{name} is {value!r}; wanted a whole number >= 0")
+    return int(value)
+
+
+def instance_of(name: str, value: Any, wanted: type) -> Any:
+    """An instance of that type."""
+    if not isinstance(value, wanted):
+        raise ValueError(f"{name} is {value!r}, a {type(value).__name__}; wanted a {wanted.__name__}")
+    return value
+
+
+def finite(name: str, value: Any) -> float:
+    """A finite number."""
+    if not _is_number(value) or not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}; wanted a finite number")
+    return float(value)
+
+
 def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
     """One of the allowed names; the nearest ones are suggested for any other."""
     allowed = list(allowed)

@@ -1,5 +1,6 @@
 """The composite discrepancy: a weighted sum of the KL divergence and the MMD."""
 
+import inspect
 from typing import Any
 
 from jaxtyping import Array
@@ -17,14 +18,18 @@ def composite(
     kl_options: dict[str, Any] | None = None,
     mmd_options: dict[str, Any] | None = None,
 ) -> Discrepancy:
-    """kl_weight * D_KL(rho_y || rho_y^delta) + mmd_weight * MMD^2(rho_y, rho_y^delta) / 2, (2.7) and (2.8).
+    """A weighted sum of the Kullback-Leibler divergence and half the squared maximum mean discrepancy.
 
-    The options are those of `kl` and `mmd`. Raises ValueError for a negative weight and where both weights are 0.
+    D = kl_weight * D_KL(rho_y || rho_y^delta) + mmd_weight * MMD^2(rho_y, rho_y^delta) / 2, (2.7) and (2.8). The
+    options are those of `kl` and `mmd`. Raises ValueError for a negative weight and where both weights are 0.
     [sanchez2025].
     """
     weights = checks.non_negative("kl_weight", kl_weight), checks.non_negative("mmd_weight", mmd_weight)
     if sum(weights) == 0:
         raise ValueError("kl_weight and mmd_weight are both 0; wanted at least one positive")
+    for name, options, factory in (("kl_options", kl_options, kl), ("mmd_options", mmd_options, mmd)):
+        for option in options or {}:
+            checks.one_of(f"a name in {name}", option, inspect.signature(factory).parameters)
     parts = kl(**(kl_options or {})), mmd(**(mmd_options or {}))
 
     def bind(observations: Observations, noise_std: float = 0.0) -> Target:

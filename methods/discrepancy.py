@@ -35,8 +35,14 @@ class Discrepancy(NamedTuple):
 
     def value(self, y: Images, y_obs: Observations) -> Scalar:
         """D of two samples; y may be traced, y_obs may not."""
-        return self.bind(y_obs, 0.0).value(y)
+        return self.bind(_same_pixels(y, y_obs), 0.0).value(y)
 
     def gradient(self, y: Images, y_obs: Observations) -> Images:
         """Row i is the gradient of the first variation at y_i."""
-        return self.bind(y_obs, 0.0).gradient(y)
+        return self.bind(_same_pixels(y, y_obs), 0.0).gradient(y)
+
+
+def _same_pixels(y: Images, y_obs: Observations) -> Observations:
+    if y.ndim != 2 or y_obs.ndim != 2 or y.shape[1] != y_obs.shape[1]:
+        raise ValueError(f"y has shape {y.shape} and y_obs {y_obs.shape}; wanted (n, p) and (m, p)")
+    return y_obs

@@ -11,19 +11,21 @@ from cryosip.methods.discrepancy import Discrepancy, Target
 from cryosip.methods.problem import Images, Observations
 
 ALGORITHMS = ("auto", "binned", "sorted", "pairwise")
+AUTO_HEAVIEST = 0.01
 MINUS_DISTANCE = pairwise.Radial(value=lambda r: -r, slope=lambda r: -jnp.ones_like(r))
 
 Line = Float[Array, " n"]
 
 
 def energy(algorithm: str = "auto", n_cells: int = 8192) -> Discrepancy:
-    """Half the squared energy distance, D = E|y - y*| - E|y - y'| / 2 - E|y* - y*'| / 2, (2.9) squared and halved.
+    """Half the squared energy distance, (2.9) squared and halved.
 
-    This is the D = MMD^2 / 2 of section 2.5.1 with k(y, y') = -|y - y'|, so n * d value / d y_i = gradient_i. In one
-    dimension D = integral (F_N - F_M)^2 and the gradient is 2 (F_M - F_N)(y_i) with the two distribution functions:
-    "binned" reads them from `n_cells` cells (error at most twice the largest masses of a cell, O(n)), "sorted" from
-    ranks (exact, O(n log n)), "pairwise" sums all pairs (exact, O(n^2), any dimension). "auto" is "binned" in one
-    dimension and "pairwise" beyond.
+    D = E|y - y*| - E|y - y'| / 2 - E|y* - y*'| / 2 is the D = MMD^2 / 2 of section 2.5.1 with k(y, y') = -|y - y'|, so
+    n * d value / d y_i = gradient_i. In one dimension D = integral (F_N - F_M)^2 and the gradient is 2 (F_M - F_N)(y_i)
+    with the two distribution functions: "binned" reads them from `n_cells` cells (error at most twice the largest
+    masses of a cell, O(n)), "sorted" from ranks (exact, O(n log n)), "pairwise" sums all pairs (exact, O(n^2), any
+    dimension). "auto" is "pairwise" beyond one dimension; in one it is "binned", or "sorted" where a cell holds more
+    than a hundredth of the observations, as when there are few of them or an outlier stretches the cells.
 
     Raises ValueError for an unknown algorithm, and on binding for observations that are not (m, p), finite and, where
     the algorithm or the integration of noise asks for it, one-dimensional. [sanchez2025], [sejdinovic2013].
@@ -36,12 +38,17 @@ def energy(algorithm: str = "auto", n_cells: int = 8192) -> Discrepancy:
         noise_std = checks.non_negative("noise_std", noise_std)
         line = one_dimensional("energy", algorithm, observed, noise_std)
         if noise_std > 0:
-            return _smoothed(observed[:, 0], noise_std)
+            return (
+                _noisy_pairwise(observed[:, 0], noise_std)
+                if algorithm == "pairwise"
+                else _smoothed(observed[:, 0], noise_std)
+            )
         if not line or algorithm == "pairwise":
             return _pairwise(jnp.asarray(observed))
-        if algorithm == "sorted":
+        cells = grid.grid_around(observed[:, 0], smoothing=0.0, min_cells=n_cells)
+        if algorithm == "sorted" or (algorithm == "auto" and _heaviest(cells, observed[:, 0]) > AUTO_HEAVIEST):
             return _sorted(observed[:, 0])
-        return _binned(observed[:, 0], n_cells)
+        return _binned(observed[:, 0], cells)
 
     return Discrepancy(bind)
 
@@ -88,8 +95,7 @@ def _squared_cdf_gap(y: Line, observed: np.ndarray) -> Float[Array, ""]:
     return jnp.sum(gap**2 * jnp.diff(both[order]))
 
 
-def _binned(observed: np.ndarray, n_cells: int) -> Target:
-    cells = grid.grid_around(observed, smoothing=0.0, min_cells=n_cells)
+def _binned(observed: np.ndarray, cells: grid.Grid) -> Target:
     exact = _sorted(observed)
     observed_cdf = _cell_cdf(cells, jnp.asarray(observed))
 
@@ -99,7 +105,7 @@ def _binned(observed: np.ndarray, n_cells: int) -> Target:
     gradient = grid.guarded(cells, on_cells, lambda y: exact.gradient(y[:, None])[:, 0])
 
     def gradient_error(y: Images) -> Float[Array, ""]:
-        heaviest = jnp.diff(_cell_cdf(cells, y[:, 0])).max() + jnp.diff(observed_cdf).max()
+        heaviest = _heaviest(cells, y[:, 0]) + _heaviest(cells, jnp.asarray(observed))
         return jnp.where(grid.covers(cells, y[:, 0]), 2 * heaviest, 0.0)
 
     return Target(
@@ -117,10 +123,14 @@ def _cell_cdf(cells: grid.Grid, x: Line) -> grid.Table:
     return jnp.cumsum(counts).astype(x.dtype) / len(x)
 
 
+def _heaviest(cells: grid.Grid, x: Line | np.ndarray) -> Float[Array, ""]:
+    """Largest share of the points in one cell."""
+    return jnp.diff(_cell_cdf(cells, jnp.asarray(x))).max()
+
+
 def _smoothed(observed: np.ndarray, noise_std: float) -> Target:
     """With the noise in y_i and in rho_y: 2 (F_M * N(0, s^2) - F_N * N(0, 2 s^2)) at the clean y_i, s its std."""
     nodes = grid.grid_around(observed, smoothing=noise_std, max_step=noise_std / 16)
-    within_observed = 0.5 * _mean_distance(observed)
     exact_cdf = np.searchsorted(np.sort(observed), nodes.nodes, side="right") / len(observed)
     observed_mass = grid.spread(nodes, jnp.asarray(observed))
     twice, once = (grid.gaussian_transfer(nodes, s * noise_std) for s in (np.sqrt(2.0), 1.0))
@@ -133,26 +143,36 @@ def _smoothed(observed: np.ndarray, noise_std: float) -> Target:
         simulated = _node_cdf(grid.convolve(nodes, grid.spread(nodes, y), once))
         return jnp.sum((simulated - exact_cdf) ** 2) * nodes.step
 
-    def value_all_pairs(y: Line) -> Float[Array, ""]:
-        to_observed = _mean_noisy_distance(y, jnp.asarray(observed), noise_std)
-        return to_observed - 0.5 * _mean_noisy_distance(y, y, np.sqrt(2.0) * noise_std) - within_observed
-
-    def all_pairs(y: Line) -> Line:
-        at = y[:, None]
-        below_observed = pairwise.map_rows(lambda u: ndtr((u - observed) / noise_std).mean(), at, len(observed))
-        below = pairwise.map_rows(lambda u: ndtr((u - y) / (np.sqrt(2.0) * noise_std)).mean(), at, len(y))
-        return 2 * (below_observed - below)
-
-    gradient = grid.guarded(nodes, lambda y: 2 * grid.interpolate(nodes, gap(y), y), all_pairs)
+    exact = _noisy_pairwise(observed, noise_std)
+    gradient = grid.guarded(
+        nodes, lambda y: 2 * grid.interpolate(nodes, gap(y), y), lambda y: exact.gradient(y[:, None])[:, 0]
+    )
     # linear sharing and linear reading each err by at most step^2 / 8 times the steepest slope of a density
     steepest = np.exp(-0.5) / np.sqrt(2 * np.pi) / noise_std**2
     error = 2 * 2 * 1.5 * nodes.step**2 / 8 * steepest
     return Target(
-        lambda y: grid.guarded(nodes, value, value_all_pairs)(y[:, 0]),
+        lambda y: grid.guarded(nodes, value, lambda y: exact.value(y[:, None]))(y[:, 0]),
         lambda y: gradient(y[:, 0])[:, None],
         f"noise integrated out, FFT on {nodes.size} cells; all pairs where they do not cover the particles",
         lambda y: jnp.where(grid.covers(nodes, y[:, 0]), error, 0.0),
     )
+
+
+def _noisy_pairwise(observed: np.ndarray, noise_std: float) -> Target:
+    """The same from all pairs, exactly."""
+    within_observed = 0.5 * _mean_distance(observed)
+    root = float(np.sqrt(2.0)) * noise_std
+
+    def value(y: Images) -> Float[Array, ""]:
+        to_observed = _mean_noisy_distance(y[:, 0], jnp.asarray(observed), noise_std)
+        return to_observed - 0.5 * _mean_noisy_distance(y[:, 0], y[:, 0], root) - within_observed
+
+    def gradient(y: Images) -> Images:
+        below_observed = pairwise.map_rows(lambda u: ndtr((u - observed) / noise_std).mean(), y, len(observed))
+        below = pairwise.map_rows(lambda u: ndtr((u - y[:, 0]) / root).mean(), y, len(y))
+        return 2 * (below_observed - below)[:, None]
+
+    return Target(value, gradient, "noise integrated out, all pairs, tiled", lambda y: jnp.zeros(()))
 
 
 def _mean_noisy_distance(y: Line, other: Float[Array, " m"], std: float) -> Float[Array, ""]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from cryosip.methods import checks
 from cryosip.methods.discrepancy import Discrepancy
 from cryosip.methods.method import Info, Method, WeightedPoints
-from cryosip.methods.problem import Images, Points, Pose, PRNGKey, Problem
+from cryosip.methods.problem import Images, Points, Pose, PRNGKey, Problem, checked
 
 SAMPLINGS = ("method-1", "method-2", "method-3", "closed-form")
 
@@ -29,8 +29,9 @@ def particle_flow(
     sampling: str = "method-1",
     n_draws: int = 1,
 ) -> Method:
-    """d theta_i / dt = -integral (grad T_omega)^T grad_y dD/drho_y (T_omega(theta_i)) dmu_omega, (2.11) [sanchez2025].
+    """The Wasserstein particle flow of Algorithm 4.1: particles follow the gradient of the discrepancy.
 
+    d theta_i / dt = -integral (grad T_omega)^T grad_y dD/drho_y (T_omega(theta_i)) dmu_omega, (2.11) [sanchez2025].
     The integral and rho_y are sampled anew each step with the scheme of section 2.5.3: "method-1", (2.13), one omega a
     particle; "method-2", (2.14), `n_draws` omegas shared by all particles; "method-3", (2.15), `n_draws` omegas for
     each particle; or "closed-form", where the discrepancy integrates the noise out and only poses are drawn.
@@ -39,6 +40,9 @@ def particle_flow(
     Raises ValueError for counts below 1, unknown schemes, `n_draws` with a scheme that takes one draw, and noise that
     the discrepancy cannot integrate out.
     """
+    checked(problem)
+    checks.instance_of("discrepancy", discrepancy, Discrepancy)
+    checks.instance_of("optimizer", optimizer, optax.GradientTransformation)
     n = checks.positive_int("n_particles", n_particles)
     checks.one_of("sampling", sampling, SAMPLINGS)
     k = checks.positive_int("n_draws", n_draws)

@@ -41,6 +41,12 @@ def grid_around(points: np.ndarray, smoothing: float, max_step: float = np.inf, 
     return Grid(low, step, size, max(6 * smoothing, step))
 
 
+def refuse(grid: Grid, algorithm: str, max_cells: int) -> None:
+    """ValueError where the binned algorithm was asked for by name and would need too many cells."""
+    if algorithm == "binned":
+        raise ValueError(f"algorithm 'binned' would need {grid.size} cells; wanted at most {max_cells}, or 'auto'")
+
+
 def covers(grid: Grid, x: Line) -> Bool[Array, ""]:
     """Whether every point lies inside the margins."""
     upper = grid.lower + grid.step * (grid.size - 1)

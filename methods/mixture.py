@@ -4,17 +4,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int
 
 from cryosip.methods import checks
 from cryosip.methods.likelihood import render_all, squared_residuals
 from cryosip.methods.method import Info, Method, WeightedPoints
-from cryosip.methods.problem import Images, Points, PRNGKey, Problem, Weights
+from cryosip.methods.problem import Images, Points, PRNGKey, Problem, Weights, checked
 
 SOLVERS = ("em", "gradient")
 TILE = 2**20  # observations times images at a time
 MAX_HALVINGS = 10
+JITTER = 0.01  # of the spread of the initial law, while annealing
 
 Scalar = Float[Array, ""]
 
@@ -44,20 +46,23 @@ def mixture(
     anneal: tuple[float, int] | None = None,
     quadrature_order: int = 1,
 ) -> Method:
-    """Minimises (3.5) over theta_1 ... theta_K, up to the constant log K [sanchez2025], [kimanius2021]:
+    """A mixture of K structures fitted by EM or gradient descent, the objective behind RELION's classes.
 
+    Minimises (3.5) over theta_1 ... theta_K, up to the constant log K [sanchez2025], [kimanius2021]:
     -(1/M) sum_i log sum_k w_k integral exp(-|y_i - H^omega theta_k|^2 / (2 sigma^2)) drho_omega
     - (prior_weight / K) sum_k log rho_p(theta_k), with w_k = 1/K, or estimated.
 
     "em" takes the expectation over (k, pose), then one Gauss-Newton step on each theta_k, halved until the expected
     log-posterior does not fall, so that the objective never rises while sigma stays; "gradient" follows `optimizer`
     (optax; Adam at 1e-2 by default) on the same objective. Estimated weights are those of EM with either solver.
-    `anneal` = (factor, steps) starts with sigma * factor and lowers it geometrically to sigma within those steps; off
-    by default, as (3.5) is printed. `quadrature_order` is handed to the problem's pose quadrature.
+    `anneal` = (factor, steps) starts with sigma * factor and lowers it geometrically to sigma within those steps, each
+    component pushed at random by a hundredth of the initial law's spread so that those that meet can part; off by
+    default, as (3.5) is printed. `quadrature_order` is handed to the problem's pose quadrature.
 
     Raises ValueError for counts below 1, unknown solvers, a negative prior weight, an annealing factor below 1, and an
     optimizer given to EM.
     """
+    checked(problem)
     k = checks.positive_int("n_components", n_components)
     checks.one_of("solver", solver, SOLVERS)
     checks.non_negative("prior_weight", prior_weight)
@@ -68,6 +73,7 @@ def mixture(
     pose, pose_weights = problem.pose_quadrature(checks.positive_int("quadrature_order", quadrature_order))
     n_poses = len(pose_weights)
     prior = prior_weight / k
+    jitter = JITTER * problem.sample_init(jr.key(0), 1_000).std(0)
 
     def images(theta: Points) -> Images:
         return render_all(problem, theta, pose, n_poses)
@@ -79,8 +85,15 @@ def mixture(
         theta = problem.sample_init(key, k)
         return MixtureState(theta, jnp.full(k, 1 / k), jnp.zeros((), jnp.int32), optimizer.init(theta))
 
-    def step(_key: PRNGKey, state: MixtureState) -> tuple[MixtureState, Info]:
+    def shaken(key: PRNGKey, state: MixtureState) -> Points:
+        """Components that a large sigma has drawn together to the last bit could never part again."""
+        push = jitter * jr.normal(key, state.theta.shape, state.theta.dtype)
+        return jnp.where(state.n_steps < anneal_steps, state.theta + push, state.theta)
+
+    def step(key: PRNGKey, state: MixtureState) -> tuple[MixtureState, Info]:
         sigma = problem.noise_std * factor ** jnp.maximum(0.0, 1 - state.n_steps / anneal_steps)
+        if factor > 1:
+            state = state._replace(theta=shaken(key, state))
         clean, pull_back = jax.vjp(images, state.theta)
         log_weights = jnp.log(state.weights)[:, None] + jnp.log(pose_weights)
         moments = e_step(problem.observations, clean, log_weights, sigma)
@@ -162,6 +175,8 @@ def e_step(y: Images, images: Images, log_weights: Float[Array, "k q"], sigma: S
 def _annealing(anneal: tuple[float, int] | None) -> tuple[float, int]:
     if anneal is None:
         return 1.0, 1
+    if not isinstance(anneal, tuple | list) or len(anneal) != 2:
+        raise ValueError(f"anneal is {anneal!r}; wanted (factor, steps)")
     factor, steps = anneal
     if checks.positive("anneal factor", factor) < 1:
         raise ValueError(f"anneal factor is {factor!r}; wanted a number >= 1")

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float, Key
 
+from cryosip.methods import checks
+
 Points = Float[Array, "n d"]
 Images = Float[Array, "n p"]
 Observations = Float[Array, "m p"]
@@ -31,3 +33,12 @@ class Problem(NamedTuple):
     sample_init: Callable[[PRNGKey, int], Points]
     log_prior: Callable[[Points], Weights]
     theta_box: tuple[Float[Array, " d"], Float[Array, " d"]] | None = None
+
+
+def checked(problem: Problem) -> Problem:
+    """The problem, or ValueError for what is none, observations that are not finite and (m, p), and noise <= 0."""
+    if not isinstance(problem, Problem):
+        raise ValueError(f"problem is a {type(problem).__name__}; wanted a Problem, such as instance.problem")
+    checks.finite_matrix("observations", problem.observations)
+    checks.positive("noise_std", problem.noise_std)
+    return problem

@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 from cryosip.methods import checks
 from cryosip.methods.likelihood import render_all, squared_residuals
 from cryosip.methods.method import Info, Method, WeightedPoints
-from cryosip.methods.problem import Points, PRNGKey, Problem, Weights
+from cryosip.methods.problem import Points, PRNGKey, Problem, Weights, checked
 
 
 class ReweightingState(NamedTuple):
@@ -26,17 +26,21 @@ def reweighting(
     concentration: float = 1.0,
     quadrature_order: int = 1,
 ) -> Method:
-    """Maximises sum_i log sum_k w_k p(y_i | theta_k) + (concentration - 1) sum_k log w_k over w [tang2023].
+    """Weights on a fixed support by EM, the nonparametric maximum likelihood estimate there.
 
-    p(y | theta) is the inner integral of (3.5); the support theta_1 ... theta_K stays. With `concentration` 1 (no
-    Dirichlet prior) this is the nonparametric maximum likelihood estimate on the support [kiefer1956]. Without a
-    `support`, a uniform grid of about `n_support` points fills the problem's `theta_box`.
+    Maximises sum_i log sum_k w_k p(y_i | theta_k) + (concentration - 1) sum_k log w_k over w [tang2023]. p(y | theta)
+    is the inner integral of (3.5); the support theta_1 ... theta_K stays. With `concentration` 1 (no Dirichlet prior)
+    this is the nonparametric maximum likelihood estimate on the support [kiefer1956]. Without a `support`, a uniform
+    grid of about `n_support` points fills the problem's `theta_box`.
 
     Raises ValueError for a support that is not (k, d) and finite, a concentration below 1, a problem that has no
     `theta_box` where no support is given, and a support that does not cover the data: an observation so far from every
     image of the support that noise would put it there with probability below 1e-6 / m.
     """
+    d = checked(problem).sample_init(jax.random.key(0), 1).shape[1]
     theta = jnp.asarray(checks.finite_matrix("support", _grid(problem, n_support) if support is None else support))
+    if theta.shape[1] != d:
+        raise ValueError(f"support has shape {theta.shape}; wanted (k, {d})")
     if checks.positive("concentration", concentration) < 1:
         raise ValueError(f"concentration is {concentration!r}; wanted a number >= 1")
     extra = (concentration - 1) / len(problem.observations)

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from cryosip.reports import paper
 from cryosip.reports.paper import PUBLISHED, Published
-from cryosip.reports.records import Floor, Record, largest_profile
+from cryosip.reports.records import Floor, Record, largest, observations
 from cryosip.reports.spreads import MIN_REPLICATES, Spread, cost_below, counted, prediction_range, spread
 from cryosip.reports.verdicts import (
     Outcome,
@@ -45,13 +45,6 @@ def paper_rows(records: Sequence[Record]) -> list[Row]:
     return oned + cost_rows(records) + variance_rows(records) + [row for row in numbers if row not in oned]
 
 
-def observations(record: Record) -> float:
-    """The number of observations, as asked or as the floors of that size state it."""
-    asked = record.number("problem.options.n_observations")
-    known = [floor.n for floor in record.data_floors.values()]
-    return asked if math.isfinite(asked) or not known else float(known[0])
-
-
 def typical_floor(floors: Sequence[Floor]) -> Floor | None:
     """The floor over replicates: medians of its quantiles."""
     if not floors:
@@ -81,13 +74,14 @@ def _smaller(records: Sequence[Record]) -> str:
 def number_row(published: Published, records: Sequence[Record]) -> Row:
     """Compare one published distance with the runs of its setting."""
     fits = [record for record in records if _is_published_run(published, record)]
-    at_size = largest_profile(record for record in fits if _size(record) == published.size)
+    at_size = largest(record for record in fits if _size(record) == published.size)
     shown = at_size or _largest(fits)
     ok = [record for record in shown if record.status == "ok"]
     metrics = [r.initial_metrics if published.initial else r.metrics for r in ok]
     values = [m[published.metric] for m in metrics if published.metric in m]
     floor = typical_floor([r.floors[published.metric] for r in ok if published.metric in r.floors])
-    width = floor.q95 - floor.q05 if floor else 0.0
+    sampled = typical_floor([r.sampled[published.metric] for r in ok if published.metric in r.sampled])
+    width = sampled.q95 - sampled.q05 if sampled else 0.0
     decided = at_size and not published.open_reading
     accepted = prediction_range(values, width) if decided and len(values) >= MIN_REPLICATES else None
     failed = len(shown) - len(values)
@@ -155,7 +149,7 @@ class Costs(NamedTuple):
 def cost_rows(records: Sequence[Record]) -> list[Row]:
     """The statements of Fig. 2 against the noise study."""
     fits = [r for r in records if (r.study, r.method) == ("noise", "flow") and r.setting != "tuned"]
-    at_size = largest_profile(r for r in fits if _size(r) == paper.FIG2_SIZE)
+    at_size = largest(r for r in fits if _size(r) == paper.FIG2_SIZE)
     shown = at_size or _largest(fits)
     steps, seconds = Costs.of(shown, "step"), Costs.of(shown, "seconds")
     ends = sorted({*steps.shared[:1], *steps.shared[-1:]})
@@ -193,16 +187,14 @@ def _reason(verdict: Verdict, records: Sequence[Record]) -> str:
         "reproduced": "Holds wherever the statement speaks.",
         "better": "Fails wherever the statement speaks: the cost is lower than stated.",
         "worse": "Fails wherever the statement speaks.",
-    }.get(verdict, "The places disagree, or the replicates of the two sides overlap.")
+    }.get(verdict, "The places disagree, the replicates of the two sides overlap, or neither side got there.")
 
 
 def variance_rows(records: Sequence[Record]) -> list[Row]:
     """The variance formulas of §2.5.3 for the estimators (2.13)-(2.15) against the measured variances."""
     rows = []
     for index, equation in enumerate(("2.13", "2.14", "2.15"), start=1):
-        metrics = [
-            r.metrics for r in largest_profile(records) if r.study == "sampling" and r.method == f"method-{index}"
-        ]
+        metrics = [r.metrics for r in largest(records) if r.study == "sampling" and r.method == f"method-{index}"]
         whole = [m for m in metrics if {"variance", "variance_formula", "variance_q05", "variance_q95"} <= set(m)]
         whole = [m for m in whole if m["variance_formula"] > 0]
         ratios = [m["variance"] / m["variance_formula"] for m in whole]

@@ -15,9 +15,9 @@ import jinja2
 from markupsafe import Markup
 
 from cryosip.reports import figures, tables, verdicts
-from cryosip.reports.comparison import Row, observations, paper_rows
+from cryosip.reports.comparison import Row, paper_rows
 from cryosip.reports.paper import CONVENTIONS
-from cryosip.reports.records import Record, Skipped, largest_profile, read_records
+from cryosip.reports.records import Record, Skipped, largest, observations, read_records
 from cryosip.reports.style import Plot, standalone
 from cryosip.reports.variances import variances
 
@@ -46,7 +46,7 @@ def build(results: Path, out: Path, command: str = "") -> Path:
 
 def study_plots(records: Sequence[Record]) -> dict[str, list[Plot]]:
     """Every figure by section, from the largest profile of each study."""
-    shown = largest_profile(records)
+    shown = largest(records)
     by_study = {name: [record for record in shown if record.study == name] for name in KNOWN_STUDIES}
     return {
         "fig1": figures.distributions(by_study["paper-1d"]),
@@ -81,7 +81,7 @@ def render(
     env = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
                              lstrip_blocks=True)  # fmt: skip
     env.filters |= {"number": tables.number, "interval": tables.interval, "svg": Markup, "cell": _cell}
-    shown = largest_profile(records)
+    shown = largest(records)
     oned = [record for record in shown if record.study == "paper-1d"]
     unknown = sorted({record.study for record in shown} - set(KNOWN_STUDIES))
     return env.get_template("template.html").render(

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 SCHEMA = 1
 STATUSES = ("ok", "diverged", "timeout", "error")
-PROFILES = ("smoke", "small", "paper")  # from the smallest to the largest
 
 Array = NDArray[np.float64]
 Skipped = tuple[Path, str]
 
 
 class Floor(NamedTuple):
-    """The metric of an i.i.d. sample of the truth of size n: no estimate of that size can be expected below it."""
+    """The metric of an i.i.d. sample of the truth of size n, as if n noise-free parameters were known."""
 
     median: float
     q05: float
@@ -56,6 +55,7 @@ class Record:
     initial_metrics: dict[str, float]
     floors: dict[str, Floor]
     data_floors: dict[str, Floor]
+    sampled: dict[str, Floor]
     curve: dict[str, Array]
     arrays: dict[str, Array] = field(repr=False)
 
@@ -97,31 +97,52 @@ def read_records(results: Path) -> tuple[list[Record], list[Skipped]]:
             continue
         if reason:
             skipped.append((relative.with_suffix(".npz"), reason))
+    records, older = _of_one_code(records)
     records, superseded = _youngest(records)
     if not records:
         wanted = f"no readable record in {results} (wanted <study>/<run_id>.json, schema {SCHEMA})"
         raise ValueError("; ".join([wanted, *(f"{path}: {reason}" for path, reason in skipped[:3])]))
-    return records, sorted(skipped + superseded)
+    return records, sorted(skipped + older + superseded)
 
 
-def largest_profile(records: Iterable[Record]) -> list[Record]:
-    """The records of the largest profile that each study has: sizes are never pooled."""
+def observations(record: Record) -> float:
+    """The number of observations, as asked or as the floors of that size state it."""
+    asked = record.number("problem.options.n_observations")
+    known = [floor.n for floor in record.data_floors.values()]
+    return asked if math.isfinite(asked) or not known else float(known[0])
+
+
+def largest(records: Iterable[Record]) -> list[Record]:
+    """The records with the most observations that each study has, whatever profile ran them: sizes are never pooled."""
     records = list(records)
-    best: dict[str, int] = {}
+    best: dict[str, float] = {}
     for record in records:
-        best[record.study] = max(best.get(record.study, -1), _rank(record.profile))
-    return [record for record in records if _rank(record.profile) == best[record.study]]
+        best[record.study] = max(best.get(record.study, -math.inf), _rank(record))
+    return [record for record in records if _rank(record) == best[record.study]]
 
 
-def _rank(profile: str) -> int:
-    return PROFILES.index(profile) if profile in PROFILES else -1
+def _rank(record: Record) -> float:
+    size = observations(record)
+    return size if math.isfinite(size) else -1.0
+
+
+def _of_one_code(records: list[Record]) -> tuple[list[Record], list[Skipped]]:
+    """In each study only what the code and the precision of its youngest record made: versions are never pooled."""
+    maker = {r.study: _maker(r) for r in sorted(records, key=lambda r: (r.created, str(r.path)))}
+    kept = [record for record in records if _maker(record) == maker[record.study]]
+    reason = "made by other code or in other precision than the youngest record of its study"
+    return kept, [(record.path, reason) for record in records if _maker(record) != maker[record.study]]
+
+
+def _maker(record: Record) -> tuple[Any, Any]:
+    return record.environment.get("code"), record.environment.get("dtype")
 
 
 def _youngest(records: list[Record]) -> tuple[list[Record], list[Skipped]]:
     kept: dict[tuple[Any, ...], Record] = {}
     for record in sorted(records, key=lambda r: (r.created, str(r.path))):
         config = json.dumps(record.config, sort_keys=True)
-        key = (record.study, record.profile, record.setting, record.problem, record.method, config, record.replicate)
+        key = (record.study, record.setting, record.problem, record.method, config, record.replicate)
         kept[key] = record
     chosen = {record.path for record in kept.values()}
     gone = [(r.path, "a younger record of the same run exists") for r in records if r.path not in chosen]
@@ -188,6 +209,7 @@ def _parse(data: dict[str, Any], path: Path, arrays: dict[str, Array]) -> Record
         initial_metrics=_numbers(_table(data, "initial_metrics")),
         floors=_floors(_table(data, "floors")),
         data_floors=_floors(_table(data, "data_floors")),
+        sampled=_floors(_table(data, "sampled_metrics")),
         curve=_curve(_table(data, "curve")),
         arrays=arrays,
     )

@@ -39,18 +39,19 @@ def _quantile(ordered: np.ndarray, q: float) -> float:
     return float(low) if share == 0 or low == high else float(low * (1 - share) + high * share)
 
 
-def prediction_range(values: Sequence[float], floor_spread: float) -> tuple[float, float]:
+def prediction_range(values: Sequence[float], sample_spread: float) -> tuple[float, float]:
     """Where one further run, measured against a finite sample of the truth, falls with 90 % probability.
 
     mean +- sqrt(t^2 s^2 (1 + 1/R) + (f/2)^2), with s the standard deviation over the R values, t the 95 % quantile of
-    Student's law with R - 1 degrees of freedom and f the 5-95 % width of the metric's floor (0 where unknown): an
-    approximation that treats both as normal and independent. Raises ValueError for fewer than MIN_REPLICATES values.
+    Student's law with R - 1 degrees of freedom and f the 5-95 % width of the metric of one estimate against samples of
+    the truth of the data's size (0 where unknown): both are treated as normal and independent. Raises ValueError for
+    fewer than MIN_REPLICATES values.
     """
     count = len(values)
     if count < MIN_REPLICATES:
         raise ValueError(f"got {count} values: wanted at least {MIN_REPLICATES} for an interval")
     student = float(stats.t.ppf(0.95, count - 1))
-    half = math.hypot(student * float(np.std(values, ddof=1)) * math.sqrt(1 + 1 / count), floor_spread / 2)
+    half = math.hypot(student * float(np.std(values, ddof=1)) * math.sqrt(1 + 1 / count), sample_spread / 2)
     mean = float(np.mean(values))
     return mean - half, mean + half
 

@@ -18,11 +18,12 @@ RULES = (
     "“not run”.",
     "Distances: “reproduced” when the published value, which is a single run's, lies within the 90 % prediction range "
     "for one further run of ours, mean ± √(t²s²(1 + 1/R) + (f/2)²): s is the standard deviation over our R replicates, "
-    "t the 95 % Student quantile with R − 1 degrees of freedom, and f the 5–95 % width of the metric's floor, because "
-    "the paper does not say against how large a sample of the truth it measured. Outside it, “better” means that ours "
-    "is lower, “worse” that ours is higher.",
+    "t the 95 % Student quantile with R − 1 degrees of freedom, and f the 5–95 % width of one estimate's metric over "
+    "samples of the truth as large as the data, because the paper seems to have measured against such a sample. "
+    "Outside it, “better” means that ours is lower, “worse” that ours is higher.",
     "Statements about cost: at one σ a statement holds when every replicate of the one side lies above every replicate "
-    "of the other (chance 1 in 20 for 3 against 3 if there were no difference), with “not reached” above every number. "
+    "of the other (chance 1 in 20 for 3 against 3 if there were no difference), with “not reached” above every number; "
+    "costs grow when those at the largest σ lie above those at the smallest, with no such fall between neighbours. "
     "“Reproduced” when it holds at every σ it speaks of, “better” (lower cost than stated) or “worse” when it "
     "fails at every one, “ambiguous” otherwise.",
     "Variance formulas: “reproduced” when the 90 % intervals of the measured variances miss the formula no more often "
@@ -32,7 +33,7 @@ RULES = (
 )
 
 
-def distance_verdict(published: float, ours: Sequence[float], floor_spread: float) -> Verdict:
+def distance_verdict(published: float, ours: Sequence[float], sample_spread: float) -> Verdict:
     """Whether the published distance could have been one more of our runs; lower is better.
 
     See `prediction_range` for the range; fewer than MIN_REPLICATES values cannot decide: "ambiguous".
@@ -41,7 +42,7 @@ def distance_verdict(published: float, ours: Sequence[float], floor_spread: floa
         return "not run"
     if len(ours) < MIN_REPLICATES:
         return "ambiguous"
-    low, high = prediction_range(ours, floor_spread)
+    low, high = prediction_range(ours, sample_spread)
     if published > high:
         return "better"
     return "worse" if published < low else "reproduced"

@@ -17,6 +17,8 @@ def test_code_blocks_run(document, capsys):
     assert blocks
     names: dict = {"__name__": "document"}
     for block in blocks:
+        if re.search(r"^def ", block, flags=re.MULTILINE):  # a file of its own: nothing from the blocks before
+            exec(compile(block, document, "exec"), {"__name__": "file"})
         exec(compile(block, document, "exec"), names)
     assert capsys.readouterr().out
 

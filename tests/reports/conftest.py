@@ -38,6 +38,7 @@ def record(study: str = "paper-1d", method: str = "flow", setting: str = "publis
         "compile_seconds": 1.2, "run_seconds": 7.5, "peak_memory_mb": 310.0,
         "algorithm": {"name": "sorted ranks", "gradient_error": 0.0} if discrepancy else None,
         "metrics": {"w1": 0.08, "w2": 0.2, "energy_distance": 0.05}, "floors": floors(n), "data_floors": floors(n),
+        "sampled_metrics": floors(n),
         "initial_metrics": {"w1": 1.5, "w2": 1.6}, "curve": {}, "dataset_hash": "feed", "environment": ENVIRONMENT,
         "created": "2025-11-20T12:00:00Z",
     }  # fmt: skip

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryosip.reports.records import largest_profile, read_records
+from cryosip.reports.records import largest, read_records
 
 
 def test_a_record_keeps_its_numbers(write, results: Path) -> None:
@@ -98,11 +98,22 @@ def test_of_two_records_of_one_run_the_younger_is_kept(write, results: Path) -> 
     }
 
 
-def test_largest_profile_is_chosen_in_each_study(write, results: Path) -> None:
-    for study, profile in (("paper-1d", "small"), ("paper-1d", "paper"), ("noise", "smoke"), ("noise", "small")):
-        write(study=study, profile=profile)
+def test_the_largest_size_is_chosen_in_each_study_whatever_profile_ran_it(write, results: Path) -> None:
+    for study, profile, n in (("paper-1d", "small", 500), ("paper-1d", "paper", 900), ("noise", "smoke", 300)):
+        write(study=study, profile=profile, n=n)
+    write(study="paper-1d", profile="small", n=900, replicate=1)
     records, _ = read_records(results)
-    assert sorted((r.study, r.profile) for r in largest_profile(records)) == [("noise", "small"), ("paper-1d", "paper")]
+    chosen = sorted((r.study, r.profile, r.replicate) for r in largest(records))
+    assert chosen == [("noise", "smoke", 0), ("paper-1d", "paper", 0), ("paper-1d", "small", 1)]
+
+
+def test_versions_of_the_code_are_never_pooled(write, results: Path) -> None:
+    old = write(replicate=0, environment={"code": "a", "dtype": "float32"}, created="2025-01-01T00:00:00Z")
+    other = write(replicate=1, environment={"code": "b", "dtype": "float64"}, created="2025-01-02T00:00:00Z")
+    write(replicate=1, environment={"code": "b", "dtype": "float32"}, created="2025-01-03T00:00:00Z")
+    records, skipped = read_records(results)
+    assert [r.environment["dtype"] for r in records] == ["float32"]
+    assert {path for path, _ in skipped} == {old.relative_to(results), other.relative_to(results)}
 
 
 def test_empty_missing_and_unreadable_folders_say_what_is_wanted(results: Path) -> None:

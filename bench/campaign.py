@@ -49,12 +49,16 @@ def run_all(configs: list[store.RunConfig], profile: str, results: Path, fresh: 
         path = store.record_path(results, config, identity)
         if path.exists() and not fresh:
             skipped += 1
+            failed += _failure(path, store.read(path))
             continue
         watcher.start(index, len(configs), config)
         record, arrays = execute(config, profile, STUDIES[config.study].measure, watcher.snapshot)
         store.write(path, record | {"run_id": identity}, arrays)
         watcher.finish(record)
         done += 1
-        if record["status"] != "ok":
-            failed.append(f"{path}: {record['status']}: {record['message']}")
+        failed += _failure(path, record)
     return Outcome(done, skipped, failed)
+
+
+def _failure(path: Path, record: dict[str, Any]) -> list[str]:
+    return [] if record["status"] == "ok" else [f"{path}: {record['status']}: {record['message']}"]

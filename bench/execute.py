@@ -24,6 +24,7 @@ from cryosip.methods.registry import DISCREPANCIES, METHODS
 
 Fields = dict[str, Any]
 Arrays = dict[str, np.ndarray]
+Curve = dict[str, list[Any]]
 OnSnapshot = Callable[[Snapshot], None]
 Measure = Callable[[RunConfig, OnSnapshot], tuple[Fields, Arrays]]
 
@@ -51,7 +52,7 @@ def run_method(config: RunConfig, on_snapshot: OnSnapshot) -> tuple[Fields, Arra
     instance = build_instance(config)
     method = build_method(instance.problem, config.method, config.method_options)
     points = metrics.reference(instance.truth)
-    curve: dict[str, list[float | None]] = {}
+    curve: Curve = {}
     last, message = None, ""
     for snapshot in run(jr.fold_in(jr.key(config.replicate), RUN_KEY), method, config.steps, config.every):
         on_snapshot(snapshot)
@@ -124,7 +125,7 @@ def _head(config: RunConfig, profile: str) -> Fields:
     }
 
 
-def _append(curve: dict[str, list[float | None]], snapshot: Snapshot, values: dict[str, float]) -> None:
+def _append(curve: Curve, snapshot: Snapshot, values: dict[str, float]) -> None:
     row = {
         "step": snapshot.step,
         "seconds": snapshot.seconds,
@@ -136,7 +137,7 @@ def _append(curve: dict[str, list[float | None]], snapshot: Snapshot, values: di
         curve.setdefault(name, []).append(value)
 
 
-def _plain(values: dict[str, float]) -> dict[str, float | None]:
+def _plain(values: dict[str, Any]) -> Fields:
     """JSON has no NaN and no infinity: null stands for both."""
     return {name: value if np.isfinite(value) else None for name, value in values.items()}
 

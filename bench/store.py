@@ -50,13 +50,21 @@ def check_writable(folder: Path) -> None:
 
 def write(path: Path, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """The arrays first, then the record: a record on disk means that all of the run is there."""
+    text = json.dumps(record, indent=1, allow_nan=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     if arrays:
         _write_atomically(
             path.with_suffix(".npz"), lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)
         )
-    text = json.dumps(record, indent=1, allow_nan=False)
     _write_atomically(path, lambda file: file.write(text.encode()))
+    if not arrays:
+        path.with_suffix(".npz").unlink(missing_ok=True)  # of an earlier run
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A record that this code wrote: its run id has the hash of the code."""
+    record: dict[str, Any] = json.loads(path.read_text())
+    return record
 
 
 def _write_atomically(path: Path, write_to: Callable[[IO[bytes]], Any]) -> None:

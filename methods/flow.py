@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from cryosip.methods import checks
 from cryosip.methods.discrepancy import Discrepancy
 from cryosip.methods.method import Info, Method, WeightedPoints
-from cryosip.methods.problem import Images, Points, Pose, PRNGKey, Problem, checked
+from cryosip.methods.problem import Points, Pose, PRNGKey, Problem, checked
 
 SAMPLINGS = ("method-1", "method-2", "method-3", "closed-form")
 
@@ -69,7 +69,7 @@ def particle_flow(
     def step(key: PRNGKey, state: FlowState) -> tuple[FlowState, Info]:
         pose, noise = draw(key)
 
-        def images(theta: Points) -> Images:
+        def images(theta: Points) -> Float[Array, "nk p"]:
             return problem.render(jnp.repeat(theta, k, axis=0), pose)
 
         clean, pull_back = jax.vjp(images, state.theta)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from cryosip.methods import checks
 from cryosip.methods.likelihood import render_all, squared_residuals
 from cryosip.methods.method import Info, Method, WeightedPoints
-from cryosip.methods.problem import Images, Points, PRNGKey, Problem, Weights, checked
+from cryosip.methods.problem import Observations, Points, PRNGKey, Problem, Weights, checked
 
 SOLVERS = ("em", "gradient")
 TILE = 2**20  # observations times images at a time
@@ -75,7 +75,7 @@ def mixture(
     prior = prior_weight / k
     jitter = JITTER * problem.sample_init(jr.key(0), 1_000).std(0)
 
-    def images(theta: Points) -> Images:
+    def images(theta: Points) -> Float[Array, "kq p"]:
         return render_all(problem, theta, pose, n_poses)
 
     def log_prior(theta: Points) -> Weights:
@@ -91,7 +91,8 @@ def mixture(
         return jnp.where(state.n_steps < anneal_steps, state.theta + push, state.theta)
 
     def step(key: PRNGKey, state: MixtureState) -> tuple[MixtureState, Info]:
-        sigma = problem.noise_std * factor ** jnp.maximum(0.0, 1 - state.n_steps / anneal_steps)
+        progress = state.n_steps.astype(state.theta.dtype) / anneal_steps
+        sigma = problem.noise_std * factor ** jnp.maximum(0.0, 1 - progress)
         if factor > 1:
             state = state._replace(theta=shaken(key, state))
         clean, pull_back = jax.vjp(images, state.theta)
@@ -112,7 +113,7 @@ def mixture(
         return MixtureState(theta, weights, state.n_steps + 1, optimizer_state), info
 
     def m_step(
-        theta: Points, clean: Images, moments: Moments, sigma: Scalar, ascent: Points
+        theta: Points, clean: Float[Array, "kq p"], moments: Moments, sigma: Scalar, ascent: Points
     ) -> tuple[Points, Int[Array, ""]]:
         """One Gauss-Newton step on each component, halved until its expected log-posterior does not fall."""
         d = theta.shape[1]
@@ -147,7 +148,9 @@ def mixture(
     return Method(init, step, estimate)
 
 
-def e_step(y: Images, images: Images, log_weights: Float[Array, "k q"], sigma: Scalar | float) -> Moments:
+def e_step(
+    y: Observations, images: Float[Array, "kq p"], log_weights: Float[Array, "k q"], sigma: Scalar | float
+) -> Moments:
     """Responsibilities r_ikq of all images for all observations, summed over tiles of the observations.
 
     `mass` is mean_i r_ikq, `total` is mean_i r_ikq y_i, and the log-likelihood is mean_i log sum_kq exp(...).

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from cryosip.methods.problem import Images, Observations
 
+FEW_PIXELS = 8  # up to here differences cost no more than the Gram product, and do not cancel
 TILE = 2**20  # pairs at a time: 4 MB in float32, which stays in cache
 
 Point = Float[Array, " p"]
@@ -33,12 +34,14 @@ def centred(y: Images, cloud: Observations) -> tuple[Images, Observations]:
 
 
 def distances(point: Point, cloud: Observations) -> Distances:
-    """|point - y_j|; beyond one dimension from the Gram product, at highest precision, which vmap turns into sgemm.
+    """|point - y_j|, for many pixels from the Gram product, at highest precision, which vmap turns into sgemm.
 
     What the Gram product cannot tell from zero is zero, so that a point never pushes itself.
     """
     if cloud.shape[1] == 1:
         return jnp.abs(point - cloud[:, 0])
+    if cloud.shape[1] <= FEW_PIXELS:
+        return jnp.sqrt(((point - cloud) ** 2).sum(1))
     norms = (cloud**2).sum(1) + (point**2).sum()
     squares = norms - 2 * jnp.matmul(cloud, point, precision="highest")
     return jnp.sqrt(jnp.where(squares > 4 * jnp.finfo(cloud.dtype).eps * norms, squares, 0.0))

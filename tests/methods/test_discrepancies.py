@@ -49,7 +49,7 @@ def pairs_options(name: str, options: dict) -> dict:
     return options | {"algorithm": "pairwise"}
 
 
-@pytest.mark.parametrize("p", [1, 3])
+@pytest.mark.parametrize("p", [1, 3, 12])
 @pytest.mark.parametrize("name", DISCREPANCIES)
 def test_gradient_is_that_of_the_first_variation(x64, name, p):
     """n d value / d y_i = gradient_i. The densities of the KL move with the particles: one known term is extra."""
@@ -156,7 +156,7 @@ def test_gradient_vanishes_where_both_laws_agree(x64, name, p):
 @pytest.mark.parametrize("name", DISCREPANCIES)
 def test_equal_samples_in_float32_far_from_the_origin(name):
     """Centred data keep the Gram product from cancelling."""
-    y, observed = clouds(3)
+    y, observed = clouds(12)
     near = DISCREPANCIES[name](**PAIRS[name]).gradient(jnp.float32(y), jnp.float32(observed))
     moved = DISCREPANCIES[name](**PAIRS[name]).gradient(jnp.float32(y + 256), jnp.float32(observed + 256))
     np.testing.assert_allclose(near, moved, atol=3e-3 * float(jnp.abs(near).max()))
@@ -180,7 +180,7 @@ def test_kl_bandwidths():
 
 @pytest.mark.parametrize("name", DISCREPANCIES)
 def test_more_particles_than_a_tile(name, monkeypatch):
-    y, observed = clouds(2)
+    y, observed = clouds(12)
     whole = DISCREPANCIES[name](**PAIRS[name]).gradient(y, observed)
     monkeypatch.setattr(pairwise, "TILE", 7 * M)
     tiled = DISCREPANCIES[name](**PAIRS[name]).gradient(y, observed)
@@ -216,3 +216,45 @@ def test_bad_input_is_refused(make, says):
 def test_traced_observations_are_refused():
     with pytest.raises(ValueError, match="traced array; wanted concrete"):
         jax.jit(lambda y: DISCREPANCIES["energy"]().value(y, y))(jnp.ones((3, 1)))
+
+
+def test_mirrored_clouds_get_mirrored_gradients(x64):
+    """A cusp of the kernel must not push a point that sits on another."""
+    half = np.abs(np.random.default_rng(3).normal(1, 1, (200, 1)))
+    cloud = jnp.asarray(np.concatenate([half, -half]))
+    for name, options in FAST:
+        gradient = DISCREPANCIES[name](**options).gradient(cloud, 1.3 * cloud)
+        assert float(jnp.abs(gradient.mean())) < 1e-4 * float(jnp.abs(gradient).max()), (name, options)
+
+
+def test_noise_that_is_wide_beside_the_bandwidth_is_integrated_exactly(x64):
+    y, observed = clouds(n=30, m=40)
+    exact = kl(0.15, "pairwise").bind(observed, 1.5)
+    omega, weights = np.linspace(-9, 9, 2_001), np.exp(-0.5 * (np.linspace(-9, 9, 2_001) / 1.5) ** 2)
+    wide = float(np.hypot(0.15, 1.5))
+
+    def score(at: np.ndarray, cloud: np.ndarray, std: float) -> np.ndarray:
+        gap = cloud[:, 0] - at[..., None]
+        exponent = -0.5 * (gap / std) ** 2
+        kernel = np.exp(exponent - exponent.max(-1, keepdims=True))
+        return (kernel * gap).sum(-1) / kernel.sum(-1) / std**2
+
+    at = np.asarray(y) + omega
+    gaps = score(at, np.asarray(y), wide) - score(at, np.asarray(observed), 0.15)
+    averaged = np.average(gaps, axis=1, weights=weights)[:, None]
+    np.testing.assert_allclose(exact.gradient(y), averaged, atol=1e-5 * np.abs(averaged).max())
+    with pytest.raises(ValueError, match=r"bandwidth is 0\.01 with noise 1\.5"):
+        kl(0.01).bind(observed, 1.5)
+
+
+def test_an_outlier_does_not_ruin_the_cells(x64):
+    y, observed = clouds(n=400, m=500)
+    target = DISCREPANCIES["energy"]().bind(observed.at[0].set(1e6), 0.0)
+    assert target.algorithm == "sorted (exact)"
+    with pytest.raises(ValueError, match=r"would need .* cells"):
+        DISCREPANCIES["kl"](algorithm="binned").bind(observed.at[0].set(1e6), 0.0).gradient(y)
+
+
+def test_images_of_different_sizes_are_refused():
+    with pytest.raises(ValueError, match=r"y has shape \(5, 1\) and y_obs \(10, 2\)"):
+        DISCREPANCIES["energy"]().gradient(jnp.ones((5, 1)), jnp.ones((10, 2)))

@@ -1,0 +1,167 @@
+"""The command line: answers at once, refuses with a hint, skips what is done, tells a failure by its exit code."""
+
+import json
+import re
+import subprocess
+import sys
+
+import jax
+import pytest
+from typer.testing import CliRunner
+
+from cryosip.bench import cli, sampling
+from cryosip.bench.store import RunConfig
+from cryosip.bench.studies import STUDIES, Size, Study
+
+
+def cryosip(*words):
+    """Exit code and all that was printed, boxes and line breaks removed."""
+    result = CliRunner().invoke(cli.app, [str(word) for word in words], env={"COLUMNS": "300", "TERM": "dumb"})
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    text = re.sub(r"\x1b\[[0-9;]*m", "", result.output)
+    return result.exit_code, re.sub(r"[\s│╭╮╰╯─]+", " ", text)
+
+
+@pytest.fixture(autouse=True)
+def precision():
+    """--x64 sets it for the whole process."""
+    before = jax.config.jax_enable_x64
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The study of the variances with few repeats."""
+    monkeypatch.setattr(sampling, "REPEATS", 50)
+    monkeypatch.setattr(sampling, "RESAMPLES", 20)
+    return ["run", "sampling", "--profile", "smoke", "--replicates", "1"]
+
+
+def test_help_needs_no_heavy_import():
+    """What takes long is imported inside the commands: --help answers in under half a second."""
+    code = (
+        "import sys\nfrom cryosip.bench import cli\n"
+        "try:\n    cli.app(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print('loaded:', sorted({'jax', 'numpy', 'scipy', 'optax', 'matplotlib', 'ot', 'jinja2'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "loaded: []"
+    assert all(command in done.stdout for command in ("reproduce", "run", "report", "list"))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "paper1d"], "study is 'paper1d'; wanted one of .* did you mean 'paper-1d'"),
+        (["run", "sampling", "--profile", "smol"], "profile is 'smol'; wanted one of .*did you mean 'sm"),
+        (["run", "sampling", "--only", "oned2"], "--only is 'oned2'; .*did you mean 'oned'"),
+        (["run", "sampling", "--replicates", "0"], "replicates is 0; wanted a whole number >= 1"),
+        (["run"], "Missing argument"),
+        (["reproduce", "--profile", "big"], "profile is 'big'"),
+        (["perform"], "No such command 'perform'"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_a_hint(words, says, tmp_path):
+    needs_results = words[0] in ("run", "reproduce")
+    code, text = cryosip(*words, *(["--results", tmp_path] if needs_results else []))
+    assert code == 2
+    assert re.search(says, text), text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_runs_once_and_anew_when_told(quick, tmp_path):
+    runs = len(STUDIES["sampling"].configs(Size(1, 300, 1.0)))
+    code, text = cryosip(*quick, "--results", tmp_path)
+    assert code == 0, text
+    assert f"{runs} run, 0 had their record, 0 failed" in text
+    assert "[1/12] sampling: method-1, N=20, K=2, replicate 0: ok" in text
+    records = {path: path.read_text() for path in (tmp_path / "sampling").glob("*.json")}
+    assert len(records) == runs
+    assert {path.stem for path in records} == {json.loads(record)["run_id"] for record in records.values()}
+
+    code, text = cryosip(*quick, "--results", tmp_path)
+    assert (code, f"0 run, {runs} had their record, 0 failed" in text) == (0, True)
+    assert {path: path.read_text() for path in (tmp_path / "sampling").glob("*.json")} == records
+
+    mark = next(iter(records))
+    mark.write_text("{}")
+    code, text = cryosip(*quick, "--results", tmp_path, "--fresh")
+    assert (code, f"{runs} run, 0 had their record, 0 failed" in text) == (0, True)
+    assert json.loads(mark.read_text())["run_id"] == mark.stem
+    assert len(list((tmp_path / "sampling").iterdir())) == runs
+
+
+def test_a_run_that_was_stopped_half_way_is_taken_up(quick, tmp_path):
+    cryosip(*quick, "--results", tmp_path)
+    some = sorted((tmp_path / "sampling").glob("*.json"))[:3]
+    for path in some:
+        path.unlink()
+    code, text = cryosip(*quick, "--results", tmp_path)
+    assert (code, "3 run, 9 had their record" in text) == (0, True)
+    assert all(path.exists() for path in some)
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """A study of two runs, the first of which cannot be."""
+    names = ("broken", "fine")
+
+    def configs(*_):
+        return [RunConfig("failing", name, "oned", {"n_observations": 5}, name, {}, 1, 1, 0) for name in names]
+
+    def measure(config, _on_snapshot):
+        if config.method == "broken":
+            raise RuntimeError("[the] disk is on fire")
+        return {"metrics": {}}, {}
+
+    monkeypatch.setitem(STUDIES, "failing", Study("fails", "oned", {"smoke": Size(1, 5, 1.0)}, configs, measure))
+
+
+def test_a_failed_run_exits_with_1_and_a_record_and_the_others_go_on(failing, tmp_path):
+    code, text = cryosip("run", "failing", "--profile", "smoke", "--results", tmp_path)
+    assert code == 1
+    assert "2 run, 0 had their record, 1 failed" in text
+    assert "error: RuntimeError: [the] disk is on fire" in text
+    records = [json.loads(path.read_text()) for path in (tmp_path / "failing").glob("*.json")]
+    assert sorted(record["status"] for record in records) == ["error", "ok"]
+    assert [record["message"] for record in records if record["status"] == "error"] == [
+        "RuntimeError: [the] disk is on fire"
+    ]
+
+
+def test_a_failure_that_is_on_record_still_exits_with_1(failing, tmp_path):
+    """Exit 0 says that all ran; asking again does not turn a failure into that."""
+    words = ["run", "failing", "--profile", "smoke", "--results", tmp_path]
+    assert cryosip(*words)[0] == 1
+    assert cryosip(*words)[0] == 1
+
+
+def test_a_report_of_nothing_exits_with_1_and_says_so(tmp_path):
+    (tmp_path / "results").mkdir()
+    for results in ("results", "missing"):
+        code, text = cryosip("report", "--results", tmp_path / results, "--out", tmp_path / "report")
+        assert code == 1
+        assert text.startswith("cryosip: ")
+        assert str(tmp_path / results) in text
+        assert "Traceback" not in text
+
+
+def test_results_that_cannot_be_written_are_told_in_a_line(quick, tmp_path):
+    (tmp_path / "results").write_text("a file")
+    code, text = cryosip(*quick, "--results", tmp_path / "results")
+    assert code == 1
+    assert "cryosip: " in text
+    assert "Traceback" not in text
+
+
+def test_list_names_what_can_be_run():
+    code, text = cryosip("list")
+    assert code == 0
+    for name in (*STUDIES, "oned", "flow", "mixture", "reweighting", "energy", "kl", "mmd", "composite"):
+        assert re.search(rf"(study|problem|method|discrepancy) {name} ", text), name
+
+
+def test_x64_computes_in_float64(failing, tmp_path):
+    cryosip("run", "failing", "--profile", "smoke", "--results", tmp_path, "--x64")
+    assert jax.numpy.zeros(()).dtype == "float64"

@@ -1,0 +1,202 @@
+"""From a configuration to a record, whatever becomes of the run; and the truth stays on this side."""
+
+import dataclasses
+import json
+
+import jax
+import jax.random as jr
+import numpy as np
+import pytest
+
+from cryosip.bench.execute import build_instance, build_method, execute, run_method
+from cryosip.bench.store import RunConfig
+from cryosip.datasets.gaussian_mixture import GaussianMixture
+from cryosip.datasets.instance import Instance, Truth
+from cryosip.methods.registry import METHODS
+
+KEYS = {
+    "schema", "study", "profile", "setting", "problem", "method", "config", "replicate", "seed", "status", "message",
+    "steps", "forward_calls", "compile_seconds", "run_seconds", "peak_memory_mb", "algorithm", "metrics", "floors",
+    "data_floors", "sampled_metrics", "initial_metrics", "curve", "dataset_hash", "environment", "created",
+}  # fmt: skip
+ENVIRONMENT = {
+    "commit", "dirty", "cryosip", "python", "jax", "jaxlib", "numpy", "pot", "cryojax", "prody", "device", "cpu",
+    "threads", "dtype",
+}  # fmt: skip
+DISTANCES = {"w1", "w2", "energy_distance", "energy_distance_squared"}
+ARRAYS = {"theta", "weights", "theta_init", "theta_true", "y_estimated", "y_init", "y_observed"}
+N = 60
+
+CONFIG = RunConfig(
+    study="paper-1d",
+    setting="published",
+    problem="oned",
+    problem_options={"n_observations": N},
+    method="flow",
+    method_options={
+        "discrepancy": {"name": "kl", "options": {"bandwidth": "paper"}},
+        "optimizer": {"name": "adam", "learning_rate": 0.05},
+        "n_particles": N - 10,
+    },
+    steps=7,
+    every=3,
+    replicate=2,
+    stop_below={"w2": 1e-9},
+)
+
+
+def executed(config=CONFIG, **changes):
+    config = dataclasses.replace(config, **changes)
+    seen = []
+    record, arrays = execute(config, "smoke", run_method, seen.append)
+    json.dumps(record, allow_nan=False)  # what the store will do
+    return record, arrays, seen
+
+
+@pytest.fixture(scope="module")
+def ok():
+    record, arrays, seen = executed()
+    assert record["status"] == "ok", record["message"]
+    return record, arrays, seen
+
+
+def test_a_record_has_all_keys(ok):
+    record, arrays, seen = ok
+    assert set(record) == KEYS
+    assert set(record["environment"]) >= ENVIRONMENT
+    assert set(record["metrics"]) == DISTANCES | {"discrepancy"}
+    for name in ("floors", "data_floors"):
+        assert set(record[name]) == DISTANCES
+        assert all(set(floor) == {"median", "q05", "q95", "n"} for floor in record[name].values())
+    assert set(record["sampled_metrics"]) == {"w1", "w2"}
+    assert record["floors"]["w1"]["n"] == N - 10
+    assert record["data_floors"]["w1"]["n"] == N
+    assert set(record["initial_metrics"]) >= DISTANCES
+    assert record["message"] == ""
+    assert (record["schema"], record["profile"], record["replicate"]) == (1, "smoke", 2)
+    assert (record["steps"], record["forward_calls"]) == (7, 7 * (N - 10))
+    assert record["config"] == {
+        "problem": {"name": "oned", "options": CONFIG.problem_options},
+        "method": {"name": "flow", "options": CONFIG.method_options},
+        "steps": 7,
+        "every": 3,
+        "stop_below": {"w2": 1e-9},
+    }
+    assert "KDE by FFT" in record["algorithm"]["name"]
+    assert 0 <= record["algorithm"]["gradient_error"] < 0.1
+    assert [s.step for s in seen] == [0, 3, 6, 7]
+    assert set(arrays) == ARRAYS
+
+
+def test_the_curve_goes_with_the_snapshots(ok):
+    curve = ok[0]["curve"]
+    assert set(curve) >= {"step", "seconds", "forward_calls", "objective", "w1", "w2"}
+    assert curve["step"] == [0, 3, 6, 7]
+    assert {len(column) for column in curve.values()} == {4}
+    assert curve["objective"][0] is None
+    assert curve["w2"][-1] == ok[0]["metrics"]["w2"]
+
+
+def test_the_arrays_are_those_of_the_last_snapshot(ok):
+    record, arrays, seen = ok
+    np.testing.assert_array_equal(arrays["theta"], seen[-1].estimate.theta)
+    assert {name: arrays[name].shape for name in ("theta", "weights", "y_estimated", "y_observed")} == {
+        "theta": (N - 10, 1),
+        "weights": (N - 10,),
+        "y_estimated": (N, 1),
+        "y_observed": (N, 1),
+    }
+    observed = build_instance(CONFIG).problem.observations
+    np.testing.assert_array_equal(arrays["y_observed"], observed)
+    assert record["metrics"]["w1"] < record["initial_metrics"]["w1"] * 2
+
+
+def test_the_same_configuration_gives_the_same_record(ok):
+    """All but the times; another replicate has other data and other draws."""
+    again, arrays, _ = executed()
+    for name, array in ok[1].items():
+        np.testing.assert_array_equal(array, arrays[name])
+    for name in KEYS - {"compile_seconds", "run_seconds", "peak_memory_mb", "created", "curve"}:
+        assert again[name] == ok[0][name], name
+    other, other_arrays, _ = executed(replicate=3)
+    assert other["dataset_hash"] != ok[0]["dataset_hash"]
+    assert not np.intersect1d(other_arrays["theta"], ok[1]["theta"]).size
+
+
+@pytest.mark.parametrize("every", [1, 7])
+def test_a_diverging_flow_keeps_its_last_finite_state(every):
+    """The last one that was looked at, since only looking tells."""
+    sgd = {"name": "sgd", "learning_rate": 1e30}
+    record, arrays, seen = executed(method_options=CONFIG.method_options | {"optimizer": sgd}, steps=20, every=every)
+    assert record["status"] == "diverged", record["message"]
+    assert f"not finite after step {seen[-1].step}" in record["message"]
+    assert [s.finite for s in seen] == [True] * (len(seen) - 1) + [False]
+    assert record["steps"] == seen[-2].step == seen[-1].step - every
+    np.testing.assert_array_equal(arrays["theta"], seen[-2].estimate.theta)
+    assert np.isfinite(arrays["theta"]).all()
+    assert record["curve"]["step"][-1] == record["steps"]
+
+
+def test_a_run_stops_where_it_was_told_to():
+    """At the first look where all limits hold; the limit of the other tests is never reached."""
+    record, _, seen = executed(stop_below={"w2": 100.0})
+    assert (record["status"], record["steps"], len(seen)) == ("ok", 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"method": "flows"}, "ValueError: method is 'flows'; wanted one of .*did you mean 'flow'"),
+        ({"problem": "1d"}, "ValueError: problem is '1d'"),
+        (
+            {"method_options": CONFIG.method_options | {"optimizer": {"name": "adm", "learning_rate": 1.0}}},
+            "did you mean 'adam'",
+        ),
+        (
+            {"method_options": CONFIG.method_options | {"optimizer": {"name": "adam", "learning_rate": -1.0}}},
+            "learning_rate is -1.0",
+        ),
+        ({"method_options": CONFIG.method_options | {"discrepancy": {"name": "KL"}}}, "discrepancy is 'KL'"),
+    ],
+)
+def test_an_error_is_a_record(changes, says):
+    record, arrays, _ = executed(**changes)
+    assert record["status"] == "error"
+    assert arrays == {}
+    with pytest.raises(ValueError, match=says):
+        raise ValueError(record["message"])
+
+
+def test_an_error_while_running_is_a_record(monkeypatch):
+    def broken(problem):
+        raise ZeroDivisionError("of the method")
+
+    monkeypatch.setitem(METHODS, "broken", broken)
+    record, _, _ = executed(method="broken", method_options={})
+    assert (record["status"], record["message"]) == ("error", "ZeroDivisionError: of the method")
+    assert record["config"]["method"] == {"name": "broken", "options": {}}
+
+
+METHOD_OPTIONS = {
+    "flow": CONFIG.method_options,
+    "mixture": {"n_components": 3},
+    "reweighting": {"n_support": 10},
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_truth_never_reaches_a_method(name, monkeypatch):
+    """Neither through the instance nor through the functions that its problem closes over."""
+    problem, truth = build_instance(CONFIG)
+
+    def forbidden(*_):
+        raise AssertionError("a method asked for the truth")
+
+    instance = Instance(problem, Truth(forbidden, truth.theta, forbidden))
+    for known in ("sample", "cdf", "quantile"):
+        monkeypatch.setattr(GaussianMixture, known, forbidden)
+    with pytest.raises(AssertionError, match="asked for the truth"):
+        truth.sample(jr.key(0), 3)
+    method = build_method(instance.problem, name, METHOD_OPTIONS[name])
+    state, _ = jax.jit(method.step)(jr.key(1), method.init(jr.key(0)))
+    assert len(method.estimate(state).theta) > 0

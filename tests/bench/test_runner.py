@@ -1,0 +1,105 @@
+"""The runner: looking more often changes nothing, the caller's time is not counted, a failure ends the run."""
+
+import itertools
+import time
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+
+from cryosip.bench.runner import run
+from cryosip.methods.method import Info, Method, WeightedPoints
+from cryosip.methods.registry import DISCREPANCIES, METHODS
+
+
+def walk(fails_at=None):
+    """A random walk of 4 particles that counts its steps, and turns NaN where told."""
+
+    def step(key, state):
+        theta, count = state
+        theta = theta + jr.normal(key, theta.shape)
+        count = count + 1
+        if fails_at is not None:
+            theta = jnp.where(count >= fails_at, jnp.nan, theta)
+        return (theta, count), Info(count.astype(jnp.float32), jnp.asarray(3))
+
+    return Method(
+        lambda key: (jr.normal(key, (4, 1)), jnp.asarray(0)),
+        step,
+        lambda state: WeightedPoints(state[0], jnp.full(4, 0.25)),
+    )
+
+
+def test_snapshots_come_at_the_right_steps_and_count_the_renders():
+    snapshots = list(run(jr.key(0), walk(), steps=10, every=4))
+    assert [s.step for s in snapshots] == [0, 4, 8, 10]
+    assert [s.forward_calls for s in snapshots] == [0, 12, 24, 30]
+    assert [int(s.state[1]) for s in snapshots] == [0, 4, 8, 10]
+    assert np.isnan(snapshots[0].objective)
+    assert [s.objective for s in snapshots[1:]] == [4.0, 8.0, 10.0]
+    assert snapshots[0].seconds == 0.0
+    assert all(a.seconds < b.seconds for a, b in itertools.pairwise(snapshots))
+    assert all(s.finite and s.compile_seconds > 0 for s in snapshots)
+    np.testing.assert_array_equal(snapshots[-1].estimate.theta, snapshots[-1].state[0])
+
+
+def test_the_count_of_renders_outgrows_32_bits():
+    """1000 particles with 1000 draws for 25 000 steps are 2.5e10 renders, whatever the length of a block."""
+    method = walk()._replace(step=lambda _key, state: (state, Info(state[0].sum(), jnp.asarray(10**6))))
+    for every in (25_000, 999):
+        assert list(run(jr.key(0), method, steps=25_000, every=every))[-1].forward_calls == 25_000 * 10**6
+
+
+def test_every_step_draws_anew():
+    thetas = [s.estimate.theta for s in run(jr.key(0), walk(), steps=6, every=1)]
+    increments = np.diff(np.stack(thetas), axis=0)
+    assert len(np.unique(increments)) == increments.size
+    other = list(run(jr.key(1), walk(), steps=6, every=1))[-1].estimate.theta
+    assert not np.intersect1d(other, thetas[-1]).size
+
+
+OPTIONS = {
+    "flow": lambda: {"discrepancy": DISCREPANCIES["kl"](), "optimizer": optax.adam(0.05), "n_particles": 64},
+    "mixture": lambda: {"n_components": 5, "estimate_weights": True, "anneal": (3.0, 20)},
+    "reweighting": lambda: {"n_support": 20},
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_result_does_not_depend_on_how_often_one_looks(name, tiny):
+    method = METHODS[name](tiny.problem, **OPTIONS[name]())
+    often, seldom = (list(run(jr.key(3), method, steps=50, every=every))[-1] for every in (7, 50))
+    assert often.step == seldom.step == 50
+    assert often.forward_calls == seldom.forward_calls
+    assert often.objective == seldom.objective
+    for a, b in zip(jax.tree.leaves(often.state), jax.tree.leaves(seldom.state), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_state_that_is_not_finite_ends_the_run():
+    snapshots = list(run(jr.key(0), walk(fails_at=13), steps=40, every=5))
+    assert [(s.step, s.finite) for s in snapshots] == [(0, True), (5, True), (10, True), (15, False)]
+    assert bool(jnp.isfinite(snapshots[-2].estimate.theta).all())
+    assert [s.step for s in run(jr.key(0), walk(fails_at=13), steps=40, every=1)][-1] == 13
+
+
+def test_the_callers_time_and_compilation_are_not_counted():
+    for snapshot in run(jr.key(0), walk(), steps=6, every=2):
+        time.sleep(0.15)
+        last = snapshot
+    assert last.seconds < 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"steps": 0}, "steps is 0; wanted a whole number >= 1"),
+        ({"every": 0}, "every is 0; wanted a whole number >= 1"),
+    ],
+)
+def test_bad_input_is_refused(options, says):
+    with pytest.raises(ValueError, match=says):
+        next(run(jr.key(0), walk(), **{"steps": 5, "every": 1, **options}))

@@ -1,0 +1,116 @@
+"""The run store: an id for all that decides a run, and records that are there whole or not at all."""
+
+import copy
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+
+from cryosip.bench import store
+from cryosip.bench.store import RunConfig, run_id
+
+CONFIG = RunConfig(
+    study="paper-1d",
+    setting="published",
+    problem="oned",
+    problem_options={"n_observations": 10, "noise_std": 1.5},
+    method="flow",
+    method_options={"n_particles": 5, "optimizer": {"name": "adam", "learning_rate": 1e-3}},
+    steps=100,
+    every=10,
+    replicate=0,
+    stop_below={"w2": 0.2},
+)
+CHANGED = {
+    "study": "noise",
+    "setting": "tuned",
+    "problem": "nanocluster",
+    "problem_options": {"n_observations": 10, "noise_std": 1.6},
+    "method": "mixture",
+    "method_options": {"n_particles": 5, "optimizer": {"name": "adam", "learning_rate": 2e-3}},
+    "steps": 101,
+    "every": 11,
+    "replicate": 1,
+    "stop_below": None,
+}
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(RunConfig)])
+def test_the_id_changes_with_every_field(field):
+    assert run_id(dataclasses.replace(CONFIG, **{field: CHANGED[field]}), "a") != run_id(CONFIG, "a")
+
+
+def test_the_id_changes_with_the_code_and_with_nothing_else():
+    assert run_id(CONFIG, "a") != run_id(CONFIG, "b")
+    assert run_id(copy.deepcopy(CONFIG), "a") == run_id(CONFIG, "a")
+    turned = dict(reversed(CONFIG.method_options.items()))
+    assert run_id(dataclasses.replace(CONFIG, method_options=turned), "a") == run_id(CONFIG, "a")
+    assert len(run_id(CONFIG, "a")) == 16
+    int(run_id(CONFIG, "a"), 16)
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A record with its arrays, as an earlier run left it."""
+    path = store.record_path(tmp_path, CONFIG, "0123456789abcdef")
+    store.write(path, {"run": "old"}, {"theta": np.zeros((3, 1))})
+    assert path == tmp_path / "paper-1d" / "0123456789abcdef.json"
+    assert files(path.parent) == ["0123456789abcdef.json", "0123456789abcdef.npz"]
+    return path
+
+
+def theta(path):
+    with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+        return arrays["theta"]
+
+
+def test_a_record_is_read_back(path):
+    store.write(path, {"run": "new", "value": None}, {"theta": np.ones((2, 1))})
+    assert json.loads(path.read_text()) == {"run": "new", "value": None}
+    np.testing.assert_array_equal(theta(path), np.ones((2, 1)))
+    assert len(files(path.parent)) == 2
+
+
+@pytest.mark.parametrize("broken", ["replace", "fsync"])
+def test_a_failure_in_the_middle_leaves_the_old_record(path, broken, monkeypatch):
+    before = {name: (path.parent / name).read_bytes() for name in files(path.parent)}
+
+    def fail(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, broken, fail)
+    with pytest.raises(OSError, match="no space left"):
+        store.write(path, {"run": "new"}, {"theta": np.ones((2, 1))})
+    assert {name: (path.parent / name).read_bytes() for name in files(path.parent)} == before
+
+
+def test_a_failing_writer_leaves_no_temporary_file(path):
+    def writer(file):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store._write_atomically(path, writer)
+    assert json.loads(path.read_text()) == {"run": "old"}
+    assert len(files(path.parent)) == 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_json_does_not_know_are_refused_before_anything_is_written(path, value):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        store.write(path, {"run": "new", "value": value}, {"theta": np.ones((2, 1))})
+    assert json.loads(path.read_text()) == {"run": "old"}
+    np.testing.assert_array_equal(theta(path), np.zeros((3, 1)))
+    assert len(files(path.parent)) == 2
+
+
+def test_a_record_without_arrays_leaves_none_of_an_earlier_run(path):
+    """`--fresh` may turn a run into an error: the arrays beside its record would be those of another run."""
+    store.write(path, {"run": "new"}, {})
+    assert files(path.parent) == ["0123456789abcdef.json"]

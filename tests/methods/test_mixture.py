@@ -1,0 +1,224 @@
+"""EM never lowers the penalised likelihood of (3.5), and both solvers minimise what (3.5) says."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+import scipy.special
+
+from cryosip.methods import mixture as module
+from cryosip.methods.mixture import MixtureState, mixture
+
+
+def written_out(problem, state, prior_weight, sigma):
+    """(3.5) without its constant log K, in numpy, one loop after the other."""
+    theta, weights = state.theta, np.asarray(state.weights)
+    pose, pose_weights = problem.pose_quadrature(1)
+    y, total = np.asarray(problem.observations), np.zeros((len(problem.observations), len(theta), len(pose_weights)))
+    for k in range(len(theta)):
+        for q, mass in enumerate(np.asarray(pose_weights)):
+            image = np.asarray(problem.render(theta[k : k + 1], jax.tree.map(lambda a, q=q: a[q : q + 1], pose)))
+            total[:, k, q] = np.log(weights[k] * mass) - 0.5 * ((y - image) ** 2).sum(1) / sigma**2
+    log_likelihood = scipy.special.logsumexp(total, axis=(1, 2)).mean()
+    return -log_likelihood - prior_weight / len(theta) * float(problem.log_prior(theta).sum())
+
+
+def written_out_for_jax(problem, theta, prior_weight):
+    """The same with equal weights, for jax.grad."""
+    pose, pose_weights = problem.pose_quadrature(1)
+
+    def at(one_pose, one_theta):
+        image = problem.render(one_theta[None], jax.tree.map(lambda a: a[None], one_pose))[0]
+        return -0.5 * ((problem.observations - image) ** 2).sum(1) / problem.noise_std**2
+
+    over_poses = jax.vmap(at, (0, None)) if jax.tree.leaves(pose) else lambda _pose, t: at((), t)[None]
+    terms = jax.vmap(lambda t: over_poses(pose, t))(theta) + jnp.log(pose_weights)[:, None]
+    log_likelihood = jax.nn.logsumexp(terms, axis=(0, 1)).mean() - jnp.log(len(theta))
+    return -log_likelihood - prior_weight * problem.log_prior(theta).mean()
+
+
+def history(method, steps, state=None):
+    """Last state, and the objective before each step."""
+    state = method.init(jr.key(0)) if state is None else state
+
+    def advance(state, _):
+        state, info = method.step(jr.key(1), state)
+        return state, info.objective
+
+    state, objectives = jax.jit(lambda s: jax.lax.scan(advance, s, None, length=steps))(state)
+    return state, np.asarray(objectives)
+
+
+@pytest.mark.parametrize(
+    ("toy", "prior_weight", "estimate_weights"),
+    [
+        ("oned", 0.0, False),
+        ("oned", 0.5, True),
+        ("parabola", 0.5, False),
+        ("parabola", 0.0, True),
+        ("rotated", 0.0, False),
+        ("rotated", 0.5, True),
+    ],
+)
+def test_em_never_lowers_the_penalised_likelihood(x64, toys, toy, prior_weight, estimate_weights):
+    problem = toys[toy]()
+    method = mixture(problem, 6, prior_weight=prior_weight, estimate_weights=estimate_weights)
+    state, objectives = history(method, 60)
+    assert np.diff(objectives).max() <= 1e-10
+    assert objectives[0] - objectives[-1] > 0.01
+    before_last, _ = history(method, 59)
+    expected = written_out(problem, before_last, prior_weight, problem.noise_std)
+    assert float(objectives[-1]) == pytest.approx(expected, abs=1e-10)
+    assert estimate_weights == (float(jnp.ptp(state.weights)) > 1e-3)
+
+
+def test_em_never_lowers_it_where_full_steps_overshoot(x64, toys):
+    """y = theta^2 is flat at 0, so that a Gauss-Newton step from there goes far beyond and must be halved."""
+    parabola = toys["parabola"]()
+    square = parabola._replace(observations=parabola.observations[:, 1:], render=lambda theta, _pose: theta**2)
+    method = mixture(square, 3)
+    start = method.init(jr.key(0))._replace(theta=jnp.array([[0.01], [-0.02], [8.0]]))
+    _, objectives = history(method, 80, start)
+    assert np.diff(objectives).max() <= 1e-10
+
+
+@pytest.mark.parametrize(("solver", "renders"), [("em", None), ("gradient", 0)])
+def test_forward_calls_count_components_times_poses(toys, solver, renders):
+    """EM adds one render for each direction of its Jacobian and for each trial of its step."""
+    method = mixture(toys["rotated"](), 4, solver=solver)
+    calls = int(jax.jit(method.step)(jr.key(1), method.init(jr.key(0)))[1].forward_calls)
+    assert calls == 4 * 3 if renders == 0 else (calls >= 4 * 3 * (1 + 2 + 1) and calls % 12 == 0)
+
+
+def test_one_component_goes_to_the_sample_mean_in_one_step(x64, toys):
+    problem = toys["oned"]()
+    state, _ = history(mixture(problem, 1), 1)
+    mean = float(problem.observations.mean())
+    assert float(state.theta[0, 0]) == pytest.approx(mean, abs=1e-5)  # the ridge keeps 1e-6 of the way
+    state, _ = history(mixture(problem, 1), 4)
+    assert float(state.theta[0, 0]) == pytest.approx(mean, abs=1e-12)
+
+
+def test_one_component_with_a_prior_goes_to_the_analytic_maximum(x64, toys):
+    """argmin (y - theta)^2 / (2 sigma^2) + lambda theta^2 / 2 for the prior N(0, 1) of the 1D system."""
+    problem, lam = toys["oned"](), 0.7
+    state, _ = history(mixture(problem, 1, prior_weight=lam), 5)
+    precision = 1 / problem.noise_std**2
+    expected = precision * float(problem.observations.mean()) / (precision + lam)
+    assert float(state.theta[0, 0]) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("toy", "prior_weight"), [("oned", 0.5), ("parabola", 0.5), ("rotated", 0.0)])
+def test_the_gradient_solver_follows_the_gradient(x64, toys, toy, prior_weight):
+    problem = toys[toy]()
+    method = mixture(problem, 3, "gradient", optax.sgd(1.0), prior_weight)
+    state = method.init(jr.key(2))
+    followed = state.theta - jax.jit(method.step)(jr.key(1), state)[0].theta
+    expected = jax.jit(jax.grad(lambda t: written_out_for_jax(problem, t, prior_weight)))(state.theta)
+    np.testing.assert_allclose(followed, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("toy", ["oned", "rotated"])
+def test_both_solvers_reach_the_same_objective(x64, toys, toy):
+    problem = toys[toy]()
+    em, gradient = mixture(problem, 2), mixture(problem, 2, "gradient", optax.adam(0.02))
+    (em_state, by_em), (gradient_state, by_gradient) = history(em, 300), history(gradient, 3_000)
+    assert by_gradient[-1] == pytest.approx(by_em[-1], abs=1e-6)
+    np.testing.assert_allclose(np.sort(em_state.theta, 0), np.sort(gradient_state.theta, 0), atol=1e-3)
+
+
+def test_annealing_lowers_sigma_geometrically(x64, toys, monkeypatch):
+    """sigma * factor at first, sigma after `steps`, and equal ratios between."""
+    monkeypatch.setattr(module, "JITTER", 0.0)
+    problem = toys["parabola"]()
+    method = mixture(problem, 3, anneal=(5.0, 10))
+    step, start = jax.jit(method.step), method.init(jr.key(0))
+    for n_steps in (0, 3, 10, 11, 500):
+        state = start._replace(n_steps=jnp.asarray(n_steps, jnp.int32))
+        after, info = step(jr.key(1), state)
+        sigma = problem.noise_std * 5.0 ** max(0.0, 1 - n_steps / 10)
+        assert float(info.objective) == pytest.approx(written_out(problem, state, 0.0, sigma), abs=1e-10)
+        assert int(after.n_steps) == n_steps + 1
+
+
+def test_annealing_parts_components_that_met(toys):
+    """Only while it lasts, by a hundredth of the spread of the initial law, from the key of the step."""
+    method = mixture(toys["oned"](), 50, anneal=(1.2, 10))
+    step, start = jax.jit(method.step), method.init(jr.key(0))._replace(theta=jnp.full((50, 1), 0.5))
+    parted, other = (step(jr.key(k), start)[0].theta for k in (1, 2))
+    assert min(parted.std(), other.std()) > 1e-3
+    assert not np.array_equal(parted, other)
+    after = step(jr.key(1), start._replace(n_steps=jnp.asarray(10, jnp.int32)))[0].theta
+    assert float(jnp.ptp(after)) == pytest.approx(0.0, abs=1e-5)
+    plain = jax.jit(mixture(toys["oned"](), 50).step)(jr.key(1), start)[0].theta
+    assert float(jnp.ptp(plain)) == pytest.approx(0.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("toy", "estimate_weights", "solver"),
+    [
+        ("oned", True, "em"),
+        ("parabola", False, "em"),
+        ("parabola", True, "gradient"),
+        ("rotated", True, "em"),
+        ("rotated", False, "gradient"),
+    ],
+)
+def test_components_without_observations_stay_finite(toys, toy, estimate_weights, solver):
+    """In float32 the mass of what lies far away underflows to zero; two components that agree share theirs."""
+    problem = toys[toy]()
+    method = mixture(problem, 5, solver, estimate_weights=estimate_weights)
+    d = method.init(jr.key(0)).theta.shape[1]
+    theta = jnp.array([[1e3], [-40.0], [0.3], [0.3], [12.0]]) * jnp.ones((1, d))
+    start = MixtureState(theta, jnp.full(5, 0.2), jnp.zeros((), jnp.int32), method.init(jr.key(0)).optimizer)
+    state, objectives = history(method, 10, start)
+    assert bool(jnp.isfinite(state.theta).all())
+    assert float(state.weights.sum()) == pytest.approx(1.0, abs=1e-5)
+    assert np.isfinite(objectives).all()
+    if solver == "em":
+        assert np.diff(objectives).max() <= 1e-5 * abs(objectives[0])
+
+
+def test_all_components_far_from_all_observations_come_back(toys):
+    """Where every exp(-|y - x|^2 / (2 sigma^2)) is zero in float32, the shares still sum to one."""
+    problem = toys["oned"]()
+    method = mixture(problem, 2)
+    state, objectives = history(method, 5, method.init(jr.key(0))._replace(theta=jnp.array([[300.0], [300.5]])))
+    assert np.isfinite(objectives).all()
+    assert float(problem.observations.min()) < float(state.theta.min()) < float(problem.observations.max())
+
+
+@pytest.mark.parametrize("tile", [1, 7, 10**9])
+def test_tiles_do_not_change_the_sums(x64, toys, tile, monkeypatch):
+    """150 observations in tiles of 1, of 7 with a rest, and all at once."""
+    problem = toys["rotated"]()
+    theta, y = problem.sample_init(jr.key(0), 12), problem.observations
+    log_weights = jnp.log(jnp.full((4, 3), 1 / 12))
+    monkeypatch.setattr(module, "TILE", tile * 12)
+    moments = module.e_step(y, theta, log_weights, 0.3)
+    logits = log_weights.reshape(-1) - 0.5 * ((y[:, None] - theta) ** 2).sum(2) / 0.3**2
+    share = scipy.special.softmax(np.asarray(logits), axis=1)
+    assert float(moments.log_likelihood) == pytest.approx(scipy.special.logsumexp(logits, axis=1).mean(), rel=1e-12)
+    np.testing.assert_allclose(moments.mass.reshape(-1), share.mean(0), atol=1e-13)
+    np.testing.assert_allclose(moments.total.reshape(12, 2), share.T @ np.asarray(y) / len(y), atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"n_components": 0}, "n_components is 0; wanted a whole number >= 1"),
+        ({"solver": "gradients"}, "solver is 'gradients'; wanted one of 'em', 'gradient'; did you mean 'gradient'"),
+        ({"prior_weight": -1.0}, "prior_weight is -1.0; wanted a finite number >= 0"),
+        ({"prior_weight": float("nan")}, "prior_weight is nan"),
+        ({"optimizer": optax.adam(0.1)}, "optimizer is given with solver 'em'; wanted none, or solver 'gradient'"),
+        ({"anneal": (0.5, 10)}, "anneal factor is 0.5; wanted a number >= 1"),
+        ({"anneal": (-1.0, 10)}, "anneal factor is -1.0"),
+        ({"anneal": (2.0, 0)}, "anneal steps is 0"),
+        ({"quadrature_order": 0}, "quadrature_order is 0"),
+    ],
+)
+def test_bad_input_is_refused(options, says, tiny):
+    with pytest.raises(ValueError, match=says):
+        mixture(tiny.problem, **{"n_components": 2, **options})

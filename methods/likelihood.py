@@ -12,7 +12,7 @@ def squared_residuals(y: Float[Array, "m p"], images: Float[Array, "k p"]) -> Fl
     """|y_i - x_k|^2, for many pixels from the Gram product of centred data, at highest precision."""
     if y.shape[1] <= FEW_PIXELS:
         return sum(((y[:, i, None] - images[:, i]) ** 2 for i in range(y.shape[1])), jnp.zeros(()))
-    center = images.mean(0)
+    center = y.mean(0)  # of the data: a component far away must not spoil the others
     y, images = y - center, images - center
     gram = jnp.matmul(y, images.T, precision="highest")
     return jnp.maximum((y**2).sum(1)[:, None] + (images**2).sum(1) - 2 * gram, 0.0)

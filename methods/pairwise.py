@@ -41,10 +41,13 @@ def distances(point: Point, cloud: Observations) -> Distances:
     if cloud.shape[1] == 1:
         return jnp.abs(point - cloud[:, 0])
     if cloud.shape[1] <= FEW_PIXELS:
-        return jnp.sqrt(((point - cloud) ** 2).sum(1))
-    norms = (cloud**2).sum(1) + (point**2).sum()
-    squares = norms - 2 * jnp.matmul(cloud, point, precision="highest")
-    return jnp.sqrt(jnp.where(squares > 4 * jnp.finfo(cloud.dtype).eps * norms, squares, 0.0))
+        squares = ((point - cloud) ** 2).sum(1)
+        apart = squares > 0
+    else:
+        norms = (cloud**2).sum(1) + (point**2).sum()
+        squares = norms - 2 * jnp.matmul(cloud, point, precision="highest")
+        apart = squares > 4 * jnp.finfo(cloud.dtype).eps * norms
+    return jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1.0)), 0.0)  # the root has no slope at 0
 
 
 def mean_kernel(kernel: Radial, y: Images, cloud: Observations) -> Float[Array, ""]:

@@ -227,9 +227,9 @@ def test_mirrored_clouds_get_mirrored_gradients(x64):
         assert float(jnp.abs(gradient.mean())) < 1e-4 * float(jnp.abs(gradient).max()), (name, options)
 
 
-def test_noise_that_is_wide_beside_the_bandwidth_is_integrated_exactly(x64):
+def test_noise_that_is_wide_beside_the_bandwidth_is_integrated_to_the_error_that_is_told(x64):
     y, observed = clouds(n=30, m=40)
-    exact = kl(0.15, "pairwise").bind(observed, 1.5)
+    target = kl(0.15, "pairwise").bind(observed, 1.5)
     omega, weights = np.linspace(-9, 9, 2_001), np.exp(-0.5 * (np.linspace(-9, 9, 2_001) / 1.5) ** 2)
     wide = float(np.hypot(0.15, 1.5))
 
@@ -242,7 +242,9 @@ def test_noise_that_is_wide_beside_the_bandwidth_is_integrated_exactly(x64):
     at = np.asarray(y) + omega
     gaps = score(at, np.asarray(y), wide) - score(at, np.asarray(observed), 0.15)
     averaged = np.average(gaps, axis=1, weights=weights)[:, None]
-    np.testing.assert_allclose(exact.gradient(y), averaged, atol=1e-5 * np.abs(averaged).max())
+    error = np.abs(target.gradient(y) - averaged).max()
+    assert error < 0.02 * np.abs(averaged).max()
+    assert float(target.gradient_error(y)) == pytest.approx(error, rel=0.1)
     with pytest.raises(ValueError, match=r"bandwidth is 0\.01 with noise 1\.5"):
         kl(0.01).bind(observed, 1.5)
 
@@ -252,9 +254,4 @@ def test_an_outlier_does_not_ruin_the_cells(x64):
     target = DISCREPANCIES["energy"]().bind(observed.at[0].set(1e6), 0.0)
     assert target.algorithm == "sorted (exact)"
     with pytest.raises(ValueError, match=r"would need .* cells"):
-        DISCREPANCIES["kl"](algorithm="binned").bind(observed.at[0].set(1e6), 0.0).gradient(y)
-
-
-def test_images_of_different_sizes_are_refused():
-    with pytest.raises(ValueError, match=r"y has shape \(5, 1\) and y_obs \(10, 2\)"):
-        DISCREPANCIES["energy"]().gradient(jnp.ones((5, 1)), jnp.ones((10, 2)))
+        DISCREPANCIES["kl"](0.3, "binned").bind(observed.at[0].set(1e6), 0.0).gradient(y)

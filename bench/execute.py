@@ -152,13 +152,18 @@ def _describe(
     initial = WeightedPoints(problem.sample_init(key_init, n), np.full(n, 1 / n))
     simulated = _simulate(problem, key_estimate, estimate, n)
     discrepancy = float(jax.jit(DISCREPANCIES["energy"]().bind(problem.observations, 0.0).value)(simulated))
+
+    def floors(size: int) -> Any:
+        return _of_law("floors", lambda: metrics.floors(instance.truth, points, size), points, size)
+
+    samples = _of_law("samples", lambda: metrics.samples(instance.truth, n), points, n)
     fields: Fields = {
         "algorithm": _algorithm(config, problem, simulated),
         "metrics": _plain(metrics.evaluate(estimate, points) | {"discrepancy": discrepancy}),
         "initial_metrics": _plain(metrics.evaluate(initial, points)),
-        "floors": _floors(instance.truth, points, len(estimate.theta)),
-        "data_floors": _floors(instance.truth, points, n),
-        "sampled_metrics": metrics.against_samples(estimate, instance.truth, n),
+        "floors": floors(len(estimate.theta)),
+        "data_floors": floors(n),
+        "sampled_metrics": metrics.against_samples(estimate, samples),
         "dataset_hash": _hash(problem, instance.truth),
     }
     arrays = {
@@ -193,15 +198,15 @@ def _algorithm(config: RunConfig, problem: Problem, simulated: jax.Array) -> Fie
     return {"name": target.algorithm, **_plain({"gradient_error": error})}
 
 
-_FLOORS: dict[tuple[bytes, int], dict[str, dict[str, float]]] = {}
+_LAWS: dict[tuple[str, bytes, int], Any] = {}
 
 
-def _floors(truth: Truth, points: WeightedPoints, n: int) -> dict[str, dict[str, float]]:
-    """Floors depend on the truth and n alone, so all runs of a session on one truth share them."""
-    key = hashlib.sha256(np.ascontiguousarray(points.theta).tobytes()).digest(), n
-    if key not in _FLOORS:
-        _FLOORS[key] = metrics.floors(truth, points, n)
-    return _FLOORS[key]
+def _of_law(what: str, make: Callable[[], Any], points: WeightedPoints, n: int) -> Any:
+    """What depends on the truth's law and n alone is made once, and shared by all runs of a session on that law."""
+    key = what, hashlib.sha256(np.ascontiguousarray(points.theta).tobytes()).digest(), n
+    if key not in _LAWS:
+        _LAWS[key] = make()
+    return _LAWS[key]
 
 
 def _hash(problem: Problem, truth: Truth) -> str:

@@ -1,7 +1,5 @@
 """How far an estimate is from the truth: plain functions of weighted points; POT computes the Wasserstein distances."""
 
-from collections.abc import Iterator
-
 import jax
 import jax.random as jr
 import numpy as np
@@ -61,20 +59,21 @@ def evaluate(estimate: WeightedPoints, truth: WeightedPoints) -> dict[str, float
 
 def floors(truth: Truth, points: WeightedPoints, n: int, draws: int = FLOOR_DRAWS) -> dict[str, dict[str, float]]:
     """Each metric of n i.i.d. draws of the truth: median and 5-95 % over many samples."""
-    values = [evaluate(drawn, points) for drawn in _draws(truth, n, draws)]
+    values = [evaluate(sample, points) for sample in samples(truth, n, draws)]
     return {name: summary([v[name] for v in values]) | {"n": n} for name in METRICS}
 
 
-def against_samples(estimate: WeightedPoints, truth: Truth, n: int, draws: int = 20) -> dict[str, dict[str, float]]:
-    """W1 and W2 of one estimate against samples of n draws of the truth: what measuring against a sample adds."""
-    drawn = list(_draws(truth, n, draws))
-    return {name: summary([METRICS[name](estimate, d) for d in drawn]) | {"n": n} for name in ("w1", "w2")}
-
-
-def _draws(truth: Truth, n: int, draws: int) -> Iterator[WeightedPoints]:
+def samples(truth: Truth, n: int, draws: int = 20) -> list[WeightedPoints]:
+    """Samples of n i.i.d. draws of the truth."""
     sample = jax.jit(lambda key: truth.sample(key, n))
-    for key in jr.split(jr.key(2**31 - 2), draws):
-        yield WeightedPoints(np.asarray(sample(key)), np.full(n, 1 / n))
+    keys = jr.split(jr.key(2**31 - 2), draws)
+    return [WeightedPoints(np.asarray(sample(key)), np.full(n, 1 / n)) for key in keys]
+
+
+def against_samples(estimate: WeightedPoints, drawn: list[WeightedPoints]) -> dict[str, dict[str, float]]:
+    """W1 and W2 of one estimate against samples of the truth: what measuring against a sample adds."""
+    n = len(drawn[0].theta)
+    return {name: summary([METRICS[name](estimate, d) for d in drawn]) | {"n": n} for name in ("w1", "w2")}
 
 
 def summary(values: list[float]) -> dict[str, float]:

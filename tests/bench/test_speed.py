@@ -17,11 +17,12 @@ pytestmark = pytest.mark.slow
 N = 10_000
 ROUNDS = 5
 TILES = [2**e for e in range(18, 23)]
-# half of the 80, 400 and 1000 that were measured on two quiet cores: machines differ
+# the targets; what is asserted is half of them, a guard against regressions on machines that differ. On two cores
+# "energy sorted" reaches 44 and "kl binned" 900, not yet their targets.
 FAST = {
-    "energy sorted": ("energy", {"algorithm": "sorted"}, 40),
-    "energy binned": ("energy", {"algorithm": "binned"}, 200),
-    "kl binned": ("kl", {"algorithm": "binned"}, 500),
+    "energy sorted": ("energy", {"algorithm": "sorted"}, 80),
+    "energy binned": ("energy", {"algorithm": "binned"}, 400),
+    "kl binned": ("kl", {"algorithm": "binned"}, 1_000),
 }
 
 
@@ -58,14 +59,14 @@ def tiled(name, monkeypatch):
 
 @pytest.mark.parametrize("form", FAST)
 def test_against_the_best_tiled_pairs(form, monkeypatch, capsys):
-    name, options, wanted = FAST[form]
+    name, options, target = FAST[form]
     slow, fast = tiled(name, monkeypatch), compiled(name, options, N, 200)
     rounds = [([timer() for timer in slow], fast()) for _ in range(ROUNDS)]  # alternately
     best = np.median([pairs for pairs, _ in rounds], axis=0).min()
     ratio = best / np.median([line for _, line in rounds])
     with capsys.disabled():
-        print(f"\n{form}: {ratio:.0f}x faster than all pairs ({best * 1e3:.0f} ms) at {N}; wanted {wanted}x")
-    assert ratio >= wanted
+        print(f"\n{form}: {ratio:.0f}x faster than all pairs ({best * 1e3:.0f} ms) at {N}; target {target}x")
+    assert ratio >= target / 2
 
 
 @pytest.mark.parametrize("form", FAST)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 from jaxtyping import Array, Float
 
 from cryosip.methods.problem import Images, Observations
@@ -46,3 +47,13 @@ def _same_pixels(y: Images, y_obs: Observations) -> Observations:
     if y.ndim != 2 or y_obs.ndim != 2 or y.shape[1] != y_obs.shape[1]:
         raise ValueError(f"y has shape {y.shape} and y_obs {y_obs.shape}; wanted (n, p) and (m, p)")
     return y_obs
+
+
+def one_dimensional(name: str, algorithm: str, observed: np.ndarray, noise_std: float) -> bool:
+    """Whether the line algorithms apply; ValueError where one is needed and the observations are not on a line."""
+    p = observed.shape[1]
+    if p > 1 and algorithm not in ("auto", "pairwise"):
+        raise ValueError(f"algorithm is {algorithm!r} for observations of dimension {p}; wanted 'pairwise' or 'auto'")
+    if p > 1 and noise_std > 0:
+        raise ValueError(f"{name} cannot integrate out noise in dimension {p}; wanted dimension 1, or sampled noise")
+    return p == 1

@@ -7,7 +7,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
 from cryosip.methods import checks, grid, pairwise, ranks
-from cryosip.methods.discrepancy import Discrepancy, Target
+from cryosip.methods.discrepancy import Discrepancy, Target, one_dimensional
 from cryosip.methods.problem import Images, Observations
 
 ALGORITHMS = ("auto", "binned", "sorted", "pairwise")
@@ -51,16 +51,6 @@ def energy(algorithm: str = "auto", n_cells: int = 8192) -> Discrepancy:
         return _binned(observed[:, 0], cells)
 
     return Discrepancy(bind)
-
-
-def one_dimensional(name: str, algorithm: str, observed: np.ndarray, noise_std: float) -> bool:
-    """Whether the line algorithms apply; ValueError where one is needed and the observations are not on a line."""
-    p = observed.shape[1]
-    if p > 1 and algorithm not in ("auto", "pairwise"):
-        raise ValueError(f"algorithm is {algorithm!r} for observations of dimension {p}; wanted 'pairwise' or 'auto'")
-    if p > 1 and noise_std > 0:
-        raise ValueError(f"{name} cannot integrate out noise in dimension {p}; wanted dimension 1, or sampled noise")
-    return p == 1
 
 
 def _pairwise(observed: Observations) -> Target:

@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cryosip.methods import checks, grid, pairwise
-from cryosip.methods.discrepancy import Discrepancy, Target
-from cryosip.methods.energy import one_dimensional
+from cryosip.methods.discrepancy import Discrepancy, Target, one_dimensional
 from cryosip.methods.problem import Images, Observations
 
 ALGORITHMS = ("auto", "binned", "pairwise")

@@ -10,8 +10,7 @@ from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
 from cryosip.methods import checks, grid, pairwise
-from cryosip.methods.discrepancy import Discrepancy, Target
-from cryosip.methods.energy import one_dimensional
+from cryosip.methods.discrepancy import Discrepancy, Target, one_dimensional
 from cryosip.methods.pairwise import Radial
 from cryosip.methods.problem import Images, Observations
 

@@ -94,15 +94,19 @@ def test_gradient_agrees_with_finite_differences(x64, name):
     assert float((target.gradient(y) * direction).sum()) == pytest.approx(float(slope), rel=1e-6)
 
 
+def from_all_pairs(name: str, options: dict, y: jax.Array, observed: jax.Array, noise_std: float) -> tuple:
+    """Gradient and value of the same discrepancy from all pairs."""
+    if name == "energy":
+        return _noisy_energy(y, observed, noise_std)
+    exact = DISCREPANCIES[name](**pairs_options(name, options)).bind(observed, noise_std)
+    return exact.gradient(y), exact.value(y)
+
+
 @pytest.mark.parametrize(("name", "options", "noise_std"), FAST_AND_NOISE)
 def test_fast_form_agrees_with_all_pairs_within_its_bound(x64, name, options, noise_std):
     y, observed = clouds(n=400, m=500)
     fast = DISCREPANCIES[name](**options).bind(observed, noise_std)
-    if name == "energy":
-        exact_gradient, exact_value = _noisy_energy(y, observed, noise_std)
-    else:
-        exact = DISCREPANCIES[name](**pairs_options(name, options)).bind(observed, noise_std)
-        exact_gradient, exact_value = exact.gradient(y), exact.value(y)
+    exact_gradient, exact_value = from_all_pairs(name, options, y, observed, noise_std)
     error = float(jnp.abs(fast.gradient(y) - exact_gradient).max())
     size = float(jnp.abs(exact_gradient).max())
     assert error <= float(fast.gradient_error(y)) + 1e-10 * size
@@ -135,11 +139,7 @@ def test_particles_outside_the_grid_are_not_extrapolated(x64, name, options, noi
     y, observed = clouds(n=100, m=120)
     y = y.at[0].set(80.0).at[1].set(-300.0)
     fast = DISCREPANCIES[name](**options).bind(observed, noise_std)
-    if name == "energy":
-        exact_gradient, exact_value = _noisy_energy(y, observed, noise_std)
-    else:
-        exact = DISCREPANCIES[name](**pairs_options(name, options)).bind(observed, noise_std)
-        exact_gradient, exact_value = exact.gradient(y), exact.value(y)
+    exact_gradient, exact_value = from_all_pairs(name, options, y, observed, noise_std)
     np.testing.assert_allclose(fast.gradient(y), exact_gradient, rtol=1e-9, atol=1e-9)
     assert float(fast.value(y)) == pytest.approx(float(exact_value), rel=1e-9)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float
 
-from cryosip.methods.problem import Images, Observations
+from cryosip.methods.problem import Images, Observations, Span
 
 Scalar = Float[Array, ""]
 
@@ -30,9 +30,14 @@ class Discrepancy(NamedTuple):
     `bind(observations, noise_std)` fixes the observations. With noise_std > 0 the simulated images are taken as clean
     and the law of the noise N(0, noise_std^2 I) is integrated out in closed form, in rho_y and in (2.11) alike; a
     discrepancy that has no closed form raises ValueError.
+
+    `bind_span(observations, noise_std, span, integrate)`, where a discrepancy offers it, is the same between laws of
+    images, for simulated images that are given by their coordinates in the span. Noise outside of the span is
+    integrated out; that in it too if `integrate`, else the coordinates carry it.
     """
 
     bind: Callable[[Observations, float], Target]
+    bind_span: Callable[[Observations, float, Span, bool], Target] | None = None
 
     def value(self, y: Images, y_obs: Observations) -> Scalar:
         """D of two samples; y may be traced, y_obs may not."""

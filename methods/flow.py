@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from cryosip.methods import checks
 from cryosip.methods.discrepancy import Discrepancy
 from cryosip.methods.method import Info, Method, WeightedPoints
-from cryosip.methods.problem import Points, Pose, PRNGKey, Problem, checked
+from cryosip.methods.problem import Points, Pose, PRNGKey, Problem, checked, in_span
 
 SAMPLINGS = ("method-1", "method-2", "method-3", "closed-form")
 
@@ -35,7 +35,9 @@ def particle_flow(
     The integral and rho_y are sampled anew each step with the scheme of section 2.5.3: "method-1", (2.13), one omega a
     particle; "method-2", (2.14), `n_draws` omegas shared by all particles; "method-3", (2.15), `n_draws` omegas for
     each particle; or "closed-form", where the discrepancy integrates the noise out and only poses are drawn.
-    `optimizer` is any optax transformation; optax.sgd(dt) is the forward Euler scheme of (2.17).
+    `optimizer` is any optax transformation; optax.sgd(dt) is the forward Euler scheme of (2.17). Where the problem
+    offers the span of its images and the discrepancy can work there, omega is drawn in the span, and the noise outside,
+    which no parameter can follow, is integrated out; problem._replace(span=None) draws every pixel.
 
     Raises ValueError for counts below 1, unknown schemes, `n_draws` with a scheme that takes one draw, and noise that
     the discrepancy cannot integrate out.
@@ -48,14 +50,19 @@ def particle_flow(
     k = checks.positive_int("n_draws", n_draws)
     if k > 1 and sampling in ("method-1", "closed-form"):
         raise ValueError(f"n_draws is {k} with sampling {sampling!r}; wanted 1, or sampling 'method-2' or 'method-3'")
-    target = discrepancy.bind(problem.observations, problem.noise_std if sampling == "closed-form" else 0.0)
+    closed_form = sampling == "closed-form"
+    if problem.span is not None and discrepancy.bind_span is not None:
+        target = discrepancy.bind_span(problem.observations, problem.noise_std, problem.span, closed_form)
+        problem = in_span(problem)
+    else:
+        target = discrepancy.bind(problem.observations, problem.noise_std if closed_form else 0.0)
 
-    def draw(key: PRNGKey) -> tuple[Pose, Float[Array, "nk p"] | float]:
+    def draw(key: PRNGKey) -> tuple[Pose, Float[Array, "nk r"] | float]:
         """omega of each of the n * k images; image (i, k) is row i * k."""
         key_pose, key_noise = jr.split(key)
         rows = k if sampling == "method-2" else n * k
         pose = problem.sample_pose(key_pose, rows)
-        if sampling == "closed-form":
+        if closed_form:
             return pose, 0.0
         noise = problem.noise_std * jr.normal(key_noise, (rows, problem.observations.shape[1]))
         if sampling == "method-2":
@@ -69,7 +76,7 @@ def particle_flow(
     def step(key: PRNGKey, state: FlowState) -> tuple[FlowState, Info]:
         pose, noise = draw(key)
 
-        def images(theta: Points) -> Float[Array, "nk p"]:
+        def images(theta: Points) -> Float[Array, "nk r"]:
             return problem.render(jnp.repeat(theta, k, axis=0), pose)
 
         clean, pull_back = jax.vjp(images, state.theta)

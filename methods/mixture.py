@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from cryosip.methods import checks
 from cryosip.methods.likelihood import render_all, squared_residuals
 from cryosip.methods.method import Info, Method, WeightedPoints
-from cryosip.methods.problem import Observations, Points, PRNGKey, Problem, Weights, checked
+from cryosip.methods.problem import Observations, Points, PRNGKey, Problem, Weights, checked, in_span
 
 SOLVERS = ("em", "gradient")
 TILE = 2**20  # observations times images at a time
@@ -62,7 +62,7 @@ def mixture(
     Raises ValueError for counts below 1, unknown solvers, a negative prior weight, an annealing factor below 1, and an
     optimizer given to EM.
     """
-    checked(problem)
+    problem = in_span(checked(problem))
     k = checks.positive_int("n_components", n_components)
     checks.one_of("solver", solver, SOLVERS)
     checks.non_negative("prior_weight", prior_weight)

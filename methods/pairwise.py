@@ -23,9 +23,9 @@ class Radial(NamedTuple):
     slope: Callable[[Distances], Distances]
 
 
-def map_rows(f: Callable[[Point], Array], y: Images, n: int) -> Array:
-    """f of every row of y, where each row meets n others."""
-    return jax.lax.map(f, y, batch_size=max(1, min(len(y), TILE // n)))
+def map_rows(f: Callable[[Point], Array], y: Images, n: int, tile: int | None = None) -> Array:
+    """f of every row of y, where each row meets n others, `tile` pairs at a time (TILE by default)."""
+    return jax.lax.map(f, y, batch_size=max(1, min(len(y), (tile or TILE) // n)))
 
 
 def centred(y: Images, cloud: Observations) -> tuple[Images, Observations]:
@@ -50,13 +50,13 @@ def distances(point: Point, cloud: Observations) -> Distances:
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1.0)), 0.0)  # the root has no slope at 0
 
 
-def mean_kernel(kernel: Radial, y: Images, cloud: Observations) -> Float[Array, ""]:
+def mean_kernel(kernel: Radial, y: Images, cloud: Observations, tile: int | None = None) -> Float[Array, ""]:
     """mean_{i,j} k(y_i, cloud_j)."""
     y, cloud = centred(y, cloud)
-    return map_rows(lambda point: kernel.value(distances(point, cloud)).mean(), y, len(cloud)).mean()
+    return map_rows(lambda point: kernel.value(distances(point, cloud)).mean(), y, len(cloud), tile).mean()
 
 
-def mean_slope(kernel: Radial, y: Images, cloud: Observations) -> Images:
+def mean_slope(kernel: Radial, y: Images, cloud: Observations, tile: int | None = None) -> Images:
     """Row i: mean_j of grad_y k(y, cloud_j) at y = y_i, where a pair at distance 0 counts 0."""
     y, cloud = centred(y, cloud)
 
@@ -68,7 +68,7 @@ def mean_slope(kernel: Radial, y: Images, cloud: Observations) -> Images:
         weight = jnp.where(r > 0, kernel.slope(r) / jnp.where(r > 0, r, 1.0), 0.0) / len(cloud)
         return point * weight.sum() - jnp.matmul(weight, cloud, precision="highest")
 
-    return map_rows(at, y, len(cloud))
+    return map_rows(at, y, len(cloud), tile)
 
 
 def log_kde(y: Images, cloud: Observations, std: float) -> Float[Array, " n"]:

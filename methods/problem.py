@@ -10,9 +10,23 @@ from cryosip.methods import checks
 Points = Float[Array, "n d"]
 Images = Float[Array, "n p"]
 Observations = Float[Array, "m p"]
+Coordinates = Float[Array, "n r"]
 Weights = Float[Array, " n"]
 Pose = Any  # a pytree with leading axis n
 PRNGKey = Key[Array, ""]
+
+
+class Span(NamedTuple):
+    """Orthonormal coordinates c = B^T y of a space that holds every image of `render`, B of shape (p, r) with r << p.
+
+    `project` takes images (n, p) to coordinates (n, r), and white noise to white noise of the same std;
+    `coordinates(theta, pose)` is B^T render(theta, pose) without its pixels; no image of any theta lies further than
+    `error` (the 2-norm, in units of y) from the space. What observations hold outside of it, no parameter can change.
+    """
+
+    project: Callable[[Images], Coordinates]
+    coordinates: Callable[[Points, Pose], Coordinates]
+    error: float
 
 
 class Problem(NamedTuple):
@@ -21,7 +35,8 @@ class Problem(NamedTuple):
     `render` is noise-free and its row i uses pose i; `sample_pose` draws omega_r as a pytree with leading axis n, ()
     where there is none; `pose_quadrature(order)` gives the nodes and weights of the integral in (3.5); `log_prior` is
     log rho_p up to a constant. `theta_box`, (lower, upper) of shape (d,) each, is a box that holds theta as far as the
-    observations tell; None where they tell nothing. Methods that need a grid ask for it.
+    observations tell; None where they tell nothing. Methods that need a grid ask for it. `span` is offered where all
+    images lie in a space of few dimensions; methods then work there instead of on pixels.
     """
 
     name: str
@@ -33,6 +48,7 @@ class Problem(NamedTuple):
     sample_init: Callable[[PRNGKey, int], Points]
     log_prior: Callable[[Points], Weights]
     theta_box: tuple[Float[Array, " d"], Float[Array, " d"]] | None = None
+    span: Span | None = None
 
 
 def checked(problem: Problem) -> Problem:
@@ -42,3 +58,11 @@ def checked(problem: Problem) -> Problem:
     checks.finite_matrix("observations", problem.observations)
     checks.positive("noise_std", problem.noise_std)
     return problem
+
+
+def in_span(problem: Problem) -> Problem:
+    """The same problem with coordinates for images: every likelihood changes by a factor that is free of theta."""
+    if problem.span is None:
+        return problem
+    coordinates = problem.span.project(problem.observations)
+    return problem._replace(observations=coordinates, render=problem.span.coordinates, span=None)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 from cryosip.methods import checks
 from cryosip.methods.likelihood import render_all, squared_residuals
 from cryosip.methods.method import Info, Method, WeightedPoints
-from cryosip.methods.problem import Points, PRNGKey, Problem, Weights, checked
+from cryosip.methods.problem import Points, PRNGKey, Problem, Weights, checked, in_span
 
 
 class ReweightingState(NamedTuple):
@@ -37,7 +37,8 @@ def reweighting(
     `theta_box` where no support is given, and a support that does not cover the data: an observation so far from every
     image of the support that noise would put it there with probability below 1e-6 / m.
     """
-    d = checked(problem).sample_init(jax.random.key(0), 1).shape[1]
+    problem = in_span(checked(problem))
+    d = problem.sample_init(jax.random.key(0), 1).shape[1]
     theta = jnp.asarray(checks.finite_matrix("support", _grid(problem, n_support) if support is None else support))
     if theta.shape[1] != d:
         raise ValueError(f"support has shape {theta.shape}; wanted (k, {d})")

@@ -1,0 +1,178 @@
+"""The nanocluster of section 4.2: four atoms in a rectangle, seen from the top."""
+
+import bisect
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import scipy.interpolate
+from jaxtyping import Array, Float
+
+from cryosip.datasets.gaussian_mixture import covariance_factor, multivariate_mixture
+from cryosip.datasets.instance import Instance, Truth
+from cryosip.methods import checks
+from cryosip.methods.problem import Coordinates, Images, Points, Pose, PRNGKey, Problem, Span, Weights
+
+HALF_WIDTH = 4.0  # images show [-4, 4) x [-4, 4)
+SPAN_ERROR = 0.3  # an image lies at most this share of noise_std outside the span
+
+
+def nanocluster(
+    n_observations: int = 1_000,
+    noise_std: float = 1.5,
+    image_size: int = 128,
+    tau: float = 0.25,
+    alpha: float = 0.2,
+    means: Sequence[Sequence[float]] = ((3.0, 3.0), (5.0, 5.0)),
+    covariances: Sequence[Sequence[Sequence[float]]] = (((0.5, 0.0), (0.0, 0.5)), ((0.7, 0.5), (0.5, 1.0))),
+    init_mean: Sequence[float] = (4.0, 4.0),
+    init_covariance: Sequence[Sequence[float]] = ((0.8, 0.3), (0.3, 0.8)),
+    seed: int = 0,
+) -> Instance:
+    """The nanocluster of section 4.2: the width and the height of a rectangle of four atoms, from noisy images.
+
+    I_ij = sum_k exp(-|g_ij - a_k|^2 / (2 tau^2)) with the pixels g_ij = (-4 + 8i/S, -4 + 8j/S), S = `image_size`, and
+    the atoms a_k = (+-theta_1, +-theta_2) / 2; y = I + omega, omega ~ N(0, noise_std^2 I) [sanchez2025].
+    The defaults are the paper's: theta ~ alpha N(means_1, covariances_1) + (1 - alpha) N(means_2, covariances_2), the
+    initial law N(init_mean, init_covariance), which is also rho_p. The paper does not state tau. Lengths are in the
+    unit of the image, 8 wide. Observations have shape (n_observations, S^2), row by row, theta (n, 2); theta and its
+    reflections in the axes give the same image.
+
+    The image is an outer product of two profiles, so `span` has few dimensions, chosen such that no image of any theta
+    lies further than 0.3 of `noise_std` outside.
+
+    Raises ValueError for counts below 1, tau or noise that is not positive, alpha outside (0, 1), means that are not
+    two points, and covariances that are none; warns where tau is below the size of a pixel.
+    """
+    n = checks.positive_int("n_observations", n_observations)
+    checks.positive("noise_std", noise_std)
+    size = checks.positive_int("image_size (of square images)", image_size)
+    checks.positive("tau", tau)
+    checks.non_negative_int("seed", seed)
+    if not 0 < checks.positive("alpha", alpha) < 1:
+        raise ValueError(f"alpha is {alpha!r}; wanted a number between 0 and 1")
+    law = multivariate_mixture(means, covariances, (alpha, 1 - alpha))
+    center = checks.finite_matrix("init_mean", np.atleast_2d(np.asarray(init_mean, np.float64)))
+    for name, points, shape in (("means", law.means, (2, 2)), ("init_mean", center, (1, 2))):
+        if points.shape != shape:
+            raise ValueError(f"{name} has shape {points.shape}; wanted {shape}: theta is a width and a height")
+    factor = covariance_factor("init_covariance", init_covariance, 2)
+    if tau < 2 * HALF_WIDTH / size:
+        warnings.warn(
+            f"tau is {tau:g}, below the size of a pixel, {2 * HALF_WIDTH / size:g}: images are aliased", stacklevel=2
+        )
+
+    def render(theta: Points, _pose: Pose) -> Images:
+        across, down = (profile(theta[:, axis], size, tau) for axis in (0, 1))
+        return (across[:, :, None] * down[:, None, :]).reshape(len(theta), size**2)
+
+    def sample_init(key: PRNGKey, n: int) -> Points:
+        return jnp.asarray(center[0]) + jr.normal(key, (n, 2)) @ jnp.asarray(factor.T)
+
+    def log_prior(theta: Points) -> Weights:
+        whitened = jnp.asarray(np.linalg.inv(factor)) @ (theta - jnp.asarray(center[0])).T
+        return -0.5 * (whitened**2).sum(0)
+
+    key_theta, key_noise = jr.split(jr.key(seed))
+    theta = law.sample(key_theta, n)
+    observations = jax.jit(lambda theta, key: render(theta, ()) + noise_std * jr.normal(key, (n, size**2)))
+    problem = Problem(
+        name="nanocluster",
+        observations=observations(theta, key_noise),
+        noise_std=float(noise_std),
+        render=render,
+        sample_pose=lambda _key, _n: (),
+        pose_quadrature=lambda _order: ((), jnp.ones(1)),
+        sample_init=sample_init,
+        log_prior=log_prior,
+        theta_box=(jnp.zeros(2), jnp.full(2, _farthest(tau))),
+        span=_span(size, tau, SPAN_ERROR * noise_std),
+    )
+    return Instance(problem, Truth(law.sample, theta))
+
+
+def profile(t: Weights, size: int, tau: float) -> Float[Array, "n size"]:
+    """Two Gaussians at +-t / 2 on the pixels of one axis; the image is the outer product of two profiles."""
+    half, x = t[:, None] / 2, jnp.asarray(_pixels(size), t.dtype)
+    return jnp.exp(-0.5 * ((x - half) / tau) ** 2) + jnp.exp(-0.5 * ((x + half) / tau) ** 2)
+
+
+def _pixels(size: int) -> np.ndarray:
+    return -HALF_WIDTH + 2 * HALF_WIDTH * np.arange(size) / size
+
+
+def _farthest(tau: float) -> float:
+    """The width at which the atoms are two tau outside the image."""
+    return 2 * (HALF_WIDTH + 2 * tau)
+
+
+class _Products(NamedTuple):
+    """Principal functions of one axis and which of their products, (first[r], second[r]), hold every image.
+
+    `axis` (size, r1) has orthonormal columns; `cubics` (cells, 4, r1) are the coordinates axis^T profile(t) as cubics
+    of t / step - cell, for t up to where no atom is in the image any more; `error` is the largest distance of an image.
+    """
+
+    axis: np.ndarray
+    cubics: np.ndarray
+    step: float
+    first: np.ndarray
+    second: np.ndarray
+    error: float
+
+
+def _products(size: int, tau: float, wanted_error: float) -> _Products:
+    """As few products as leave no image further than the wanted error outside of their span."""
+    step = tau / 10  # cubics then err by less than 1e-6 of an atom
+    t = step * np.arange(1 + np.ceil(2 * (HALF_WIDTH + 9 * tau) / step))
+    x = _pixels(size)
+    profiles = sum(np.exp(-0.5 * ((x + side * t[:, None] / 2) / tau) ** 2) for side in (-1, 1))
+    axis = np.linalg.svd(profiles, full_matrices=False)[2].T
+    values = profiles @ axis
+    largest = np.abs(values).max(0)
+    order = np.argsort(-np.outer(largest, largest), axis=None, kind="stable")
+    first, second = np.unravel_index(order, (len(largest), len(largest)))
+
+    def error(count: int) -> float:
+        """The largest distance of an image from the span of so many products."""
+        left_out = np.ones((len(largest), len(largest)))
+        left_out[first[:count], second[:count]] = 0
+        return float(np.sqrt((values**2 @ left_out @ (values**2).T).max()))
+
+    count = 1 + bisect.bisect_left(range(1, len(first)), True, key=lambda count: error(count) <= wanted_error)
+    first, second = first[:count], second[:count]
+    used = 1 + max(first.max(), second.max())
+    spline = scipy.interpolate.CubicSpline(t / step, values[:, :used], bc_type="clamped")
+    return _Products(axis[:, :used], spline.c[::-1].swapaxes(0, 1), step, first, second, error(count))
+
+
+def _span(size: int, tau: float, wanted_error: float) -> Span:
+    axis, cubics, step, first, second, error = _products(size, tau, wanted_error)
+    # a matrix of zeros and ones takes columns faster than indices do, forth and back
+    pick_first, pick_second = (np.eye(axis.shape[1])[:, chosen] for chosen in (first, second))
+
+    def matmul(a: Array, b: np.ndarray) -> Array:
+        return jnp.matmul(a, jnp.asarray(b, a.dtype), precision="highest")
+
+    def on_axis(t: Weights) -> Float[Array, "n r1"]:
+        """axis^T profile(t) from the cubics of the table; beyond its end no atom is in the image, and it is zero."""
+        place = jnp.minimum(jnp.abs(t) / step, len(cubics))
+        cell = jnp.clip(place.astype(jnp.int32), 0, len(cubics) - 1)
+        u = place - cell
+        powers = jnp.stack([jnp.ones_like(u), u, u**2, u**3], axis=1)
+        return jnp.einsum("nc,nck->nk", powers, jnp.asarray(cubics, t.dtype)[cell], precision="highest")
+
+    def coordinates(theta: Points, _pose: Pose) -> Coordinates:
+        return matmul(on_axis(theta[:, 0]), pick_first) * matmul(on_axis(theta[:, 1]), pick_second)
+
+    def project(y: Images) -> Coordinates:
+        images = jnp.asarray(y).reshape(len(y), size, size)
+        down = matmul(images, axis)
+        both = jnp.einsum("nik,il->nlk", down, jnp.asarray(axis, down.dtype), precision="highest")
+        return both[:, first, second]
+
+    return Span(jax.jit(project), coordinates, error)

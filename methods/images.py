@@ -1,0 +1,254 @@
+"""The energy distance of images: all pairs by tiled Gram products, or the moments of a kernel that is almost quadratic.
+
+Both know the images by coordinates in which all of them lie; what the observations hold outside, and the noise that is
+integrated out, only widens the distances.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.special import poch
+
+from cryosip.methods import pairwise
+from cryosip.methods.discrepancy import Scalar, Target
+from cryosip.methods.problem import Coordinates
+
+REACH = 1.25  # moments hold for particles up to so many times as far from the mean as the furthest observation
+TYPICAL_SAMPLE = 200
+
+Lifted = Float[Array, "n r+2"]
+Line = TypeVar("Line", jax.Array, np.ndarray, float)
+
+
+class Observed(NamedTuple):
+    """Observations as the energy distance needs them.
+
+    `coordinates` (m, r) where images vary; `outside` (m,) the squared norms of what else the observations hold;
+    `within` the mean distance between observations; and the noise of a simulated image that is integrated out,
+    `noise_std` in each of `noise_dims` dimensions.
+    """
+
+    coordinates: Float[np.ndarray, "m r"]
+    outside: Float[np.ndarray, " m"]
+    within: float
+    noise_std: float
+    noise_dims: int
+
+
+class NoisyDistance(NamedTuple):
+    """h(s) = E |u + std xi|, xi ~ N(0, I_dims), of s = |u|^2, and its slope dh/ds.
+
+    h^2 = s + std^2 (dims - 1 + a / (1 + b s / std^2)) with a, b from the exact h(0) and h'(0), and the exact growth at
+    large s: relative errors are below 0.03 / dims^2 in h and 0.15 / dims^2 in the slope (dims >= 1). Without noise it
+    is the root of s.
+    """
+
+    std: float
+    dims: int
+
+    def value(self, squares: Line) -> Line:
+        return (squares + self._widening(squares)[0]) ** 0.5
+
+    def slope(self, squares: Line) -> Line:
+        widening, growth = self._widening(squares)
+        return 0.5 * (1 + growth) / (squares + widening) ** 0.5
+
+    def _widening(self, squares: Line) -> tuple[Line | float, Line | float]:
+        """h(s)^2 - s and its derivative."""
+        if self.dims * self.std == 0:
+            return 0.0, 0.0
+        at_zero = 2 * poch(self.dims / 2, 0.5) ** 2  # (h(0) / std)^2
+        a = float(at_zero - self.dims + 1)
+        b = float((1 - at_zero / self.dims) / a) / self.std**2
+        fading = 1 / (1 + b * squares)
+        return self.std**2 * (self.dims - 1 + a * fading), -(self.std**2) * a * b * fading**2
+
+    @property
+    def slope_error(self) -> float:
+        return 0.15 / self.dims**2 if self.dims * self.std > 0 else 0.0
+
+
+def kernels(observed: Observed) -> tuple[NoisyDistance, NoisyDistance]:
+    """The distance from a simulated image to an observation, and to another simulated image."""
+    std, dims = observed.noise_std, observed.noise_dims
+    return NoisyDistance(std, dims), NoisyDistance(float(np.sqrt(2.0)) * std, dims)
+
+
+def pairs(observed: Observed, tile: int | None) -> Target:
+    """Value and gradient from all pairs: a Gram product, a matrix of weights and a product with it for each tile."""
+    to_observed, to_simulated = kernels(observed)
+    # distances minus a typical one: their means keep more digits, and it cancels from the sum
+    typical = to_observed.value(_typical_squares(observed.coordinates) + float(observed.outside.mean()))
+    own, other = _minus(to_simulated, typical), _minus(to_observed, typical)
+    cloud, lifted = jnp.asarray(observed.coordinates), lambda y: y
+    if observed.outside.any():  # one more coordinate holds it
+        cloud = jnp.asarray(_with_column(observed.coordinates, np.sqrt(observed.outside)))
+        lifted = lambda y: jnp.concatenate([y, jnp.zeros((len(y), 1), y.dtype)], axis=1)  # noqa: E731
+
+    def value(y: Coordinates) -> Scalar:
+        within = pairwise.mean_kernel(own, y, y, tile) + typical - observed.within
+        return 0.5 * within - pairwise.mean_kernel(other, lifted(y), cloud, tile)
+
+    def gradient(y: Coordinates) -> Coordinates:
+        pulled = pairwise.mean_slope(other, lifted(y), cloud, tile)[:, : y.shape[1]]
+        return pairwise.mean_slope(own, y, y, tile) - pulled
+
+    algorithm = _named(observed, "all pairs, tiled")
+    return Target(value, gradient, algorithm, lambda y: jnp.full((), 2 * to_observed.slope_error))
+
+
+def mean_distance(y: Float[np.ndarray, "n p"], tile: int | None) -> float:
+    """mean_{i,j} |y_i - y_j|; in one dimension from sorted values."""
+    n, p = y.shape
+    if p == 1:
+        return float((np.sort(y[:, 0].astype(np.float64)) * (2 * np.arange(n) - n + 1)).sum() * 2 / n**2)
+    typical = float(np.sqrt(_typical_squares(y)))
+    less = jax.jit(lambda y: pairwise.mean_kernel(_minus(NoisyDistance(0.0, 0), typical), y, y, tile))
+    return typical - float(less(y))
+
+
+def _minus(distance: NoisyDistance, typical: float) -> pairwise.Radial:
+    if distance.dims * distance.std == 0:
+        return pairwise.Radial(lambda r: typical - r, lambda r: -jnp.ones_like(r))
+    return pairwise.Radial(lambda r: typical - distance.value(r**2), lambda r: -2 * r * distance.slope(r**2))
+
+
+def _typical_squares(y: Float[np.ndarray, "n p"]) -> float:
+    """The mean squared distance in a sample."""
+    return float(2 * y[:TYPICAL_SAMPLE].astype(np.float64).var(0).sum())
+
+
+def _with_column(matrix: np.ndarray, column: np.ndarray) -> np.ndarray:
+    return np.concatenate([matrix, column[:, None].astype(matrix.dtype)], axis=1)
+
+
+def _named(observed: Observed, algorithm: str) -> str:
+    p = observed.coordinates.shape[1]
+    integrated = f", noise of {observed.noise_dims} dimensions integrated out" if observed.noise_dims else ""
+    return f"{algorithm}, {p} coordinates{integrated}"
+
+
+class Quadratic(NamedTuple):
+    """h(s + outside_j) ~ constant_j + slope_j s + curvature_j s^2 / 2 for 0 <= s <= reach; error of h' beside h'."""
+
+    constant: Float[np.ndarray, " m"]
+    slope: Float[np.ndarray, " m"]
+    curvature: Float[np.ndarray, " m"]
+    error: float
+
+
+def quadratic(distance: NoisyDistance, outside: Float[np.ndarray, " m"], reach: float, typical: float) -> Quadratic:
+    """Interpolates h' at the two Chebyshev nodes and h at a typical s."""
+    low, high = (reach / 2 * (1 + sign * np.sqrt(0.5)) for sign in (-1, 1))
+    curvature = (distance.slope(high + outside) - distance.slope(low + outside)) / (high - low)
+    slope = distance.slope(low + outside) - curvature * low
+    constant = distance.value(typical + outside) - slope * typical - curvature * typical**2 / 2
+    s = np.linspace(0, reach, 65)[:, None]
+    exact = distance.slope(s + outside)
+    return Quadratic(constant, slope, curvature, float(np.abs((slope + curvature * s) / exact - 1).max()))
+
+
+class Moments(NamedTuple):
+    """Of a cloud c_j, what sum_j h(|y - c_j|^2) needs where h is quadratic.
+
+    |y - c|^2 = x . z with x = (1, |y|^2, y), z = (|c|^2, 1, -2 c): the means of slope_j z_j and curvature_j z_j z_j^T.
+    """
+
+    linear: Float[Array, " r+2"]
+    quadratic: Float[Array, "r+2 r+2"]
+
+
+def lifted(y: Coordinates) -> Lifted:
+    """x of every row."""
+    return jnp.concatenate([jnp.ones((len(y), 1), y.dtype), (y**2).sum(1, keepdims=True), y], axis=1)
+
+
+def moments(x: Lifted, slope: Array, curvature: Array) -> Moments:
+    """With one slope and one curvature for all points, or with one for each."""
+    weighted = x.T * curvature if curvature.ndim else x.T
+    squared = jnp.matmul(weighted, x, precision="highest") * (1.0 if curvature.ndim else curvature) / len(x)
+    return Moments(_mirrored((slope * jnp.ones(len(x))) @ x / len(x)), _mirrored(_mirrored(squared).T))
+
+
+def _mirrored(x: Array) -> Array:
+    """z in place of x, along the first axis."""
+    return jnp.concatenate([x[1:2], x[:1], -2 * x[2:]])
+
+
+def potential(x: Lifted, m: Moments) -> Scalar:
+    """Mean over y of mean_j h(|y - c_j|^2), constants left out: x . linear + x . quadratic x / 2."""
+    return (x @ m.linear).mean() + 0.5 * (x * jnp.matmul(x, m.quadratic, precision="highest")).sum(1).mean()
+
+
+def force(x: Lifted, m: Moments) -> Coordinates:
+    """Row i: the gradient of mean_j h(|y - c_j|^2) at y_i."""
+    slope = m.linear + jnp.matmul(x, m.quadratic, precision="highest")
+    return 2 * x[:, 2:] * slope[:, 1:2] + slope[:, 2:]
+
+
+class Expansion(NamedTuple):
+    """What the moments of the observations and of a simulated cloud are made with, and how far it holds."""
+
+    center: Float[np.ndarray, " r"]
+    furthest: float
+    observed: Quadratic
+    simulated: Quadratic
+    gradient_error: float
+
+
+def expansion(observed: Observed) -> Expansion:
+    """Quadratics for all squared distances between points at most REACH times as far as the furthest observation."""
+    coordinates = observed.coordinates.astype(np.float64)
+    center = coordinates.mean(0)
+    squares = ((coordinates - center) ** 2).sum(1)
+    furthest = max(REACH * float(np.sqrt(squares.max())), observed.noise_std)
+    reach, typical = (2 * furthest) ** 2, 2 * float(squares.mean())
+    to_observed, to_simulated = kernels(observed)
+    with_observed = quadratic(to_observed, observed.outside, reach, typical)
+    with_simulated = quadratic(to_simulated, np.zeros(1), reach, typical)
+    # a component of a mean of gradients 2 h' (y - c) is at most the longest of them
+    longest = (
+        2 * 2 * furthest * max(float(to_observed.slope(0.0 + observed.outside).max()), float(to_simulated.slope(0.0)))
+    )
+    relative = with_observed.error + with_simulated.error + 2 * to_observed.slope_error
+    return Expansion(center, furthest, with_observed, with_simulated, longest * relative)
+
+
+def from_moments(observed: Observed, plan: Expansion, tile: int | None) -> Target:
+    """Value and gradient from second moments, O((n + m) r^2); all pairs where a particle leaves what they hold for."""
+    exact = pairs(observed, tile)
+    seen, own = plan.observed, plan.simulated
+    center = jnp.asarray(plan.center, observed.coordinates.dtype)
+    cloud = lifted(jnp.asarray(observed.coordinates) - center)
+    of_observed = moments(cloud, jnp.asarray(seen.slope, cloud.dtype), jnp.asarray(seen.curvature, cloud.dtype))
+    constant = float(seen.constant.mean() - 0.5 * own.constant[0] - 0.5 * observed.within)
+
+    def of_simulated(x: Lifted) -> Moments:
+        return moments(x, jnp.asarray(own.slope[0], x.dtype), jnp.asarray(own.curvature[0], x.dtype))
+
+    def value(x: Lifted) -> Scalar:
+        return constant + potential(x, of_observed) - 0.5 * potential(x, of_simulated(x))
+
+    def gradient(x: Lifted) -> Coordinates:
+        return force(x, jax.tree.map(jnp.subtract, of_observed, of_simulated(x)))
+
+    def held(x: Lifted) -> Array:
+        return x[:, 1].max() <= plan.furthest**2
+
+    def guarded(near: Callable[[Lifted], Array], far: Callable[[Coordinates], Array]) -> Callable[[Coordinates], Array]:
+        def either(y: Coordinates) -> Array:
+            x = lifted(y - center)
+            return jax.lax.cond(held(x), near, lambda x: far(x[:, 2:] + center), x)
+
+        return either
+
+    return Target(
+        guarded(value, exact.value),
+        guarded(gradient, exact.gradient),
+        _named(observed, "second moments; all pairs where particles go too far"),
+        lambda y: jnp.where(held(lifted(y - center)), plan.gradient_error, exact.gradient_error(y)),
+    )

@@ -13,11 +13,13 @@ import optax
 
 from cryosip.bench import metrics
 from cryosip.bench.environment import environment, peak_memory_mb, reset_peak_memory
+from cryosip.bench.image_distances import observed_totals, readings, simulated_images
 from cryosip.bench.runner import Snapshot, run
 from cryosip.bench.store import SCHEMA, RunConfig
 from cryosip.datasets.instance import Instance, Truth
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods import checks
+from cryosip.methods.flow import flow_target
 from cryosip.methods.method import Method, WeightedPoints
 from cryosip.methods.problem import Problem
 from cryosip.methods.registry import DISCREPANCIES, METHODS
@@ -30,6 +32,8 @@ Measure = Callable[[RunConfig, OnSnapshot], tuple[Fields, Arrays]]
 
 # fold_in numbers of a replicate's key; small numbers would repeat the keys that split() gives the data set
 RUN_KEY, ESTIMATE_KEY, VARIANCE_KEY = 1001, 1002, 1003
+
+EXAMPLES = 4  # images that a record shows
 
 CURVE_METRICS = ("w1", "w2")  # the others are evaluated at the end alone
 
@@ -150,21 +154,28 @@ def _describe(
     key_init, key_estimate = jr.split(jr.fold_in(jr.key(config.replicate), ESTIMATE_KEY))
     n = len(problem.observations)
     initial = WeightedPoints(problem.sample_init(key_init, n), np.full(n, 1 / n))
-    simulated = _simulate(problem, key_estimate, estimate, n)
-    discrepancy = float(jax.jit(DISCREPANCIES["energy"]().bind(problem.observations, 0.0).value)(simulated))
+    data = _hash(problem, instance.truth)
+    if problem.observations.shape[1] == 1:
+        distances, initial_distances, images = _on_the_line(problem, estimate, initial, key_estimate, key_init)
+    else:
+        totals = _once(("totals", data), lambda: observed_totals(instance))
+        distances = readings(instance, totals, estimate, key_estimate)
+        initial_distances = _once(("initial", data), lambda: readings(instance, totals, initial, key_init))
+        images = _examples(instance) if config.replicate == 0 else {}
 
     def floors(size: int) -> Any:
-        return _of_law("floors", lambda: metrics.floors(instance.truth, points, size), points, size)
+        return _once(("floors", law, size), lambda: metrics.floors(instance.truth, points, size))
 
-    samples = _of_law("samples", lambda: metrics.samples(instance.truth, n), points, n)
+    law = hashlib.sha256(np.ascontiguousarray(points.theta).tobytes()).hexdigest()
+    samples = _once(("samples", law, n), lambda: metrics.samples(instance.truth, n))
     fields: Fields = {
-        "algorithm": _algorithm(config, problem, simulated),
-        "metrics": _plain(metrics.evaluate(estimate, points) | {"discrepancy": discrepancy}),
-        "initial_metrics": _plain(metrics.evaluate(initial, points)),
+        "algorithm": _algorithm(config, problem, estimate, key_estimate),
+        "metrics": _plain(metrics.evaluate(estimate, points) | distances),
+        "initial_metrics": _plain(metrics.evaluate(initial, points) | initial_distances),
         "floors": floors(len(estimate.theta)),
         "data_floors": floors(n),
         "sampled_metrics": metrics.against_samples(estimate, samples),
-        "dataset_hash": _hash(problem, instance.truth),
+        "dataset_hash": data,
     }
     arrays = {
         "theta": estimate.theta,
@@ -172,41 +183,53 @@ def _describe(
         "theta_init": initial.theta,
         "theta_true": points.theta,
     }
-    if problem.observations.shape[1] == 1:
-        y_init = _simulate(problem, key_init, initial, n)
-        arrays |= {"y_observed": problem.observations, "y_estimated": simulated, "y_init": y_init}
-    return fields, {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+    return fields, {name: np.asarray(array, np.float32) for name, array in (arrays | images).items()}
 
 
-def _simulate(problem: Problem, key: jax.Array, estimate: WeightedPoints, n: int) -> jax.Array:
-    """n noisy images of the estimate."""
-    key_choice, key_pose, key_noise = jr.split(key, 3)
-    chosen = jr.choice(key_choice, len(estimate.theta), (n,), p=jax.numpy.asarray(estimate.weights))
-    clean = problem.render(jax.numpy.asarray(estimate.theta)[chosen], problem.sample_pose(key_pose, n))
-    return clean + problem.noise_std * jr.normal(key_noise, clean.shape)
+def _on_the_line(
+    problem: Problem, estimate: WeightedPoints, initial: WeightedPoints, key_estimate: jax.Array, key_init: jax.Array
+) -> tuple[Fields, Fields, dict[str, jax.Array]]:
+    """Half the squared distance of simulated data from the observations, and the data themselves."""
+    n = len(problem.observations)
+    distance = jax.jit(DISCREPANCIES["energy"]().bind(problem.observations, 0.0).value)
+    y, y_init = (
+        simulated_images(problem, points, n, key)[1] for points, key in ((estimate, key_estimate), (initial, key_init))
+    )
+    images = {"y_observed": problem.observations, "y_estimated": y, "y_init": y_init}
+    return {"discrepancy": float(distance(y))}, {}, images
 
 
-def _algorithm(config: RunConfig, problem: Problem, simulated: jax.Array) -> Fields | None:
-    """Which algorithm computed the discrepancy, and its error on images like those of the estimate."""
+def _examples(instance: Instance) -> dict[str, jax.Array]:
+    """A few images without and with noise."""
+    some = instance.truth.theta[:EXAMPLES]
+    pose = jax.tree.map(lambda a: a[:EXAMPLES], instance.truth.pose)
+    return {
+        "image_clean": instance.problem.render(some, pose),
+        "image_noisy": instance.problem.observations[:EXAMPLES],
+    }
+
+
+def _algorithm(config: RunConfig, problem: Problem, estimate: WeightedPoints, key: jax.Array) -> Fields | None:
+    """Which algorithm computed the discrepancy, and its error on images of the estimate."""
     chosen = config.method_options.get("discrepancy")
     if chosen is None:
         return None
-    closed_form = config.method_options.get("sampling") == "closed-form"
+    sampling = config.method_options.get("sampling", "method-1")
     discrepancy = DISCREPANCIES[chosen["name"]](**chosen.get("options", {}))
-    target = discrepancy.bind(problem.observations, problem.noise_std if closed_form else 0.0)
-    error = float(jax.jit(target.gradient_error)(simulated))
+    problem, target = flow_target(problem, discrepancy, sampling)
+    clean, noisy = simulated_images(problem, estimate, len(problem.observations), key)
+    error = float(jax.jit(target.gradient_error)(clean if sampling == "closed-form" else noisy))
     return {"name": target.algorithm, **_plain({"gradient_error": error})}
 
 
-_LAWS: dict[tuple[str, bytes, int], Any] = {}
+_KEPT: dict[tuple[Any, ...], Any] = {}
 
 
-def _of_law(what: str, make: Callable[[], Any], points: WeightedPoints, n: int) -> Any:
-    """What depends on the truth's law and n alone is made once, and shared by all runs of a session on that law."""
-    key = what, hashlib.sha256(np.ascontiguousarray(points.theta).tobytes()).digest(), n
-    if key not in _LAWS:
-        _LAWS[key] = make()
-    return _LAWS[key]
+def _once(key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+    """What depends on a law or a data set alone is made once, and shared by all runs of a session on it."""
+    if key not in _KEPT:
+        _KEPT[key] = make()
+    return _KEPT[key]
 
 
 def _hash(problem: Problem, truth: Truth) -> str:

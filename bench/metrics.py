@@ -12,7 +12,9 @@ from cryosip.methods.method import WeightedPoints
 
 REFERENCE_POINTS = 10_000  # quantiles, or draws, that stand for the truth
 MAX_POINTS_BEYOND_1D = 2_000  # of each side in an exact transport plan in more than one dimension
-FLOOR_DRAWS = 100
+FLOOR_DRAWS, FLOOR_DRAWS_BEYOND_1D = 100, 20
+SAMPLES, SAMPLES_BEYOND_1D = 20, 5
+SAMPLED_METRICS = ("w1", "w2", "energy_distance_squared")
 
 
 def reference(truth: Truth) -> WeightedPoints:
@@ -57,23 +59,25 @@ def evaluate(estimate: WeightedPoints, truth: WeightedPoints) -> dict[str, float
     return {name: metric(estimate, truth) for name, metric in METRICS.items()}
 
 
-def floors(truth: Truth, points: WeightedPoints, n: int, draws: int = FLOOR_DRAWS) -> dict[str, dict[str, float]]:
+def floors(truth: Truth, points: WeightedPoints, n: int, draws: int | None = None) -> dict[str, dict[str, float]]:
     """Each metric of n i.i.d. draws of the truth: median and 5-95 % over many samples."""
+    draws = draws or (FLOOR_DRAWS if points.theta.shape[1] == 1 else FLOOR_DRAWS_BEYOND_1D)
     values = [evaluate(sample, points) for sample in samples(truth, n, draws)]
     return {name: summary([v[name] for v in values]) | {"n": n} for name in METRICS}
 
 
-def samples(truth: Truth, n: int, draws: int = 20) -> list[WeightedPoints]:
+def samples(truth: Truth, n: int, draws: int | None = None) -> list[WeightedPoints]:
     """Samples of n i.i.d. draws of the truth."""
+    draws = draws or (SAMPLES if truth.theta.shape[1] == 1 else SAMPLES_BEYOND_1D)
     sample = jax.jit(lambda key: truth.sample(key, n))
     keys = jr.split(jr.key(2**31 - 2), draws)
     return [WeightedPoints(np.asarray(sample(key)), np.full(n, 1 / n)) for key in keys]
 
 
 def against_samples(estimate: WeightedPoints, drawn: list[WeightedPoints]) -> dict[str, dict[str, float]]:
-    """W1 and W2 of one estimate against samples of the truth: what measuring against a sample adds."""
+    """One estimate against samples of the truth: what measuring against a sample adds."""
     n = len(drawn[0].theta)
-    return {name: summary([METRICS[name](estimate, d) for d in drawn]) | {"n": n} for name in ("w1", "w2")}
+    return {name: summary([METRICS[name](estimate, d) for d in drawn]) | {"n": n} for name in SAMPLED_METRICS}
 
 
 def summary(values: list[float]) -> dict[str, float]:

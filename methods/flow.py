@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from cryosip.methods import checks
-from cryosip.methods.discrepancy import Discrepancy
+from cryosip.methods.discrepancy import Discrepancy, Target
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.problem import Points, Pose, PRNGKey, Problem, checked, in_span
 
@@ -50,19 +50,14 @@ def particle_flow(
     k = checks.positive_int("n_draws", n_draws)
     if k > 1 and sampling in ("method-1", "closed-form"):
         raise ValueError(f"n_draws is {k} with sampling {sampling!r}; wanted 1, or sampling 'method-2' or 'method-3'")
-    closed_form = sampling == "closed-form"
-    if problem.span is not None and discrepancy.bind_span is not None:
-        target = discrepancy.bind_span(problem.observations, problem.noise_std, problem.span, closed_form)
-        problem = in_span(problem)
-    else:
-        target = discrepancy.bind(problem.observations, problem.noise_std if closed_form else 0.0)
+    problem, target = flow_target(problem, discrepancy, sampling)
 
     def draw(key: PRNGKey) -> tuple[Pose, Float[Array, "nk r"] | float]:
         """omega of each of the n * k images; image (i, k) is row i * k."""
         key_pose, key_noise = jr.split(key)
         rows = k if sampling == "method-2" else n * k
         pose = problem.sample_pose(key_pose, rows)
-        if closed_form:
+        if sampling == "closed-form":
             return pose, 0.0
         noise = problem.noise_std * jr.normal(key_noise, (rows, problem.observations.shape[1]))
         if sampling == "method-2":
@@ -91,3 +86,12 @@ def particle_flow(
         return WeightedPoints(state.theta, jnp.full(n, 1 / n))
 
     return Method(init, step, estimate)
+
+
+def flow_target(problem: Problem, discrepancy: Discrepancy, sampling: str) -> tuple[Problem, Target]:
+    """What a flow minimises, and the problem whose images it is a function of: in the span where both offer it."""
+    closed_form = sampling == "closed-form"
+    if problem.span is not None and discrepancy.bind_span is not None:
+        bound = discrepancy.bind_span(problem.observations, problem.noise_std, problem.span, closed_form)
+        return in_span(problem), bound
+    return problem, discrepancy.bind(problem.observations, problem.noise_std if closed_form else 0.0)

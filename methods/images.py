@@ -5,6 +5,7 @@ integrated out, only widens the distances.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -20,7 +21,7 @@ from cryosip.methods.problem import Coordinates
 REACH = 1.25  # moments hold for particles up to so many times as far from the mean as the furthest observation
 TYPICAL_SAMPLE = 200
 
-Lifted = Float[Array, "n r+2"]
+Lifted = Float[Array, "n q"]  # q = r + 2
 Line = TypeVar("Line", jax.Array, np.ndarray, float)
 
 
@@ -82,7 +83,8 @@ def pairs(observed: Observed, tile: int | None) -> Target:
     """Value and gradient from all pairs: a Gram product, a matrix of weights and a product with it for each tile."""
     to_observed, to_simulated = kernels(observed)
     # distances minus a typical one: their means keep more digits, and it cancels from the sum
-    typical = to_observed.value(_typical_squares(observed.coordinates) + float(observed.outside.mean()))
+    some = observed.coordinates[:TYPICAL_SAMPLE].astype(np.float64)
+    typical = to_observed.value(float(2 * some.var(0).sum() + observed.outside.mean()))
     own, other = _minus(to_simulated, typical), _minus(to_observed, typical)
     cloud, lifted = jnp.asarray(observed.coordinates), lambda y: y
     if observed.outside.any():  # one more coordinate holds it
@@ -101,25 +103,21 @@ def pairs(observed: Observed, tile: int | None) -> Target:
     return Target(value, gradient, algorithm, lambda y: jnp.full((), 2 * to_observed.slope_error))
 
 
-def mean_distance(y: Float[np.ndarray, "n p"], tile: int | None) -> float:
-    """mean_{i,j} |y_i - y_j|; in one dimension from sorted values."""
-    n, p = y.shape
-    if p == 1:
-        return float((np.sort(y[:, 0].astype(np.float64)) * (2 * np.arange(n) - n + 1)).sum() * 2 / n**2)
-    typical = float(np.sqrt(_typical_squares(y)))
-    less = jax.jit(lambda y: pairwise.mean_kernel(_minus(NoisyDistance(0.0, 0), typical), y, y, tile))
-    return typical - float(less(y))
+def mean_distance(x: Float[np.ndarray, "n p"], y: Float[np.ndarray, "m p"], tile: int | None = None) -> float:
+    """mean_{i,j} |x_i - y_j|, from the differences to a typical distance, whose mean keeps more digits."""
+    typical = np.sqrt(((x[0] - y[-1]) ** 2).sum())
+    return float(typical - _mean_shortfall(jnp.asarray(x), jnp.asarray(y), jnp.asarray(typical), tile))
 
 
-def _minus(distance: NoisyDistance, typical: float) -> pairwise.Radial:
+@partial(jax.jit, static_argnames="tile")
+def _mean_shortfall(x: Coordinates, y: Float[Array, "m r"], typical: Scalar, tile: int | None) -> Scalar:
+    return pairwise.mean_kernel(_minus(NoisyDistance(0.0, 0), typical), x, y, tile)
+
+
+def _minus(distance: NoisyDistance, typical: Scalar | float) -> pairwise.Radial:
     if distance.dims * distance.std == 0:
         return pairwise.Radial(lambda r: typical - r, lambda r: -jnp.ones_like(r))
     return pairwise.Radial(lambda r: typical - distance.value(r**2), lambda r: -2 * r * distance.slope(r**2))
-
-
-def _typical_squares(y: Float[np.ndarray, "n p"]) -> float:
-    """The mean squared distance in a sample."""
-    return float(2 * y[:TYPICAL_SAMPLE].astype(np.float64).var(0).sum())
 
 
 def _with_column(matrix: np.ndarray, column: np.ndarray) -> np.ndarray:
@@ -158,8 +156,8 @@ class Moments(NamedTuple):
     |y - c|^2 = x . z with x = (1, |y|^2, y), z = (|c|^2, 1, -2 c): the means of slope_j z_j and curvature_j z_j z_j^T.
     """
 
-    linear: Float[Array, " r+2"]
-    quadratic: Float[Array, "r+2 r+2"]
+    linear: Float[Array, " q"]
+    quadratic: Float[Array, "q q"]
 
 
 def lifted(y: Coordinates) -> Lifted:

@@ -1,9 +1,11 @@
-"""What the likelihood of (3.5) is made of: images of all (component, pose), and their distances to observations."""
+"""What the likelihood of (3.5) is made of: structures to try, their images in all poses, distances to observations."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from cryosip.methods import checks
 from cryosip.methods.pairwise import FEW_PIXELS
 from cryosip.methods.problem import Points, Pose, Problem
 
@@ -22,3 +24,23 @@ def render_all(problem: Problem, theta: Points, pose: Pose, n_poses: int) -> Flo
     """H^{omega_q} G(theta_k) for all k and q; row k * n_poses + q."""
     poses = jax.tree.map(lambda a: jnp.tile(a, (len(theta),) + (1,) * (a.ndim - 1)), pose)
     return problem.render(jnp.repeat(theta, n_poses, axis=0), poses)
+
+
+def candidates(problem: Problem, support: Points | np.ndarray | None, n_support: int) -> Points:
+    """The support, checked; or, where there is none, a uniform grid of about n_support points in the problem's box."""
+    d = problem.sample_init(jax.random.key(0), 1).shape[1]
+    theta = jnp.asarray(checks.finite_matrix("support", _grid(problem, n_support) if support is None else support))
+    if theta.shape[1] != d:
+        raise ValueError(f"support has shape {theta.shape}; wanted (k, {d})")
+    return theta
+
+
+def _grid(problem: Problem, n_support: int) -> np.ndarray:
+    checks.positive_int("n_support", n_support)
+    if problem.theta_box is None:
+        raise ValueError(f"problem {problem.name!r} has no theta_box and no support is given; wanted one of them")
+    lower, upper = (np.asarray(bound) for bound in problem.theta_box)
+    per_axis = max(2, round(n_support ** (1 / len(lower))))
+    axes = [np.linspace(low, high, per_axis) for low, high in zip(lower, upper, strict=True)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(lower))
+    return points.astype(problem.observations.dtype)

@@ -9,14 +9,14 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from cryosip.methods import checks
+from cryosip.methods.gauss_newton import ascent, gauss_newton
 from cryosip.methods.likelihood import render_all, squared_residuals
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.problem import Observations, Points, PRNGKey, Problem, Weights, checked, in_span
 
 SOLVERS = ("em", "gradient")
 TILE = 2**20  # observations times images at a time
-MAX_HALVINGS = 10
-JITTER = 0.01  # of the spread of the initial law, while annealing
+JITTER = 0.1  # of the spread of the initial law, while annealing
 
 Scalar = Float[Array, ""]
 
@@ -53,10 +53,11 @@ def mixture(
     - (prior_weight / K) sum_k log rho_p(theta_k), with w_k = 1/K, or estimated.
 
     "em" takes the expectation over (k, pose), then one Gauss-Newton step on each theta_k, halved until the expected
-    log-posterior does not fall, so that the objective never rises while sigma stays; "gradient" follows `optimizer`
-    (optax; Adam at 1e-2 by default) on the same objective. Estimated weights are those of EM with either solver.
+    log-posterior gains in proportion, so that the objective never rises while sigma stays; "gradient" follows
+    `optimizer` (optax; Adam at 1e-2 by default) on the same objective. Estimated weights are those of EM with either
+    solver.
     `anneal` = (factor, steps) starts with sigma * factor and lowers it geometrically to sigma within those steps, each
-    component pushed at random by a hundredth of the initial law's spread so that those that meet can part; off by
+    component pushed at random by a tenth of the initial law's spread so that those that meet can part; off by
     default, as (3.5) is printed. `quadrature_order` is handed to the problem's pose quadrature.
 
     Raises ValueError for counts below 1, unknown solvers, a negative prior weight, an annealing factor below 1, and an
@@ -95,52 +96,20 @@ def mixture(
         sigma = problem.noise_std * factor ** jnp.maximum(0.0, 1 - progress)
         if factor > 1:
             state = state._replace(theta=shaken(key, state))
-        clean, pull_back = jax.vjp(images, state.theta)
+        clean = images(state.theta)
         log_weights = jnp.log(state.weights)[:, None] + jnp.log(pose_weights)
         moments = e_step(problem.observations, clean, log_weights, sigma)
         objective = -moments.log_likelihood - log_prior(state.theta).sum()
-        misfit = (moments.total - moments.mass[..., None] * clean.reshape(moments.total.shape)) / sigma**2
-        ascent = pull_back(misfit.reshape(clean.shape))[0]
-        ascent = ascent + jax.grad(lambda theta: log_prior(theta).sum())(state.theta)
+        expected = (images, log_prior, state.theta, moments.mass, moments.total, sigma)
         if solver == "em":
-            theta, renders = m_step(state.theta, clean, moments, sigma, ascent)
+            theta, renders = gauss_newton(*expected)
             optimizer_state = state.optimizer
         else:
-            update, optimizer_state = optimizer.update(-ascent, state.optimizer, state.theta)
+            update, optimizer_state = optimizer.update(-ascent(*expected)[1], state.optimizer, state.theta)
             theta, renders = state.theta + update, jnp.asarray(0)
         weights = moments.mass.sum(1) if estimate_weights else state.weights
         info = Info(objective, jnp.asarray(k * n_poses + renders))
         return MixtureState(theta, weights, state.n_steps + 1, optimizer_state), info
-
-    def m_step(
-        theta: Points, clean: Float[Array, "kq p"], moments: Moments, sigma: Scalar, ascent: Points
-    ) -> tuple[Points, Int[Array, ""]]:
-        """One Gauss-Newton step on each component, halved until its expected log-posterior does not fall."""
-        d = theta.shape[1]
-        jacobian = jax.vmap(jax.jacfwd(lambda t: images(t[None])))(theta)
-        curvature = jnp.einsum("kqpd,kqpe,kq->kde", jacobian, jacobian, moments.mass / sigma**2)
-        curvature -= jax.vmap(jax.hessian(lambda t: log_prior(t[None])[0]))(theta)
-        ridge = 1e-6 * jnp.trace(curvature, axis1=1, axis2=2) / d + jnp.finfo(theta.dtype).tiny
-        direction = jnp.linalg.solve(curvature + ridge[:, None, None] * jnp.eye(d), ascent[..., None])[..., 0]
-
-        def gain(trial: Points) -> Weights:
-            """Expected log-posterior at the trial minus that at theta, from differences: rounding stays small."""
-            after, before = (x.reshape(moments.total.shape) for x in (images(trial), clean))
-            pull = moments.total - moments.mass[..., None] * (after + before) / 2
-            fit = jnp.einsum("kqp,kqp->k", after - before, pull) / sigma**2
-            return fit + log_prior(trial) - log_prior(theta)
-
-        def halve(carry: tuple[Weights, Array, Array]) -> tuple[Weights, Array, Array]:
-            scale, _, tries = carry
-            worse = ~(gain(theta + scale[:, None] * direction) >= 0)
-            return jnp.where(worse, scale / 2, scale), worse, tries + 1
-
-        def searching(carry: tuple[Weights, Array, Array]) -> Array:
-            return carry[1].any() & (carry[2] < MAX_HALVINGS)
-
-        scale, worse, tries = jax.lax.while_loop(searching, halve, (jnp.ones(k), jnp.ones(k, bool), jnp.asarray(0)))
-        scale = jnp.where(worse, 0.0, scale)
-        return theta + scale[:, None] * direction, k * n_poses * (d + tries)
 
     def estimate(state: MixtureState) -> WeightedPoints:
         return WeightedPoints(state.theta, state.weights)

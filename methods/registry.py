@@ -7,6 +7,7 @@ from cryosip.methods.discrepancy import Discrepancy
 from cryosip.methods.energy import energy
 from cryosip.methods.flow import particle_flow
 from cryosip.methods.kl import kl
+from cryosip.methods.maximum_likelihood import maximum_likelihood
 from cryosip.methods.method import Method
 from cryosip.methods.mixture import mixture
 from cryosip.methods.mmd import mmd
@@ -21,6 +22,7 @@ DISCREPANCIES: dict[str, Callable[..., Discrepancy]] = {
 
 METHODS: dict[str, Callable[..., Method]] = {
     "flow": particle_flow,
+    "maximum-likelihood": maximum_likelihood,
     "mixture": mixture,
     "reweighting": reweighting,
 }

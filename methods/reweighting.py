@@ -9,7 +9,7 @@ import scipy.stats
 from jaxtyping import Array, Int
 
 from cryosip.methods import checks
-from cryosip.methods.likelihood import render_all, squared_residuals
+from cryosip.methods.likelihood import candidates, render_all, squared_residuals
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.problem import Points, PRNGKey, Problem, Weights, checked, in_span
 
@@ -38,10 +38,7 @@ def reweighting(
     image of the support that noise would put it there with probability below 1e-6 / m.
     """
     problem = in_span(checked(problem))
-    d = problem.sample_init(jax.random.key(0), 1).shape[1]
-    theta = jnp.asarray(checks.finite_matrix("support", _grid(problem, n_support) if support is None else support))
-    if theta.shape[1] != d:
-        raise ValueError(f"support has shape {theta.shape}; wanted (k, {d})")
+    theta = candidates(problem, support, n_support)
     if checks.positive("concentration", concentration) < 1:
         raise ValueError(f"concentration is {concentration!r}; wanted a number >= 1")
     extra = (concentration - 1) / len(problem.observations)
@@ -69,18 +66,6 @@ def reweighting(
         return WeightedPoints(theta, state.weights)
 
     return Method(init, step, estimate)
-
-
-def _grid(problem: Problem, n_support: int) -> np.ndarray:
-    """A uniform grid of about n_support points in the problem's box."""
-    checks.positive_int("n_support", n_support)
-    if problem.theta_box is None:
-        raise ValueError(f"problem {problem.name!r} has no theta_box and no support is given; wanted one of them")
-    lower, upper = (np.asarray(bound) for bound in problem.theta_box)
-    per_axis = max(2, round(n_support ** (1 / len(lower))))
-    axes = [np.linspace(low, high, per_axis) for low, high in zip(lower, upper, strict=True)]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(lower))
-    return points.astype(problem.observations.dtype)
 
 
 def _check_covered(nearest: np.ndarray, p: int) -> None:

@@ -8,8 +8,11 @@ import optax
 import pytest
 import scipy.special
 
+from cryosip.datasets.nanocluster import nanocluster
 from cryosip.methods import mixture as module
 from cryosip.methods.mixture import MixtureState, mixture
+
+NARROW = ((0.3, 0.0), (0.0, 0.3))
 
 
 def written_out(problem, state, prior_weight, sigma):
@@ -222,3 +225,37 @@ def test_tiles_do_not_change_the_sums(x64, toys, tile, monkeypatch):
 def test_bad_input_is_refused(options, says, tiny):
     with pytest.raises(ValueError, match=says):
         mixture(tiny.problem, **{"n_components": 2, **options})
+
+
+@pytest.mark.parametrize("anneal", [None, (4.0, 3)])
+def test_the_span_changes_nothing_but_the_work(x64, anneal):
+    """EM on coordinates takes the steps of EM on pixels, to the error of the span."""
+    problem = nanocluster(80, image_size=24, tau=0.5, noise_std=0.2, seed=4).problem
+    pixels = mixture(problem._replace(span=None), 12, anneal=anneal)
+    span = mixture(problem, 12, anneal=anneal)
+    (expected, by_pixels), (found, by_span) = history(pixels, 5), history(span, 5)
+    np.testing.assert_allclose(found.theta, expected.theta, atol=0.01)
+    if anneal is None:
+        constant = by_pixels - by_span
+        np.testing.assert_allclose(constant, constant[0], atol=0.05)
+        assert np.ptp(by_pixels) > 1
+
+
+def test_components_that_cannot_be_seen_do_not_run_away():
+    """Outside of the image the linear model promises much for steps to anywhere, and nothing comes of them."""
+    problem = nanocluster(80, image_size=24, tau=0.5, seed=4).problem
+    method = mixture(problem, 6, anneal=(20.0, 30))
+    theta = jnp.array([[4.0, 4.0], [5.0, 5.0], [9.9, 9.9], [11.0, 3.0], [13.0, 13.0], [30.0, 30.0]])
+    state, objectives = history(method, 40, method.init(jr.key(0))._replace(theta=theta))
+    assert float(jnp.abs(state.theta).max()) < 40
+    assert np.isfinite(objectives).all()
+
+
+def test_annealing_frees_what_plain_em_traps():
+    """From one corner, plain EM leaves the far mode to a few components; with annealing the shares come out right."""
+    problem = nanocluster(400, image_size=32, tau=0.5, seed=6, init_mean=(3.0, 3.0), init_covariance=NARROW).problem
+    plain, _ = history(mixture(problem, 100), 120)
+    annealed, _ = history(mixture(problem, 100, anneal=(10.0, 100)), 120)
+    share = [float((state.theta.sum(1) > 8).mean()) for state in (plain, annealed)]
+    assert share[1] == pytest.approx(0.8, abs=0.1)
+    assert abs(share[0] - 0.8) > abs(share[1] - 0.8)

@@ -1,0 +1,97 @@
+"""Per-image maximum likelihood finds each image's own most likely structure."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+import scipy.optimize
+
+from cryosip.datasets.nanocluster import nanocluster
+from cryosip.methods.maximum_likelihood import maximum_likelihood
+
+
+def climbed(method, steps):
+    """The last state, and the objective before each step."""
+
+    def advance(state, _):
+        state, info = method.step(jr.key(1), state)
+        return state, info.objective
+
+    return jax.jit(lambda s: jax.lax.scan(advance, s, None, length=steps))(method.init(jr.key(0)))
+
+
+def minus_log_likelihood(problem, y, theta):
+    """Of one image, the sum over poses, in numpy."""
+    pose, weights = problem.pose_quadrature(1)
+    total = 0.0
+    for q, mass in enumerate(np.asarray(weights)):
+        image = np.asarray(problem.render(jnp.asarray(theta)[None], jax.tree.map(lambda a, q=q: a[q : q + 1], pose)))[0]
+        total += mass * np.exp(-0.5 * ((y - image) ** 2).sum() / problem.noise_std**2)
+    return -np.log(total)
+
+
+def test_where_images_are_parameters_each_is_its_own(x64, toys):
+    problem = toys["oned"]()
+    state, _ = climbed(maximum_likelihood(problem, n_support=10), 3)
+    np.testing.assert_allclose(state.theta, problem.observations, atol=1e-9)
+
+
+@pytest.mark.parametrize("toy", ["parabola", "rotated"])
+def test_it_reaches_the_maximum_of_each_image(x64, toys, toy):
+    problem = toys[toy]()
+    support = jnp.linspace(-2, 2, 41)[:, None] if toy == "parabola" else None
+    method = maximum_likelihood(problem, support=support, n_support=900)
+    state, objectives = climbed(method, 100)
+    assert np.diff(objectives).max() <= 1e-10
+    theta, weights = method.estimate(state)
+    assert theta.shape == (150, problem.sample_init(jr.key(0), 1).shape[1])
+    np.testing.assert_allclose(weights, 1 / 150)
+    for i in range(0, 150, 15):
+        y = np.asarray(problem.observations[i])
+        own = minus_log_likelihood(problem, y, theta[i])
+        best = scipy.optimize.minimize(
+            lambda t, y=y: minus_log_likelihood(problem, y, t), theta[i], method="Nelder-Mead"
+        )
+        assert own <= best.fun + 1e-4
+    values = [minus_log_likelihood(problem, np.asarray(y), t) for y, t in zip(problem.observations, theta, strict=True)]
+    _, last = jax.jit(method.step)(jr.key(0), state)
+    assert float(last.objective) == pytest.approx(np.mean(values), abs=1e-9)
+
+
+def test_it_finds_the_parameters_behind_images():
+    instance = nanocluster(60, image_size=64, seed=2)
+    state, _ = climbed(maximum_likelihood(instance.problem), 10)
+    error = np.abs(np.asarray(state.theta - instance.truth.theta))
+    assert np.median(error) < 0.15
+    assert np.quantile(error, 0.9) < 0.5
+
+
+def test_forward_calls_count_the_grid_once(toys):
+    method = maximum_likelihood(toys["rotated"](), n_support=100)
+    step, state = jax.jit(method.step), method.init(jr.key(0))
+    state, first = step(jr.key(0), state)
+    _, second = step(jr.key(0), state)
+    images = 150 * 3
+    assert int(first.forward_calls) >= 100 * 3 + images * (1 + 2 + 1)
+    assert (int(first.forward_calls) - 100 * 3) % images == 0
+    assert int(second.forward_calls) % images == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"n_support": 0}, "n_support is 0; wanted a whole number >= 1"),
+        ({"quadrature_order": 0}, "quadrature_order is 0"),
+        ({"support": jnp.zeros((3, 2))}, r"support has shape \(3, 2\); wanted \(k, 1\)"),
+        ({"support": jnp.full((3, 1), jnp.nan)}, "support holds 3 NaN"),
+    ],
+)
+def test_bad_input_is_refused(options, says, tiny):
+    with pytest.raises(ValueError, match=says):
+        maximum_likelihood(tiny.problem, **options)
+
+
+def test_no_box_and_no_support(toys):
+    with pytest.raises(ValueError, match="'parabola' has no theta_box and no support is given"):
+        maximum_likelihood(toys["parabola"]())

@@ -24,7 +24,7 @@ Only = Annotated[str | None, typer.Option(metavar="PROBLEM", help="Only the stud
 Fresh = Annotated[bool, typer.Option("--fresh", help="Run again what has a record already.")]
 X64 = Annotated[bool, typer.Option("--x64", help="Compute in float64.")]
 
-PAPER_STUDIES = ["paper-1d", "noise", "sampling"]
+PAPER_STUDIES = ["paper-1d", "noise", "sampling", "paper-nanocluster", "tau"]
 
 
 @app.command()

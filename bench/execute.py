@@ -63,13 +63,13 @@ def run_method(config: RunConfig, on_snapshot: OnSnapshot) -> tuple[Fields, Arra
         if not snapshot.finite:
             message = f"the state is not finite after step {snapshot.step}; the record keeps the last finite one"
             break
-        last, values = snapshot, {name: metrics.METRICS[name](snapshot.estimate, points) for name in CURVE_METRICS}
+        last, values = snapshot, metrics.some(CURVE_METRICS, snapshot.estimate, points)
         _append(curve, snapshot, values)
         if config.stop_below and all(values[name] < limit for name, limit in config.stop_below.items()):
             break
     if last is None:
         return {"status": "diverged", "message": "the initial state is not finite"}, {}
-    fields, arrays = _describe(config, instance, points, last.estimate)
+    fields, arrays = _describe(config, instance, points, last.estimate, values)
     outcome: Fields = {
         "status": "diverged" if message else "ok",
         "message": message,
@@ -147,7 +147,7 @@ def _plain(values: dict[str, Any]) -> Fields:
 
 
 def _describe(
-    config: RunConfig, instance: Instance, points: WeightedPoints, estimate: WeightedPoints
+    config: RunConfig, instance: Instance, points: WeightedPoints, estimate: WeightedPoints, known: Fields
 ) -> tuple[Fields, Arrays]:
     """Metrics of the estimate beside those of the initial law and of draws of the truth, and the clouds themselves."""
     problem = instance.problem
@@ -155,13 +155,16 @@ def _describe(
     n = len(problem.observations)
     initial = WeightedPoints(problem.sample_init(key_init, n), np.full(n, 1 / n))
     data = _hash(problem, instance.truth)
+    initial_metrics = _once(("initial", data), lambda: metrics.evaluate(initial, points))
     if problem.observations.shape[1] == 1:
-        distances, initial_distances, images = _on_the_line(problem, estimate, initial, key_estimate, key_init)
+        distances, images = _on_the_line(problem, estimate, initial, key_estimate, key_init)
     else:
-        totals = _once(("totals", data), lambda: observed_totals(instance))
-        distances = readings(instance, totals, estimate, key_estimate)
-        initial_distances = _once(("initial", data), lambda: readings(instance, totals, initial, key_init))
-        images = _examples(instance) if config.replicate == 0 else {}
+        distances, images = {}, _examples(instance) if config.replicate == 0 else {}
+        if "discrepancy" in config.method_options:  # the distances of images are what it minimises
+            totals = _once(("totals", data), lambda: observed_totals(instance))
+            distances = readings(instance, totals, estimate, key_estimate)
+            seen = _once(("initial images", data), lambda: readings(instance, totals, initial, key_init))
+            initial_metrics = initial_metrics | seen
 
     def floors(size: int) -> Any:
         return _once(("floors", law, size), lambda: metrics.floors(instance.truth, points, size))
@@ -170,8 +173,10 @@ def _describe(
     samples = _once(("samples", law, n), lambda: metrics.samples(instance.truth, n))
     fields: Fields = {
         "algorithm": _algorithm(config, problem, estimate, key_estimate),
-        "metrics": _plain(metrics.evaluate(estimate, points) | distances),
-        "initial_metrics": _plain(metrics.evaluate(initial, points) | initial_distances),
+        "metrics": _plain(
+            metrics.evaluate(estimate, points, known) | metrics.to_data(estimate, instance.truth) | distances
+        ),
+        "initial_metrics": _plain(initial_metrics),
         "floors": floors(len(estimate.theta)),
         "data_floors": floors(n),
         "sampled_metrics": metrics.against_samples(estimate, samples),
@@ -188,7 +193,7 @@ def _describe(
 
 def _on_the_line(
     problem: Problem, estimate: WeightedPoints, initial: WeightedPoints, key_estimate: jax.Array, key_init: jax.Array
-) -> tuple[Fields, Fields, dict[str, jax.Array]]:
+) -> tuple[Fields, dict[str, jax.Array]]:
     """Half the squared distance of simulated data from the observations, and the data themselves."""
     n = len(problem.observations)
     distance = jax.jit(DISCREPANCIES["energy"]().bind(problem.observations, 0.0).value)
@@ -196,7 +201,7 @@ def _on_the_line(
         simulated_images(problem, points, n, key)[1] for points, key in ((estimate, key_estimate), (initial, key_init))
     )
     images = {"y_observed": problem.observations, "y_estimated": y, "y_init": y_init}
-    return {"discrepancy": float(distance(y))}, {}, images
+    return {"discrepancy": float(distance(y))}, images
 
 
 def _examples(instance: Instance) -> dict[str, jax.Array]:

@@ -1,5 +1,10 @@
 """How far an estimate is from the truth: plain functions of weighted points; POT computes the Wasserstein distances."""
 
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
 import jax
 import jax.random as jr
 import numpy as np
@@ -10,8 +15,11 @@ import scipy.stats
 from cryosip.datasets.instance import Truth
 from cryosip.methods.method import WeightedPoints
 
+T = TypeVar("T")
+V = TypeVar("V")
+
 REFERENCE_POINTS = 10_000  # quantiles, or draws, that stand for the truth
-MAX_POINTS_BEYOND_1D = 2_000  # of each side in an exact transport plan in more than one dimension
+MAX_POINTS_BEYOND_1D = 1_500  # of each side in an exact transport plan in more than one dimension
 FLOOR_DRAWS, FLOOR_DRAWS_BEYOND_1D = 100, 20
 SAMPLES, SAMPLES_BEYOND_1D = 20, 5
 SAMPLED_METRICS = ("w1", "w2", "energy_distance_squared")
@@ -54,15 +62,36 @@ def energy_distance(estimate: WeightedPoints, truth: Truth | WeightedPoints) -> 
 METRICS = {"w1": w1, "w2": w2, "energy_distance": energy_distance, "energy_distance_squared": energy_distance_squared}
 
 
-def evaluate(estimate: WeightedPoints, truth: WeightedPoints) -> dict[str, float]:
-    """All metrics, in the truth's coordinates."""
-    return {name: metric(estimate, truth) for name, metric in METRICS.items()}
+def evaluate(
+    estimate: WeightedPoints, truth: WeightedPoints, known: dict[str, float] | None = None
+) -> dict[str, float]:
+    """All metrics, in the truth's coordinates, but for those that are known already."""
+    known = known or {}
+    return known | some([name for name in METRICS if name not in known], estimate, truth)
+
+
+def some(names: Sequence[str], estimate: WeightedPoints, truth: WeightedPoints) -> dict[str, float]:
+    """The metrics of those names."""
+    return dict(zip(names, on_all_cores(lambda name: METRICS[name](estimate, truth), names), strict=True))
+
+
+def on_all_cores(f: Callable[[T], V], arguments: Iterable[T]) -> list[V]:
+    """f of each argument; POT lets other threads work while it plans a transport."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(f, arguments))
+
+
+def to_data(estimate: WeightedPoints, truth: Truth) -> dict[str, float]:
+    """W1 and W2 to the parameters behind the observations instead of their law: no sample of the law comes between."""
+    n = len(truth.theta)
+    behind = WeightedPoints(np.asarray(truth.theta), np.full(n, 1 / n))
+    return {f"{name}_to_data": METRICS[name](estimate, behind) for name in ("w1", "w2")}
 
 
 def floors(truth: Truth, points: WeightedPoints, n: int, draws: int | None = None) -> dict[str, dict[str, float]]:
     """Each metric of n i.i.d. draws of the truth: median and 5-95 % over many samples."""
     draws = draws or (FLOOR_DRAWS if points.theta.shape[1] == 1 else FLOOR_DRAWS_BEYOND_1D)
-    values = [evaluate(sample, points) for sample in samples(truth, n, draws)]
+    values = on_all_cores(lambda sample: evaluate(sample, points), samples(truth, n, draws))
     return {name: summary([v[name] for v in values]) | {"n": n} for name in METRICS}
 
 
@@ -77,7 +106,8 @@ def samples(truth: Truth, n: int, draws: int | None = None) -> list[WeightedPoin
 def against_samples(estimate: WeightedPoints, drawn: list[WeightedPoints]) -> dict[str, dict[str, float]]:
     """One estimate against samples of the truth: what measuring against a sample adds."""
     n = len(drawn[0].theta)
-    return {name: summary([METRICS[name](estimate, d) for d in drawn]) | {"n": n} for name in SAMPLED_METRICS}
+    values = {name: on_all_cores(partial(METRICS[name], estimate), drawn) for name in SAMPLED_METRICS}
+    return {name: summary(v) | {"n": n} for name, v in values.items()}
 
 
 def summary(values: list[float]) -> dict[str, float]:

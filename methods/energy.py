@@ -12,7 +12,7 @@ from cryosip.methods.problem import Images, Observations, Span
 
 ALGORITHMS = ("auto", "binned", "sorted", "moments", "pairwise")
 AUTO_HEAVIEST = 0.01
-AUTO_EXPANSION_ERROR = 3e-3  # of the slope of the kernel
+AUTO_EXPANSION_ERROR = 5e-3  # of the slope of the kernel
 
 Line = Float[Array, " n"]
 
@@ -30,7 +30,7 @@ def energy(algorithm: str = "auto", n_cells: int = 8192, tile: int | None = None
 
     In p > 1 dimensions noise is integrated out to a relative error of 0.15 / p^2 in E|y + omega - y*|. Where that noise
     exceeds what images differ by, the kernel is nearly quadratic in |y - y'|, and "moments" takes the sums from second
-    moments, O(n r^2) in r coordinates; "auto" does so where its slope errs by less than 3e-3, else it is "pairwise".
+    moments, O(n r^2) in r coordinates; "auto" does so where its slope errs by less than 5e-3, else it is "pairwise".
 
     Raises ValueError for an unknown algorithm, counts below 1, and on binding for observations that are not (m, p),
     finite and, where the algorithm asks for it, one-dimensional. [sanchez2025], [sejdinovic2013].

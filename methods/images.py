@@ -18,7 +18,7 @@ from cryosip.methods import pairwise
 from cryosip.methods.discrepancy import Scalar, Target
 from cryosip.methods.problem import Coordinates
 
-REACH = 1.25  # moments hold for particles up to so many times as far from the mean as the furthest observation
+REACH = 1.5  # moments hold for particles up to so many times as far from the mean as the furthest observation
 TYPICAL_SAMPLE = 200
 
 Lifted = Float[Array, "n q"]  # q = r + 2

@@ -180,6 +180,7 @@ def _describe(
         "floors": floors(len(estimate.theta)),
         "data_floors": floors(n),
         "sampled_metrics": metrics.against_samples(estimate, samples),
+        "initial_sampled_metrics": _once(("initial samples", data), lambda: metrics.against_samples(initial, samples)),
         "dataset_hash": data,
     }
     arrays = {

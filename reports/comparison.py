@@ -80,7 +80,8 @@ def number_row(published: Published, records: Sequence[Record]) -> Row:
     metrics = [r.initial_metrics if published.initial else r.metrics for r in ok]
     values = [m[published.metric] for m in metrics if published.metric in m]
     floor = typical_floor([r.floors[published.metric] for r in ok if published.metric in r.floors])
-    sampled = typical_floor([r.sampled[published.metric] for r in ok if published.metric in r.sampled])
+    against_samples = [r.initial_sampled if published.initial else r.sampled for r in ok]
+    sampled = typical_floor([s[published.metric] for s in against_samples if published.metric in s])
     width = sampled.q95 - sampled.q05 if sampled else 0.0
     decided = at_size and not published.open_reading
     accepted = prediction_range(values, width) if decided and len(values) >= MIN_REPLICATES else None

@@ -167,7 +167,7 @@ def _replicates(ax: Axes, series: Look, points: Sequence[tuple[float, float]], g
     ax.plot([], [], color=series.colour, marker=series.marker, markersize=5, linewidth=1.6, label=series.label)
 
 
-def convergence(records: Sequence[Record]) -> list[Plot]:
+def convergence(records: Sequence[Record], prefix: str = "") -> list[Plot]:
     """W2 and W1 against step and seconds for the flows, published and tuned, and for reweighting."""
     kept = flows(records, "published") + flows(records, "tuned")
     kept += [r for r in records if r.method == "reweighting" and r.status == "ok"]
@@ -175,14 +175,14 @@ def convergence(records: Sequence[Record]) -> list[Plot]:
         plot
         for metric in ("w2", "w1")
         for unit in UNITS
-        if (plot := _curves([r for r in kept if metric in r.curve and unit in r.curve], metric, unit))
+        if (plot := _curves([r for r in kept if metric in r.curve and unit in r.curve], metric, unit, prefix))
     ]
 
 
-def _curves(records: Sequence[Record], metric: str, unit: str) -> Plot | None:
+def _curves(records: Sequence[Record], metric: str, unit: str, prefix: str) -> Plot | None:
     if not records:
         return None
-    name = f"curve-{metric}-{unit}"
+    name = f"{prefix}curve-{metric}-{unit}"
     rows = [
         [look(r).label, r.setting, r.replicate, x, y]
         for r in records
@@ -215,13 +215,13 @@ def floor_band(ax: Axes, floors: Sequence[Floor]) -> None:
         ax.axhline(floor.median, color=INK, alpha=0.5, linewidth=0.9, linestyle=":", label=f"floor, n = {floor.n:,}")
 
 
-def against_components(records: Sequence[Record]) -> list[Plot]:
+def against_components(records: Sequence[Record], prefix: str = "") -> list[Plot]:
     """W2 and W1 of the mixture against its number of components, with the other methods as reference lines."""
     kept = [r for r in records if r.status == "ok"]
     mixtures = [r for r in kept if r.method == "mixture" and r.number("method.options.n_components") > 0]
     others = [r for r in kept if r.method != "mixture"]
     others.sort(key=lambda r: (r.method != "flow", r.discrepancy, r.setting))
-    return [_components(mixtures, others, metric) for metric in ("w2", "w1") if mixtures]
+    return [_components(mixtures, others, metric, prefix) for metric in ("w2", "w1") if mixtures]
 
 
 def variant(record: Record) -> str:
@@ -229,8 +229,8 @@ def variant(record: Record) -> str:
     return re.sub(r"\bK\s*=\s*\d+", "", record.setting).strip(" ,;-")
 
 
-def _components(mixtures: Sequence[Record], others: Sequence[Record], metric: str) -> Plot:
-    name = f"dto-{metric}"
+def _components(mixtures: Sequence[Record], others: Sequence[Record], metric: str, prefix: str) -> Plot:
+    name = f"{prefix}dto-{metric}"
     groups: dict[tuple[str, float], list[float]] = {}
     for record in mixtures:
         key = (variant(record), record.number("method.options.n_components"))

@@ -14,16 +14,17 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from cryosip.reports import figures, tables, verdicts
+from cryosip.reports import figures, images, tables, verdicts
 from cryosip.reports.comparison import Row, paper_rows
-from cryosip.reports.paper import CONVENTIONS
+from cryosip.reports.paper import CONVENTIONS, NANOCLUSTER_IMAGES
 from cryosip.reports.records import Record, Skipped, largest, observations, read_records
 from cryosip.reports.style import Plot, standalone
 from cryosip.reports.variances import variances
 
 HERE = Path(__file__).parent
-KNOWN_STUDIES = ("paper-1d", "noise", "sampling")
+KNOWN_STUDIES = ("paper-1d", "noise", "sampling", "paper-nanocluster", "tau")
 TRANSPORT = ("w1", "w2")
+IN_THE_PLANE = ("w1", "w2", "energy_distance_squared", "w2_to_data")
 
 
 def build(results: Path, out: Path, command: str = "") -> Path:
@@ -54,7 +55,18 @@ def study_plots(records: Sequence[Record]) -> dict[str, list[Plot]]:
         "dto": figures.against_components(by_study["paper-1d"]),
         "fig2": figures.costs(by_study["noise"]),
         "variances": variances(by_study["sampling"]),
+        "fig3": images.examples(by_study["paper-nanocluster"]),
+        "fig4": images.clouds(by_study["paper-nanocluster"]),
+        "nanocluster_convergence": figures.convergence(by_study["paper-nanocluster"], "nanocluster-"),
+        "nanocluster_dto": figures.against_components(by_study["paper-nanocluster"], "nanocluster-"),
+        "tau": images.against_tau(_of_one_size(by_study["tau"] + by_study["paper-nanocluster"])),
     }
+
+
+def _of_one_size(records: Sequence[Record]) -> list[Record]:
+    """Those of the study tau, and what ran on as many observations."""
+    sizes = {observations(record) for record in records if record.study == "tau"}
+    return [record for record in records if observations(record) in sizes]
 
 
 def paper_table(rows: Iterable[Row]) -> list[list[Any]]:
@@ -83,6 +95,7 @@ def render(
     env.filters |= {"number": tables.number, "interval": tables.interval, "svg": Markup, "cell": _cell}
     shown = largest(records)
     oned = [record for record in shown if record.study == "paper-1d"]
+    nanocluster = [record for record in shown if record.study == "paper-nanocluster"]
     unknown = sorted({record.study for record in shown} - set(KNOWN_STUDIES))
     return env.get_template("template.html").render(
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
@@ -98,6 +111,11 @@ def render(
         shared_data=tables.shared_data(oned) if oned else "",
         unknown=[_generic(study, [r for r in shown if r.study == study]) for study in unknown],
         transport=TRANSPORT,
+        in_the_plane=IN_THE_PLANE,
+        nanocluster=tables.method_rows(nanocluster, IN_THE_PLANE),
+        nanocluster_shared_data=tables.shared_data(nanocluster) if nanocluster else "",
+        readings=images.readings(nanocluster),
+        printed_images=NANOCLUSTER_IMAGES,
         failed=[record for record in records if record.status != "ok"],
         total=len(records),
         skipped=skipped,

@@ -56,6 +56,7 @@ class Record:
     floors: dict[str, Floor]
     data_floors: dict[str, Floor]
     sampled: dict[str, Floor]
+    initial_sampled: dict[str, Floor]
     curve: dict[str, Array]
     arrays: dict[str, Array] = field(repr=False)
 
@@ -210,6 +211,7 @@ def _parse(data: dict[str, Any], path: Path, arrays: dict[str, Array]) -> Record
         floors=_floors(_table(data, "floors")),
         data_floors=_floors(_table(data, "data_floors")),
         sampled=_floors(_table(data, "sampled_metrics")),
+        initial_sampled=_floors(_table(data, "initial_sampled_metrics")),
         curve=_curve(_table(data, "curve")),
         arrays=arrays,
     )

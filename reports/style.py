@@ -47,6 +47,7 @@ LOOKS = {
     "composite": Look("composite flow", "#b8860b", "P"),
     "mixture": Look("mixture", "#009e73", "^"),
     "reweighting": Look("reweighting", "#c2649a", "D"),
+    "maximum-likelihood": Look("per-image maximum likelihood", "#8c564b", "*"),
     "method-1": Look("Method 1", "#44aa99", "o"),
     "method-2": Look("Method 2", "#cc6677", "s"),
     "method-3": Look("Method 3", "#8f7fd1", "^"),
@@ -70,17 +71,17 @@ class Plot(NamedTuple):
     rows: Sequence[Sequence[Any]]
 
 
-def draw(name: str, paint: Callable[[Axes], None]) -> str:
+def draw(name: str, paint: Callable[[Axes], None], size: tuple[float, float] = SIZE) -> str:
     """The SVG of one panel: no metadata, no random ids, ids prefixed with the figure's name, ink = currentColor."""
     with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=SIZE, layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         ax = figure.add_subplot()
         paint(ax)
         handles, labels = ax.get_legend_handles_labels()
         if handles:
             figure.legend(handles, labels, loc="outside upper left", ncols=2)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True)
+        figure.savefig(buffer, format="svg", transparent=True, dpi=200)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)

@@ -58,7 +58,10 @@ def _strip(name: str, title: str, images: Array, size: int) -> Plot:
 
 def clouds(records: Sequence[Record]) -> list[Plot]:
     """Fig. 4: the initial law, the estimates of the first replicate, and the truth, in the plane of the parameters."""
-    kept = [r for r in records if r.status == "ok" and "theta" in r.arrays and r.arrays["theta"].shape[1] == 2]
+    kept = [
+        r for r in records if r.status == "ok" and {"theta", "weights", "theta_init", "theta_true"} <= set(r.arrays)
+    ]
+    kept = [r for r in kept if r.arrays["theta"].shape[1] == 2]
     if not kept:
         return []
     first = min(record.replicate for record in kept)

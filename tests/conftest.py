@@ -29,4 +29,4 @@ SMALL = {
 @pytest.fixture(params=DATASETS)
 def small(request):
     """Each problem of the registry, small."""
-    return DATASETS[request.param](**SMALL[request.param])
+    return DATASETS[request.param](**SMALL.get(request.param, {"n_observations": 60}))

@@ -17,13 +17,15 @@ from cryosip.methods.registry import METHODS
 KEYS = {
     "schema", "study", "profile", "setting", "problem", "method", "config", "replicate", "seed", "status", "message",
     "steps", "forward_calls", "compile_seconds", "run_seconds", "peak_memory_mb", "algorithm", "metrics", "floors",
-    "data_floors", "sampled_metrics", "initial_metrics", "curve", "dataset_hash", "environment", "created",
+    "data_floors", "sampled_metrics", "initial_sampled_metrics", "initial_metrics", "curve", "dataset_hash",
+    "environment", "created",
 }  # fmt: skip
 ENVIRONMENT = {
     "commit", "dirty", "cryosip", "python", "jax", "jaxlib", "numpy", "pot", "cryojax", "prody", "device", "cpu",
     "threads", "dtype",
 }  # fmt: skip
 DISTANCES = {"w1", "w2", "energy_distance", "energy_distance_squared"}
+TO_DATA = {"w1_to_data", "w2_to_data"}
 ARRAYS = {"theta", "weights", "theta_init", "theta_true", "y_estimated", "y_init", "y_observed"}
 N = 60
 
@@ -64,11 +66,12 @@ def test_a_record_has_all_keys(ok):
     record, arrays, seen = ok
     assert set(record) == KEYS
     assert set(record["environment"]) >= ENVIRONMENT
-    assert set(record["metrics"]) == DISTANCES | {"discrepancy"}
+    assert set(record["metrics"]) == DISTANCES | TO_DATA | {"discrepancy"}
     for name in ("floors", "data_floors"):
         assert set(record[name]) == DISTANCES
         assert all(set(floor) == {"median", "q05", "q95", "n"} for floor in record[name].values())
-    assert set(record["sampled_metrics"]) == {"w1", "w2"}
+    for name in ("sampled_metrics", "initial_sampled_metrics"):
+        assert set(record[name]) == {"w1", "w2", "energy_distance_squared"}
     assert record["floors"]["w1"]["n"] == N - 10
     assert record["data_floors"]["w1"]["n"] == N
     assert set(record["initial_metrics"]) >= DISTANCES
@@ -179,6 +182,7 @@ def test_an_error_while_running_is_a_record(monkeypatch):
 
 METHOD_OPTIONS = {
     "flow": CONFIG.method_options,
+    "maximum-likelihood": {"n_support": 10},
     "mixture": {"n_components": 3},
     "reweighting": {"n_support": 10},
 }
@@ -200,3 +204,40 @@ def test_the_truth_never_reaches_a_method(name, monkeypatch):
     method = build_method(instance.problem, name, METHOD_OPTIONS[name])
     state, _ = jax.jit(method.step)(jr.key(1), method.init(jr.key(0)))
     assert len(method.estimate(state).theta) > 0
+
+
+IMAGES = {
+    "problem": "nanocluster",
+    "problem_options": {"n_observations": 40, "image_size": 16, "tau": 0.5},
+    "stop_below": {},
+}
+READINGS = {f"images_{kind}_{statistic}" for kind in ("noisy", "clean", "mixed") for statistic in "uv"}
+
+
+@pytest.mark.parametrize("sampling", ["method-1", "closed-form"])
+def test_a_record_of_images(sampling):
+    """A flow is measured by the distances of its images too; the first replicate shows some images."""
+    options = CONFIG.method_options | {"discrepancy": {"name": "energy"}, "sampling": sampling}
+    record, arrays, _ = executed(**IMAGES, method_options=options, replicate=0)
+    assert record["status"] == "ok", record["message"]
+    assert set(record["metrics"]) == DISTANCES | TO_DATA | READINGS
+    assert set(record["initial_metrics"]) == DISTANCES | READINGS
+    assert set(record["curve"]) >= {"w1", "w2"}
+    assert record["algorithm"]["name"].startswith("all pairs")
+    assert record["algorithm"]["gradient_error"] < 1e-4
+    assert set(arrays) == {"theta", "weights", "theta_init", "theta_true", "image_clean", "image_noisy"}
+    instance = build_instance(dataclasses.replace(CONFIG, **IMAGES, replicate=0))
+    inside = 0 if sampling == "closed-form" else instance.problem.span.project(instance.problem.observations).shape[1]
+    assert f"noise of {256 - inside} dimensions" in record["algorithm"]["name"]
+    np.testing.assert_array_equal(arrays["image_noisy"], instance.problem.observations[:4])
+    expected = instance.problem.render(instance.truth.theta[:4], ())
+    np.testing.assert_allclose(arrays["image_clean"], expected, atol=1e-6)
+    _, later, _ = executed(**IMAGES, method_options=options, replicate=1)
+    assert "image_clean" not in later
+
+
+def test_other_methods_on_images_are_measured_by_their_parameters():
+    record, _, _ = executed(**IMAGES, method="mixture", method_options={"n_components": 3})
+    assert set(record["metrics"]) == DISTANCES | TO_DATA
+    assert record["floors"]["w2"]["n"] == 3
+    assert record["metrics"]["w2_to_data"] > 0

@@ -86,17 +86,21 @@ def pairs(observed: Observed, tile: int | None) -> Target:
     some = observed.coordinates[:TYPICAL_SAMPLE].astype(np.float64)
     typical = to_observed.value(float(2 * some.var(0).sum() + observed.outside.mean()))
     own, other = _minus(to_simulated, typical), _minus(to_observed, typical)
-    cloud, lifted = jnp.asarray(observed.coordinates), lambda y: y
+    extended = observed.coordinates
     if observed.outside.any():  # one more coordinate holds it
-        cloud = jnp.asarray(_with_column(observed.coordinates, np.sqrt(observed.outside)))
-        lifted = lambda y: jnp.concatenate([y, jnp.zeros((len(y), 1), y.dtype)], axis=1)  # noqa: E731
+        extended = np.column_stack([extended, np.sqrt(observed.outside)]).astype(extended.dtype)
+    mean = extended.mean(0, dtype=np.float64).astype(extended.dtype)
+    cloud, center = jnp.asarray(extended - mean), jnp.asarray(mean)
+
+    def lifted(y: Coordinates) -> Float[Array, "n s"]:
+        return jnp.pad(y, ((0, 0), (0, len(mean) - y.shape[1]))) - center
 
     def value(y: Coordinates) -> Scalar:
         within = pairwise.mean_kernel(own, y, y, tile) + typical - observed.within
         return 0.5 * within - pairwise.mean_kernel(other, lifted(y), cloud, tile)
 
     def gradient(y: Coordinates) -> Coordinates:
-        pulled = pairwise.mean_slope(other, lifted(y), cloud, tile)[:, : y.shape[1]]
+        pulled = pairwise.mean_slope_near_zero(other, lifted(y), cloud, tile)[:, : y.shape[1]]
         return pairwise.mean_slope(own, y, y, tile) - pulled
 
     algorithm = _named(observed, "all pairs, tiled")
@@ -118,10 +122,6 @@ def _minus(distance: NoisyDistance, typical: Scalar | float) -> pairwise.Radial:
     if distance.dims * distance.std == 0:
         return pairwise.Radial(lambda r: typical - r, lambda r: -jnp.ones_like(r))
     return pairwise.Radial(lambda r: typical - distance.value(r**2), lambda r: -2 * r * distance.slope(r**2))
-
-
-def _with_column(matrix: np.ndarray, column: np.ndarray) -> np.ndarray:
-    return np.concatenate([matrix, column[:, None].astype(matrix.dtype)], axis=1)
 
 
 def _named(observed: Observed, algorithm: str) -> str:

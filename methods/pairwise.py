@@ -58,7 +58,11 @@ def mean_kernel(kernel: Radial, y: Images, cloud: Observations, tile: int | None
 
 def mean_slope(kernel: Radial, y: Images, cloud: Observations, tile: int | None = None) -> Images:
     """Row i: mean_j of grad_y k(y, cloud_j) at y = y_i, where a pair at distance 0 counts 0."""
-    y, cloud = centred(y, cloud)
+    return mean_slope_near_zero(kernel, *centred(y, cloud), tile)
+
+
+def mean_slope_near_zero(kernel: Radial, y: Images, cloud: Observations, tile: int | None = None) -> Images:
+    """The same for points that are centred already."""
 
     def at(point: Point) -> Point:
         r = distances(point, cloud)

@@ -100,7 +100,7 @@ def test_moments_agree_with_pairs_within_their_bound(x64, noise_std):
     expected = exact.gradient(y)
     error = float(jnp.abs(fast.gradient(y) - expected).max())
     size = float(jnp.abs(expected).max())
-    assert 0 < error <= float(fast.gradient_error(y)) < 0.1 * size
+    assert 0 < error <= float(fast.gradient_error(y)) < 0.2 * size
     assert float(fast.value(y)) == pytest.approx(float(exact.value(y)), rel=2e-3)
     difference = len(y) * jax.grad(fast.value)(y) - fast.gradient(y)
     np.testing.assert_allclose(difference, 0, atol=1e-12)
@@ -134,7 +134,7 @@ def test_auto_takes_moments_where_they_are_exact_enough_and_cheaper(options, mom
 @pytest.mark.parametrize("algorithm", ["pairwise", "moments"])
 def test_the_span_changes_nothing_but_the_work(x64, algorithm):
     """With the noise integrated out, value and drift are those of all pixels, to the error of the span."""
-    problem = nanoclusters()
+    problem = nanoclusters(image_size=64)
     theta = problem.sample_init(jr.key(1), 60)
     pixels = ENERGY("pairwise").bind(problem.observations, problem.noise_std)
     span = ENERGY(algorithm).bind_span(problem.observations, problem.noise_std, problem.span, True)

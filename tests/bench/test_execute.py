@@ -222,6 +222,8 @@ def test_a_record_of_images(sampling):
     assert record["status"] == "ok", record["message"]
     assert set(record["metrics"]) == DISTANCES | TO_DATA | READINGS
     assert set(record["initial_metrics"]) == DISTANCES | READINGS
+    for name, at in (("initial_sampled_metrics", "initial_metrics"), ("sampled_metrics", "metrics")):
+        assert record[name]["w2"]["median"] == pytest.approx(record[at]["w2"], rel=0.3)
     assert set(record["curve"]) >= {"w1", "w2"}
     assert record["algorithm"]["name"].startswith("all pairs")
     assert record["algorithm"]["gradient_error"] < 1e-4

@@ -1,5 +1,6 @@
 """The metrics are the distances they are named for, and their floors are those of draws of the truth."""
 
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import ot
@@ -7,6 +8,7 @@ import pytest
 from scipy.stats import norm
 
 from cryosip.bench import metrics
+from cryosip.datasets.instance import Truth
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.method import WeightedPoints
 
@@ -151,3 +153,25 @@ def test_the_floor_falls_like_one_over_the_root_of_n():
     points = metrics.reference(truth)
     few, many = (metrics.floors(truth, points, n, draws=60)["w1"]["median"] for n in (100, 1_600))
     assert few / many == pytest.approx(4.0, rel=0.35)
+
+
+def test_the_energy_distance_in_the_plane_takes_all_points():
+    """More points than a transport plan takes, with weights, against sums written out."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(1_700, 2)), rng.normal(0.3, 1.2, size=(1_600, 2))
+    a = rng.dirichlet(np.ones(1_700))
+    distances = [np.sqrt(((u[:, None] - v) ** 2).sum(2)) for u, v in ((x, y), (x, x), (y, y))]
+    b = np.full(1_600, 1 / 1_600)
+    expected = 2 * a @ distances[0] @ b - a @ distances[1] @ a - b @ distances[2] @ b
+    found = metrics.energy_distance_squared(WeightedPoints(x, a), WeightedPoints(y, b))
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_distances_to_the_parameters_behind_the_observations():
+    theta = np.random.default_rng(1).normal(size=(50, 2))
+    truth = Truth(lambda key, n: jnp.zeros((n, 2)), jnp.asarray(theta))
+    moved = WeightedPoints(theta + np.array([3.0, 4.0]), np.full(50, 1 / 50))
+    assert metrics.to_data(moved, truth) == pytest.approx({"w1_to_data": 5.0, "w2_to_data": 5.0}, rel=1e-5)
+    spread = WeightedPoints(np.concatenate([theta, theta + np.array([0.0, 1.0])]), np.full(100, 1 / 100))
+    found = metrics.to_data(spread, truth)
+    assert found["w1_to_data"] < found["w2_to_data"]

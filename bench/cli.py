@@ -75,12 +75,12 @@ def list_() -> None:
     from cryosip.methods.registry import DISCREPANCIES, METHODS
 
     for name, study in STUDIES.items():
-        typer.echo(f"study        {name:14} {study.summary}")
+        typer.echo(f"study        {name:18} {study.summary}")
     registries: dict[str, dict[str, Any]] = {"problem": DATASETS, "method": METHODS, "discrepancy": DISCREPANCIES}
     for kind, registry in registries.items():
         for name, factory in registry.items():
             sentence = (factory.__doc__ or "").strip().splitlines()[0]
-            typer.echo(f"{kind:12} {name:14} {sentence}")
+            typer.echo(f"{kind:12} {name:18} {sentence}")
 
 
 def main() -> None:

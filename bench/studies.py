@@ -161,12 +161,13 @@ def paper_nanocluster(size: Size) -> list[RunConfig]:
         )[: 3 if size.all_settings else 2]
         if k <= size.n and (k > 1 or not options)
     ]
-    support, looks = NANOCLUSTER_SUPPORT, NANOCLUSTER_REWEIGHTING_STEPS
+    support = NANOCLUSTER_SUPPORT if size.share_of_steps == 1 else 400
+    few = NANOCLUSTER_REWEIGHTING_STEPS
     return [
         flow_on_nanocluster(study, "published", size, NANOCLUSTER_RATE, NANOCLUSTER_STEPS),
         *([flow_on_nanocluster(study, "tuned", size, *NANOCLUSTER_TUNED)] if size.all_settings else []),
         *mixtures,
-        on_nanocluster(study, f"grid of {support}", size, "reweighting", looks, n_support=support),
+        on_nanocluster(study, f"grid of {support}", size, "reweighting", few, n_support=support),
         on_nanocluster(study, "per image", size, "maximum-likelihood", MAXIMUM_LIKELIHOOD_STEPS),
     ]
 
@@ -175,7 +176,7 @@ def tau(size: Size) -> list[RunConfig]:
     """The published flow of section 4.2 for every tau that it may have had."""
     return [
         flow_on_nanocluster("tau", f"tau={tau}", size, NANOCLUSTER_RATE, NANOCLUSTER_STEPS, tau)
-        for tau in (TAUS if size.all_settings else TAUS[-1:])
+        for tau in (TAUS if size.all_settings else TAUS[-1:] if size.share_of_steps == 1 else TAUS[-2:])
     ]
 
 

@@ -46,7 +46,8 @@ def nanocluster(
     lies further than 0.3 of `noise_std` outside.
 
     Raises ValueError for counts below 1, tau or noise that is not positive, alpha outside (0, 1), means that are not
-    two points, and covariances that are none; warns where tau is below the size of a pixel.
+    two points, and covariances that are none; warns where tau is below the size of a pixel, and where a mean lies
+    outside of the image.
     """
     n = checks.positive_int("n_observations", n_observations)
     checks.positive("noise_std", noise_std)
@@ -54,16 +55,21 @@ def nanocluster(
     checks.positive("tau", tau)
     checks.non_negative_int("seed", seed)
     if not 0 < checks.positive("alpha", alpha) < 1:
-        raise ValueError(f"alpha is {alpha!r}; wanted a number between 0 and 1")
+        raise ValueError(f"alpha is {alpha!r}; wanted a number strictly between 0 and 1")
+    for name, points, shape in (("means", means, (2, 2)), ("init_mean", init_mean, (2,))):
+        if np.shape(points) != shape:
+            raise ValueError(f"{name} has shape {np.shape(points)}; wanted {shape}: theta is a width and a height")
     law = multivariate_mixture(means, covariances, (alpha, 1 - alpha))
     center = checks.finite_matrix("init_mean", np.atleast_2d(np.asarray(init_mean, np.float64)))
-    for name, points, shape in (("means", law.means, (2, 2)), ("init_mean", center, (1, 2))):
-        if points.shape != shape:
-            raise ValueError(f"{name} has shape {points.shape}; wanted {shape}: theta is a width and a height")
     factor = covariance_factor("init_covariance", init_covariance, 2)
     if tau < 2 * HALF_WIDTH / size:
         warnings.warn(
             f"tau is {tau:g}, below the size of a pixel, {2 * HALF_WIDTH / size:g}: images are aliased", stacklevel=2
+        )
+
+    if (np.abs(law.means) > _farthest(tau)).any():
+        warnings.warn(
+            f"means are {law.means.tolist()}: beyond {_farthest(tau):g} no atom is in the image", stacklevel=2
         )
 
     def render(theta: Points, _pose: Pose) -> Images:

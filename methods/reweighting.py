@@ -35,7 +35,8 @@ def reweighting(
 
     Raises ValueError for a support that is not (k, d) and finite, a concentration below 1, a problem that has no
     `theta_box` where no support is given, and a support that does not cover the data: an observation so far from every
-    image of the support that noise would put it there with probability below 1e-6 / m.
+    image of the support that noise would put it there with probability below 1e-6 / m (judged in the problem's span
+    where it has one, for there no noise of other pixels hides it).
     """
     problem = in_span(checked(problem))
     theta = candidates(problem, support, n_support)
@@ -75,5 +76,6 @@ def _check_covered(nearest: np.ndarray, p: int) -> None:
         raise ValueError(
             f"the support does not cover the data: {lost} of {len(nearest)} observations lie further than "
             f"{np.sqrt(limit):.1f} noise_std from every image of the support (the furthest "
-            f"{np.sqrt(nearest.max()):.1f}); wanted a support whose images come that close to all of them"
+            f"{np.sqrt(nearest.max()):.1f}); wanted a support whose images come "
+            f"that close to all of them, such as a grid of problem.theta_box"
         )

@@ -197,12 +197,16 @@ def _curves(records: Sequence[Record], metric: str, unit: str, prefix: str) -> P
             x, y = record.curve[unit], record.curve[metric]
             line = "--" if record.setting == "tuned" else "-"
             ax.plot(x[x > 0], y[x > 0], color=look(record).colour, linestyle=line, linewidth=1.1, alpha=0.8,
+                    marker=look(record).marker if np.count_nonzero(x > 0) < 3 else None, markersize=4,
                     label=None if label in seen else label)  # fmt: skip
             seen.add(label)
         log_axes(ax, "xy")
         ax.set(xlabel=UNITS[unit], ylabel=metric.upper())
 
-    caption = "One line for each replicate. Band: 5–95 % of an i.i.d. sample of the truth as large as the flow's."
+    caption = (
+        "Flows and reweighting, one line for each replicate, from the first look after the start. Band: 5–95 % of an "
+        "i.i.d. sample of the truth as large as the flow's."
+    )
     title = f"{metric.upper()} against {'steps' if unit == 'step' else 'seconds'}"
     return Plot(name, title, caption, draw(name, paint), ["method", "setting", "replicate", unit, metric], rows)
 

@@ -67,7 +67,7 @@ def clouds(records: Sequence[Record]) -> list[Plot]:
     first = min(record.replicate for record in kept)
     kept = [r for r in kept if r.replicate == first]
     kept.sort(key=lambda r: (r.method != "flow", r.setting != "published"))
-    points: list[Cloud] = [Cloud("initial", GREY, kept[0].arrays["theta_init"], None)]
+    points: list[Cloud] = [Cloud("initial law (a sample of its own)", GREY, kept[0].arrays["theta_init"], None)]
     for r in kept:
         points.append(
             Cloud(f"{look(r).label}, {r.setting}", look(r).colour, r.arrays["theta"], r.arrays.get("weights"))
@@ -99,10 +99,14 @@ def _plane(name: str, cloud: Cloud, box: tuple[Array, Array]) -> Plot:
         (left, bottom), (right, top) = box
         ax.set(xlim=(left, right), ylim=(bottom, top), xlabel="width θ₁", ylabel="height θ₂", aspect=1)
 
-    held = "all of the mass" if len(shown) == n else f"{share.sum():.1%} of the mass"
-    caption = f"{len(shown):,} of {n:,} points with {held}, area in proportion to it; {outside:.1%} outside the frame."
-    return Plot(name, cloud.label, caption, draw(name, paint, (3.4, 3.4)), ["theta_1", "theta_2", "weight"],
-                np.column_stack([shown, share]).tolist())  # fmt: skip
+    if np.ptp(mass) == 0:
+        which = f"{len(shown):,} of {n:,} equally weighted points"
+    else:
+        which = f"The {len(shown):,} heaviest of {n:,} points, {share.sum():.1%} of the mass, area in proportion to it"
+    caption = f"{which}; {outside:.1%} of the mass lies outside the frame."
+    rows = np.column_stack([shown, share]).tolist()
+    svg = draw(name, paint, (3.4, 3.4))
+    return Plot(name, f"Fig. 4: {cloud.label}", caption, svg, ["theta_1", "theta_2", "weight"], rows)
 
 
 class Reading(NamedTuple):

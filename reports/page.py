@@ -142,7 +142,7 @@ def _sizes(records: Iterable[Record]) -> dict[str, str]:
         for word, values in (("n = {}", map(observations, own)), ("{} steps", (r.number("steps") for r in own))):
             known = [value for value in values if math.isfinite(value)]
             parts += [word.format(_joined(f"{value:,.0f}" for value in sorted(known)))] if known else []
-        sizes[study] = ", ".join([*parts, f"replicates: {len({r.replicate for r in own})}"])
+        sizes[study] = "; ".join([*parts, f"replicates: {len({r.replicate for r in own})}"])
     return sizes
 
 

@@ -47,7 +47,7 @@ LOOKS = {
     "composite": Look("composite flow", "#b8860b", "P"),
     "mixture": Look("mixture", "#009e73", "^"),
     "reweighting": Look("reweighting", "#c2649a", "D"),
-    "maximum-likelihood": Look("per-image maximum likelihood", "#8c564b", "*"),
+    "maximum-likelihood": Look("maximum likelihood", "#8c564b", "*"),
     "method-1": Look("Method 1", "#44aa99", "o"),
     "method-2": Look("Method 2", "#cc6677", "s"),
     "method-3": Look("Method 3", "#8f7fd1", "^"),

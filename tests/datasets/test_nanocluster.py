@@ -164,6 +164,11 @@ def test_atoms_smaller_than_a_pixel_are_warned_of():
         nanocluster(2, image_size=16)
 
 
+def test_means_outside_of_the_image_are_warned_of():
+    with pytest.warns(UserWarning, match=r"means are .*: beyond 10 no atom is in the image"):
+        nanocluster(2, image_size=32, tau=0.5, means=((3.0, 3.0), (50.0, 50.0)))
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -173,13 +178,10 @@ def test_atoms_smaller_than_a_pixel_are_warned_of():
         ({"noise_std": -1.0}, "noise_std is -1.0"),
         ({"n_observations": 0}, "n_observations is 0"),
         ({"seed": 0.5}, "seed is 0.5"),
-        ({"alpha": 1.0}, "alpha is 1.0; wanted a number between 0 and 1"),
+        ({"alpha": 1.0}, "alpha is 1.0; wanted a number strictly between 0 and 1"),
         ({"alpha": -0.2}, "alpha is -0.2"),
-        ({"means": ((3.0, 3.0),)}, "lengths are .*wanted as many"),
-        (
-            {"means": ((3.0,), (5.0,))},
-            r"covariances\[0\] is .*wanted a symmetric .* of shape \(1",
-        ),
+        ({"means": ((3.0, 3.0),)}, r"means has shape \(1, 2\); wanted \(2, 2\): theta is a width and a height"),
+        ({"means": ((3.0,), (5.0,))}, r"means has shape \(2, 1\)"),
         ({"means": ((3.0, float("nan")), (5.0, 5.0))}, "means holds 1 NaN"),
         ({"covariances": (((0.5, 0.0), (0.0, 0.5)),)}, "there are 1 covariances; wanted as many as means, 2"),
         (
@@ -187,7 +189,7 @@ def test_atoms_smaller_than_a_pixel_are_warned_of():
             r"covariances\[0\] is .*wanted a symmetric positive definite matrix of shape \(2, 2\)",
         ),
         ({"covariances": (((0.5, 0.1), (0.0, 0.5)), ((1.0, 0.0), (0.0, 1.0)))}, "symmetric"),
-        ({"init_mean": (4.0,)}, r"init_mean has shape \(1, 1\); wanted \(1, 2\): theta is a width and a height"),
+        ({"init_mean": (4.0,)}, r"init_mean has shape \(1,\); wanted \(2,\): theta is a width and a height"),
         ({"init_covariance": ((0.0, 0.0), (0.0, 0.0))}, "init_covariance is .*wanted a symmetric positive definite"),
     ],
 )

@@ -70,7 +70,7 @@ def test_the_section_has_every_figure(records, results, tmp_path):
         assert (tmp_path / "out" / "figures" / f"{name}.csv").is_file()
     assert '<figure id="fig4-7">' not in text
     assert "Study paper-nanocluster" not in text  # not the plain section of a study that the report does not know
-    assert "per-image maximum likelihood" in text
+    assert "maximum likelihood, per image" in text
     assert not re.findall(r'href="(?!#|figures/|data:|paper_vs)[^"]*"', text)
 
 
@@ -133,9 +133,13 @@ def test_tau_is_compared_at_one_size_only(write, results, tmp_path):
 def test_clouds_show_weights_and_tell_what_is_left_out(write, results):
     put(write, "paper-nanocluster", "reweighting", "grid of 60", 0)
     plots = images.clouds(read_records(results)[0])
-    assert [plot.title for plot in plots] == ["initial", "reweighting, grid of 60", "truth"]
+    assert [plot.title for plot in plots] == [
+        "Fig. 4: initial law (a sample of its own)",
+        "Fig. 4: reweighting, grid of 60",
+        "Fig. 4: truth",
+    ]
     weights = [row[2] for row in plots[1].rows]
     assert sum(weights) == pytest.approx(1.0)
     assert weights == sorted(weights, reverse=True)
-    assert "60 of 60 points with all of the mass" in plots[1].caption
-    assert re.search(r"\d+\.\d% outside the frame", plots[1].caption)
+    assert "The 60 heaviest of 60 points, 100.0% of the mass" in plots[1].caption
+    assert re.search(r"\d+\.\d% of the mass lies outside", plots[1].caption)

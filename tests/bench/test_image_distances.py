@@ -20,7 +20,7 @@ def mean_distance(x, y, diagonal=True):
 @pytest.mark.parametrize("span", [True, False])
 def test_readings_are_what_they_say(few, span, monkeypatch):
     monkeypatch.setattr(module, "FEW_COORDINATES", few)
-    instance = nanocluster(30, image_size=16, tau=0.5, noise_std=0.4, seed=2)
+    instance = nanocluster(30, image_size=16, tau=0.5, noise_std=0.05, seed=2)
     if not span:
         instance = instance._replace(problem=instance.problem._replace(span=None))
     estimate = WeightedPoints(np.array([[3.0, 4.0], [5.0, 5.0], [4.0, 2.0]], np.float32), np.float32([0.2, 0.3, 0.5]))

@@ -66,7 +66,7 @@ def clouds(records: Sequence[Record]) -> list[Plot]:
         return []
     first = min(record.replicate for record in kept)
     kept = [r for r in kept if r.replicate == first]
-    kept.sort(key=lambda r: (r.method != "flow", r.setting != "published"))
+    kept.sort(key=lambda r: (r.method != "flow", r.setting != "published", r.method, _components(r), r.setting))
     points: list[Cloud] = [Cloud("initial law (a sample of its own)", GREY, kept[0].arrays["theta_init"], None)]
     for r in kept:
         points.append(
@@ -75,6 +75,11 @@ def clouds(records: Sequence[Record]) -> list[Plot]:
     points.append(Cloud("truth", GREY, kept[0].arrays["theta_true"], None))
     low, high = (np.quantile(kept[0].arrays["theta_true"], q, axis=0) for q in (0.001, 0.999))
     return [_plane(f"fig4-{index}", cloud, (low - 0.7, high + 0.7)) for index, cloud in enumerate(points)]
+
+
+def _components(record: Record) -> float:
+    asked = record.number("method.options.n_components")
+    return asked if math.isfinite(asked) else 0.0
 
 
 class Cloud(NamedTuple):

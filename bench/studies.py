@@ -209,7 +209,7 @@ STUDIES: dict[str, Study] = {
     "tau": Study(
         "The width of an atom, which the paper does not state, against the distances of section 4.2",
         "nanocluster",
-        {"smoke": Size(1, 60, 0.01), "small": Size(1, 300, 1.0), "paper": Size(3, 1_000, 1.0, all_settings=True)},
+        {"smoke": Size(1, 60, 0.01), "small": Size(1, 100, 1.0), "paper": Size(3, 1_000, 1.0, all_settings=True)},
         tau,
     ),
 }

@@ -15,7 +15,18 @@ from jaxtyping import Array, Float
 from cryosip.datasets.gaussian_mixture import covariance_factor, multivariate_mixture
 from cryosip.datasets.instance import Instance, Truth
 from cryosip.methods import checks
-from cryosip.methods.problem import Coordinates, Images, Points, Pose, PRNGKey, Problem, Span, Weights
+from cryosip.methods.problem import (
+    Coordinates,
+    Images,
+    Points,
+    Pose,
+    PRNGKey,
+    Problem,
+    Span,
+    Weights,
+    no_pose,
+    one_node,
+)
 
 HALF_WIDTH = 4.0  # images show [-4, 4) x [-4, 4)
 SPAN_ERROR = 0.3  # an image lies at most this share of noise_std outside the span
@@ -91,8 +102,8 @@ def nanocluster(
         observations=observations(theta, key_noise),
         noise_std=float(noise_std),
         render=render,
-        sample_pose=lambda _key, _n: (),
-        pose_quadrature=lambda _order: ((), jnp.ones(1)),
+        sample_pose=no_pose,
+        pose_quadrature=one_node,
         sample_init=sample_init,
         log_prior=log_prior,
         theta_box=(jnp.zeros(2), jnp.full(2, _farthest(tau))),

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-import jax.numpy as jnp
 import jax.random as jr
 
 from cryosip.datasets.gaussian_mixture import gaussian_mixture
 from cryosip.datasets.instance import Instance, Truth
 from cryosip.methods import checks
-from cryosip.methods.problem import Images, Points, Pose, PRNGKey, Problem, Weights
+from cryosip.methods.problem import Images, Points, Pose, PRNGKey, Problem, Weights, no_pose, one_node
 
 
 def oned(
@@ -53,8 +52,8 @@ def oned(
         observations=observations,
         noise_std=float(noise_std),
         render=render,
-        sample_pose=lambda _key, _n: (),
-        pose_quadrature=lambda _order: ((), jnp.ones(1)),
+        sample_pose=no_pose,
+        pose_quadrature=one_node,
         sample_init=sample_init,
         log_prior=log_prior,
         theta_box=(observations.min(0), observations.max(0)),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from cryosip.methods import checks
@@ -49,6 +50,16 @@ class Problem(NamedTuple):
     log_prior: Callable[[Points], Weights]
     theta_box: tuple[Float[Array, " d"], Float[Array, " d"]] | None = None
     span: Span | None = None
+
+
+def no_pose(_key: PRNGKey, _n: int) -> Pose:
+    """`sample_pose` of a problem that has none."""
+    return ()
+
+
+def one_node(_order: int) -> tuple[Pose, Weights]:
+    """`pose_quadrature` of a problem that has none."""
+    return (), jnp.ones(1)
 
 
 def checked(problem: Problem) -> Problem:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from cryosip.methods.problem import Points, Pose, PRNGKey, Problem
 
@@ -21,6 +22,23 @@ class Truth(NamedTuple):
     pose: Pose = ()
 
 
+class Molecule(NamedTuple):
+    """What a protein's images are of: beads at rest + sum_i theta_i motions_i, in angstroms.
+
+    `source` is the file of the structure, `n_atoms` the C-alpha atoms of the chain; `eigenvalues` (d,) of the modes,
+    1 / sqrt of which take theta to the paper's coordinates, and `collectivity` (d,), the share of the atoms that move.
+    """
+
+    source: str
+    chain: str
+    n_atoms: int
+    rest: Float[np.ndarray, "a 3"]
+    motions: Float[np.ndarray, "d a 3"]
+    eigenvalues: Float[np.ndarray, " d"]
+    collectivity: Float[np.ndarray, " d"]
+
+
 class Instance(NamedTuple):
     problem: Problem
     truth: Truth
+    molecule: Molecule | None = None

@@ -8,10 +8,11 @@ from jaxtyping import Array, Float, Int
 
 from cryosip.methods.problem import Points, Weights
 
-Render = Callable[[Points], Float[Array, "kq p"]]
+Render = Callable[[Points], Float[Array, "e p"]]
 LogPrior = Callable[[Points], Weights]
-Mass = Float[Array, "k q"]
-Total = Float[Array, "k q p"]
+Owner = Int[Array, " e"]
+Mass = Float[Array, " e"]
+Total = Float[Array, "e p"]
 Sigma = Float[Array, ""] | float
 
 MAX_HALVINGS = 10
@@ -20,28 +21,35 @@ LEAST_GAIN = 0.1  # of the gain that the slope promises for a step
 
 def ascent(
     images: Render, log_prior: LogPrior, theta: Points, mass: Mass, total: Total, sigma: Sigma
-) -> tuple[Float[Array, "kq p"], Points]:
+) -> tuple[Float[Array, "e p"], Points]:
     """The images of theta, and the gradient of the expected log-posterior of each theta_k.
 
-    It is sum_q (total_kq . x_kq - mass_kq |x_kq|^2 / 2) / sigma^2 + log_prior(theta_k), where row (k, q) of `images` is
-    x_kq, and total_kq is the sum of the observations that are seen as x_kq, mass_kq of them.
+    It is sum_e (total_e . x_e - mass_e |x_e|^2 / 2) / sigma^2 + log_prior(theta_k) over the rows e of `images` that
+    theta_k owns, where total_e is the sum of the observations that are seen as x_e, mass_e of them.
     """
     clean, pull_back = jax.vjp(images, theta)
-    misfit = (total - mass[..., None] * clean.reshape(total.shape)) / sigma**2
-    return clean, pull_back(misfit.reshape(clean.shape))[0] + jax.grad(lambda t: log_prior(t).sum())(theta)
+    misfit = (total - mass[:, None] * clean) / sigma**2
+    return clean, pull_back(misfit)[0] + jax.grad(lambda t: log_prior(t).sum())(theta)
 
 
 def gauss_newton(
-    images: Render, log_prior: LogPrior, theta: Points, mass: Mass, total: Total, sigma: Sigma
+    images: Render, owner: Owner, log_prior: LogPrior, theta: Points, mass: Mass, total: Total, sigma: Sigma
 ) -> tuple[Points, Int[Array, ""]]:
     """One step on each theta_k up its expected log-posterior, and how many images it rendered.
 
-    A step is halved until it gains a tenth of what its slope promises, or not taken.
+    Row e of `images` is one of theta_k, k = owner_e. A step is halved until it gains a tenth of what its slope
+    promises, or not taken.
     """
-    d, (k, n_poses) = theta.shape[1], mass.shape
+    (k, d), n_images = theta.shape, len(owner)
     clean, slope = ascent(images, log_prior, theta, mass, total, sigma)
-    jacobian = jax.vmap(jax.jacfwd(lambda t: images(t[None])))(theta)
-    curvature = jnp.einsum("kqpd,kqpe,kq->kde", jacobian, jacobian, mass / sigma**2)
+    _, push = jax.linearize(images, theta)
+    slopes = [push(jnp.zeros_like(theta).at[:, i].set(1.0)) for i in range(d)]
+
+    def owned(rows: Float[Array, " e"]) -> Weights:
+        return jax.ops.segment_sum(rows, owner, k)
+
+    products = [[owned(mass * (a * b).sum(1)) / sigma**2 for b in slopes] for a in slopes]
+    curvature = jnp.stack([jnp.stack(row, axis=1) for row in products], axis=1)
     curvature -= jax.vmap(jax.hessian(lambda t: log_prior(t[None])[0]))(theta)
     ridge = 1e-6 * jnp.trace(curvature, axis1=1, axis2=2) / d + jnp.finfo(theta.dtype).tiny
     direction = jnp.linalg.solve(curvature + ridge[:, None, None] * jnp.eye(d), slope[..., None])[..., 0]
@@ -50,9 +58,9 @@ def gauss_newton(
 
     def gain(trial: Points) -> Weights:
         """Expected log-posterior at the trial minus that at theta, from differences: rounding stays small."""
-        after, before = (x.reshape(total.shape) for x in (images(trial), clean))
-        pull = total - mass[..., None] * (after + before) / 2
-        fit = jnp.einsum("kqp,kqp->k", after - before, pull) / sigma**2
+        after = images(trial)
+        pull = total - mass[:, None] * (after + clean) / 2
+        fit = owned(((after - clean) * pull).sum(1)) / sigma**2
         return fit + log_prior(trial) - log_prior(theta)
 
     def halve(carry: tuple[Weights, Array, Array]) -> tuple[Weights, Array, Array]:
@@ -65,4 +73,4 @@ def gauss_newton(
 
     scale, worse, tries = jax.lax.while_loop(searching, halve, (jnp.ones(k), jnp.ones(k, bool), jnp.asarray(0)))
     moved = jnp.where(worse[:, None], theta, theta + scale[:, None] * direction)
-    return moved, k * n_poses * (d + tries)
+    return moved, n_images * (d + tries)

@@ -1,8 +1,12 @@
 """What the likelihood of (3.5) is made of: structures to try, their images in all poses, distances to observations."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.stats
 from jaxtyping import Array, Float
 
 from cryosip.methods import checks
@@ -26,20 +30,34 @@ def render_all(problem: Problem, theta: Points, pose: Pose, n_poses: int) -> Flo
     return problem.render(jnp.repeat(theta, n_poses, axis=0), poses)
 
 
+def by_blocks(f: Callable[..., Any], block: int, *rows: Any) -> Any:
+    """f(*rows) where f works row by row, on so many rows at a time: memory stays bounded."""
+    n = len(jax.tree.leaves(rows)[0])
+    blocks = -(-n // block)
+    each = -(-n // blocks)  # blocks of equal size, filled up with the last row
+    taken = jnp.minimum(jnp.arange(blocks * each), n - 1).reshape(blocks, each)
+    result = jax.lax.map(lambda index: f(*jax.tree.map(lambda a: a[index], rows)), taken)
+    return jax.tree.map(lambda a: a.reshape(blocks * each, *a.shape[2:])[:n], result)
+
+
 def candidates(problem: Problem, support: Points | np.ndarray | None, n_support: int) -> Points:
-    """The support, checked; or, where there is none, a uniform grid of about n_support points in the problem's box."""
+    """The support, checked; or, where there is none, about n_support points that fill the problem's box evenly."""
     d = problem.sample_init(jax.random.key(0), 1).shape[1]
-    theta = jnp.asarray(checks.finite_matrix("support", _grid(problem, n_support) if support is None else support))
+    theta = jnp.asarray(checks.finite_matrix("support", _filled(problem, n_support) if support is None else support))
     if theta.shape[1] != d:
         raise ValueError(f"support has shape {theta.shape}; wanted (k, {d})")
     return theta
 
 
-def _grid(problem: Problem, n_support: int) -> np.ndarray:
+def _filled(problem: Problem, n_support: int) -> np.ndarray:
+    """A uniform grid, corners included; beyond two dimensions, where most of a grid is border, Sobol points."""
     checks.positive_int("n_support", n_support)
     if problem.theta_box is None:
         raise ValueError(f"problem {problem.name!r} has no theta_box and no support is given; wanted one of them")
     lower, upper = (np.asarray(bound) for bound in problem.theta_box)
+    if len(lower) > 2:
+        unit = scipy.stats.qmc.Sobol(len(lower), rng=0).random_base2(int(np.ceil(np.log2(n_support))))[:n_support]
+        return (lower + (upper - lower) * unit).astype(problem.observations.dtype)
     per_axis = max(2, round(n_support ** (1 / len(lower))))
     axes = [np.linspace(low, high, per_axis) for low, high in zip(lower, upper, strict=True)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(lower))

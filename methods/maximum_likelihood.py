@@ -41,6 +41,8 @@ def maximum_likelihood(
     def images(theta: Points) -> Float[Array, "mq p"]:
         return render_all(problem, theta, pose, n_poses)
 
+    owner = jnp.repeat(jnp.arange(m), n_poses)
+
     def no_prior(theta: Points) -> Weights:
         return jnp.zeros(len(theta), theta.dtype)
 
@@ -54,8 +56,8 @@ def maximum_likelihood(
         clean = images(state.theta).reshape(m, n_poses, -1)
         logits = log_pose_weights - 0.5 * ((y[:, None] - clean) ** 2).sum(2) / variance
         share = jax.nn.softmax(logits, axis=1)
-        seen = share[..., None] * y[:, None]
-        theta, renders = gauss_newton(images, no_prior, state.theta, share, seen, problem.noise_std)
+        seen = (share[..., None] * y[:, None]).reshape(m * n_poses, -1)
+        theta, renders = gauss_newton(images, owner, no_prior, state.theta, share.ravel(), seen, problem.noise_std)
         info = Info(-jax.nn.logsumexp(logits, axis=1).mean(), state.unreported_renders + m * n_poses + renders)
         return MaximumLikelihoodState(theta, jnp.zeros_like(state.unreported_renders)), info
 

@@ -21,8 +21,9 @@ class Span(NamedTuple):
     """Orthonormal coordinates c = B^T y of a space that holds every image of `render`, B of shape (p, r) with r << p.
 
     `project` takes images (n, p) to coordinates (n, r), and white noise to white noise of the same std;
-    `coordinates(theta, pose)` is B^T render(theta, pose) without its pixels; no image of any theta lies further than
-    `error` (the 2-norm, in units of y) from the space. What observations hold outside of it, no parameter can change.
+    `coordinates(theta, pose)` is B^T render(theta, pose) without its pixels; no image lies further than `error` (the
+    2-norm, in units of y) from it, for any theta, or where that cannot be bounded, for draws of the initial law. What
+    observations hold outside of it, no parameter can change.
     """
 
     project: Callable[[Images], Coordinates]
@@ -30,14 +31,24 @@ class Span(NamedTuple):
     error: float
 
 
+class PoseMotion(NamedTuple):
+    """Poses nearby: `move(pose, step)` with steps of shape (n, dimension), smooth, and the pose itself at step 0."""
+
+    dimension: int
+    move: Callable[[Pose, Float[Array, "n q"]], Pose]
+
+
 class Problem(NamedTuple):
     """y = T(theta, omega) = H^{omega_r} G(theta) + omega_n with omega_n ~ N(0, noise_std^2 I), (2.1) [sanchez2025].
 
     `render` is noise-free and its row i uses pose i; `sample_pose` draws omega_r as a pytree with leading axis n, ()
-    where there is none; `pose_quadrature(order)` gives the nodes and weights of the integral in (3.5); `log_prior` is
-    log rho_p up to a constant. `theta_box`, (lower, upper) of shape (d,) each, is a box that holds theta as far as the
-    observations tell; None where they tell nothing. Methods that need a grid ask for it. `span` is offered where all
-    images lie in a space of few dimensions; methods then work there instead of on pixels.
+    where there is none; `pose_quadrature(order)` gives the nodes and weights of the integral in (3.5), and where order
+    + 1 has c times as many nodes, its rows c i ... c i + c - 1 refine row i; `log_prior` is log rho_p up to a constant.
+
+    Optional: `theta_box`, (lower, upper) of shape (d,) each, is a box that holds theta as far as the observations tell;
+    methods that need a grid ask for it. `span` is offered where all images lie in a space of few dimensions; methods
+    then work there instead of on pixels. `pose_motion` is offered where poses are continuous, for methods that refine
+    the pose of each image.
     """
 
     name: str
@@ -50,6 +61,7 @@ class Problem(NamedTuple):
     log_prior: Callable[[Points], Weights]
     theta_box: tuple[Float[Array, " d"], Float[Array, " d"]] | None = None
     span: Span | None = None
+    pose_motion: PoseMotion | None = None
 
 
 def no_pose(_key: PRNGKey, _n: int) -> Pose:

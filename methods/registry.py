@@ -6,11 +6,13 @@ from cryosip.methods.composite import composite
 from cryosip.methods.discrepancy import Discrepancy
 from cryosip.methods.energy import energy
 from cryosip.methods.flow import particle_flow
+from cryosip.methods.invariant import invariant_energy
 from cryosip.methods.kl import kl
 from cryosip.methods.maximum_likelihood import maximum_likelihood
 from cryosip.methods.method import Method
 from cryosip.methods.mixture import mixture
 from cryosip.methods.mmd import mmd
+from cryosip.methods.posterior_npmle import posterior_npmle
 from cryosip.methods.reweighting import reweighting
 
 DISCREPANCIES: dict[str, Callable[..., Discrepancy]] = {
@@ -18,11 +20,13 @@ DISCREPANCIES: dict[str, Callable[..., Discrepancy]] = {
     "kl": kl,
     "mmd": mmd,
     "composite": composite,
+    "invariant-energy": invariant_energy,
 }
 
 METHODS: dict[str, Callable[..., Method]] = {
     "flow": particle_flow,
     "maximum-likelihood": maximum_likelihood,
     "mixture": mixture,
+    "posterior-npmle": posterior_npmle,
     "reweighting": reweighting,
 }

@@ -22,11 +22,21 @@ def tiny():
 # small enough for a contract test; image_size 16 has pixels of 0.5, tau is as large
 SMALL = {
     "oned": {"n_observations": 300, "seed": 3},
+    "adk": {
+        "n_observations": 20,
+        "image_size": 12,
+        "pixel_size_in_angstroms": 10.0,
+        "atom_std_in_angstroms": 8.0,
+        "atoms_per_bead": 4,
+        "snr": 0.002,  # so low that a few hundred structures cover the data
+        "seed": 3,
+    },
     "nanocluster": {"n_observations": 60, "image_size": 16, "tau": 0.5, "seed": 3},
 }
 
 
-@pytest.fixture(params=DATASETS)
+@pytest.fixture(params=SMALL)
 def small(request):
-    """Each problem of the registry, small."""
-    return DATASETS[request.param](**SMALL.get(request.param, {"n_observations": 60}))
+    """Each problem of the registry, small; hsp90 is adk with another file."""
+    assert set(SMALL) == set(DATASETS) - {"hsp90"}
+    return DATASETS[request.param](**SMALL[request.param])

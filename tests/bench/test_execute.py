@@ -184,6 +184,7 @@ METHOD_OPTIONS = {
     "flow": CONFIG.method_options,
     "maximum-likelihood": {"n_support": 10},
     "mixture": {"n_components": 3},
+    "posterior-npmle": {"n_support": 4},
     "reweighting": {"n_support": 10},
 }
 

@@ -64,6 +64,7 @@ def test_every_step_draws_anew():
 OPTIONS = {
     "flow": lambda: {"discrepancy": DISCREPANCIES["kl"](), "optimizer": optax.adam(0.05), "n_particles": 64},
     "mixture": lambda: {"n_components": 5, "estimate_weights": True, "anneal": (3.0, 20)},
+    "posterior-npmle": lambda: {"n_support": 10, "n_refinements": 5},
     "maximum-likelihood": lambda: {"n_support": 10},
     "reweighting": lambda: {"n_support": 20},
 }

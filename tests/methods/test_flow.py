@@ -16,6 +16,7 @@ OPTIONS = {
     "flow": {"discrepancy": DISCREPANCIES["energy"](), "optimizer": optax.adam(0.1), "n_particles": 20},
     "maximum-likelihood": {"n_support": 20},
     "mixture": {"n_components": 4, "estimate_weights": True},
+    "posterior-npmle": {"n_support": 3, "n_refinements": 2},
     "reweighting": {"n_support": 400},
 }
 

@@ -175,7 +175,7 @@ def test_components_without_observations_stay_finite(toys, toy, estimate_weights
     method = mixture(problem, 5, solver, estimate_weights=estimate_weights)
     d = method.init(jr.key(0)).theta.shape[1]
     theta = jnp.array([[1e3], [-40.0], [0.3], [0.3], [12.0]]) * jnp.ones((1, d))
-    start = MixtureState(theta, jnp.full(5, 0.2), jnp.zeros((), jnp.int32), method.init(jr.key(0)).optimizer)
+    start = method.init(jr.key(0))._replace(theta=theta)
     state, objectives = history(method, 10, start)
     assert bool(jnp.isfinite(state.theta).all())
     assert float(state.weights.sum()) == pytest.approx(1.0, abs=1e-5)

@@ -1,0 +1,88 @@
+"""The only file that knows cryoJAX: images of Gaussian atoms through its poses and its optics, to compare ours with.
+
+cryoJAX keeps a Gaussian's integral where ours keep its height: weights are multiplied by 2 pi std^2. Its default
+integrator, "average", takes the mean over each pixel (error functions); "point" takes the value at its centre as we do.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+Sampling = Literal["average", "point"]
+PoseClass = Literal["QuaternionPose", "EulerAnglePose", "AxisAnglePose"]
+
+
+def images(
+    size: int,
+    pixel_size: float,
+    std: float,
+    weights: Float[np.ndarray, " a"],
+    positions: Float[Array, "n a 3"],
+    rotation: Float[Array, "n 3 3"],
+    shift: Float[Array, "n 2"],
+    defocus: Float[Array, " n"] | None = None,
+    *,
+    voltage_in_kilovolts: float = 300.0,
+    sampling: Sampling = "average",
+    pose: PoseClass = "QuaternionPose",
+) -> Float[Array, "n s s"]:
+    """sum_a weights_a exp(-|g - (R X_a)_xy - t|^2 / (2 std^2)) at the pixels g, times the CTF where there is a defocus.
+
+    Lengths are in angstroms. cryoJAX's own pose turns the atoms, its image model shifts by phases and applies the CTF,
+    both as if images were periodic; rows along y, columns along x.
+    """
+    import cryojax.simulator as cxs  # heavy: only who compares pays for it
+    from cryojax.rotations import SO3
+
+    # not precompute_mode="none", the default: it caches grids, tracers included
+    config = cxs.BasicImageConfig((size, size), pixel_size, voltage_in_kilovolts, precompute_mode="rfft")
+    integrator = cxs.GaussianMixtureProjection(sampling_mode=sampling)
+    amplitudes = 2 * np.pi * std**2 * weights
+
+    def image(
+        position: Float[Array, "a 3"],
+        matrix: Float[Array, "3 3"],
+        offset: Float[Array, "2"],
+        focus: Float[Array, ""] | None,
+    ) -> Float[Array, "s s"]:
+        volume = cxs.GaussianMixtureVolume(position, amplitudes, std**2)
+        view = getattr(cxs, pose).from_rotation_and_translation(SO3.from_matrix(matrix), offset)
+        optics = None if focus is None else cxs.ContrastTransferTheory(cxs.AstigmaticCTF(focus))
+        return cxs.make_image_model(volume, config, view, optics, integrator).simulate()
+
+    return jax.vmap(image)(positions, rotation, shift, defocus)
+
+
+def projections(
+    size: int,
+    pixel_size: float,
+    std: float,
+    weights: Float[np.ndarray, " a"],
+    positions: Float[Array, "n a 3"],
+    *,
+    sampling: Sampling = "average",
+) -> Float[Array, "n s s"]:
+    """The bare integrator on atoms that have been moved already, one image after the other: the least it can cost."""
+    import cryojax.simulator as cxs
+
+    config = cxs.BasicImageConfig((size, size), pixel_size, precompute_mode="rfft")
+    integrator = cxs.GaussianMixtureProjection(sampling_mode=sampling)
+    amplitudes = 2 * np.pi * std**2 * weights
+
+    def image(position: Float[Array, "a 3"]) -> Float[Array, "s s"]:
+        volume = cxs.GaussianMixtureVolume(position, amplitudes, std**2)
+        return integrator.integrate(volume, config, outputs_real_space=True)
+
+    return jax.lax.map(image, positions)
+
+
+def contrast_transfer(frequency: Float[Array, " k"], defocus: float, voltage_in_kilovolts: float) -> Float[Array, " k"]:
+    """The CTF at frequencies in 1 / angstrom, with cryoJAX's defaults: aberration 2.7 mm, amplitude contrast 0.1."""
+    import cryojax.simulator as cxs
+    from cryojax.constants import wavelength_from_kilovolts
+
+    grid = jnp.stack([frequency, jnp.zeros_like(frequency)], axis=1)[None]
+    return cxs.AstigmaticCTF(defocus)(grid, wavelength_from_kilovolts(voltage_in_kilovolts))[0]

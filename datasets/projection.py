@@ -1,0 +1,172 @@
+"""Images of Gaussian atoms: separable sums, their hand-written adjoint, the contrast transfer function.
+
+An image is P_y P_x^T with one column of P_x and of P_y for each atom: its profile along each axis. Profiles are
+Gaussians on pixels, or the lowest Fourier coefficients of these, in which white noise stays white and a CTF is a
+factor.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+Line = Float[Array, " a"]
+Columns = Float[Array, "c a"]
+Centers = Float[Array, "n a 2"]
+Squares = Float[Array, "n c c"]
+
+CACHED = 2**18  # atoms times pixels of a profile, of as many images at a time: they stay in the cache of a core
+REACH = 5.5  # an atom so many stds outside of the window adds less than rounding
+SPHERICAL_ABERRATION = 2.7e7  # angstroms
+AMPLITUDE_CONTRAST = 0.1
+WINDOWS = (4, 6, 8)  # eighths of the image that are rendered, the smallest that holds all atoms
+
+
+class Profile(NamedTuple):
+    """Atoms at x (a,), in angstroms, along an axis: `size` c, values (c, a), d values / dx given x and the values."""
+
+    size: int
+    values: Callable[[Line], Columns]
+    slopes: Callable[[Line, Columns], Columns]
+
+
+def pixel_centers(size: int, pixel_size: float) -> np.ndarray:
+    """Where pixels are, in angstroms: the origin is at pixel size // 2, as in RELION and cryoJAX."""
+    return pixel_size * (np.arange(size) - size // 2)
+
+
+def on_pixels(size: int, pixel_size: float, std: float) -> Profile:
+    """exp(-(x_j - x)^2 / (2 std^2)) at the centres of the pixels."""
+    grid = pixel_centers(size, pixel_size)[:, None]
+
+    def values(x: Line) -> Columns:
+        return jnp.exp(-0.5 * ((jnp.asarray(grid, x.dtype) - x) / std) ** 2)
+
+    def slopes(x: Line, values: Columns) -> Columns:
+        return values * (jnp.asarray(grid, x.dtype) - x) / std**2
+
+    return Profile(size, values, slopes)
+
+
+def on_frequencies(size: int, pixel_size: float, std: float, n_frequencies: int) -> Profile:
+    """The product of `fourier_basis(size, n_frequencies)` with the profile on pixels, in closed form.
+
+    Images are then periodic: an atom that leaves on one side comes in on the other.
+    """
+    k = 2 * np.pi * np.arange(1, n_frequencies + 1)[:, None] / (size * pixel_size)
+    # the transform of a Gaussian, for a constant, cosines and sines of unit norm on the grid
+    constant = std * np.sqrt(2 * np.pi / size) / pixel_size
+    height = np.sqrt(2) * constant * np.exp(-0.5 * (k * std) ** 2)
+
+    def values(x: Line) -> Columns:
+        cosines, sines = _multiples(x * float(k[0, 0]), n_frequencies)
+        heights = jnp.asarray(height, x.dtype)
+        return jnp.concatenate([jnp.full((1, len(x)), constant, x.dtype), heights * cosines, heights * sines])
+
+    def slopes(x: Line, values: Columns) -> Columns:
+        cosines, sines = values[1 : n_frequencies + 1], values[n_frequencies + 1 :]
+        wave = jnp.asarray(k, x.dtype)
+        return jnp.concatenate([jnp.zeros((1, len(x)), x.dtype), -wave * sines, wave * cosines])
+
+    return Profile(1 + 2 * n_frequencies, values, slopes)
+
+
+def _multiples(angle: Line, n: int) -> tuple[Columns, Columns]:
+    """cos(j angle), sin(j angle) for j = 1 ... n by doubling: products are cheaper than cosines."""
+    cosines, sines = jnp.cos(angle)[None], jnp.sin(angle)[None]
+    while len(cosines) < n:
+        c, s = cosines[-1], sines[-1]
+        cosines, sines = (
+            jnp.concatenate([cosines, c * cosines - s * sines]),
+            jnp.concatenate([sines, s * cosines + c * sines]),
+        )
+    return cosines[:n], sines[:n]
+
+
+def fourier_basis(size: int, n_frequencies: int) -> np.ndarray:
+    """Orthonormal rows (1 + 2 n_frequencies, size): the constant, cosines, sines of the lowest frequencies."""
+    turns = 2 * np.pi * np.outer(np.arange(1, n_frequencies + 1), np.arange(size) - size // 2) / size
+    constant = np.full((1, size), 1 / np.sqrt(size))
+    return np.concatenate([constant, np.sqrt(2 / size) * np.cos(turns), np.sqrt(2 / size) * np.sin(turns)])
+
+
+def project(size: int, pixel_size: float, std: float, weights: Float[np.ndarray, " a"], centers: Centers) -> Squares:
+    """sum_a weights_a exp(-|g - c_a|^2 / (2 std^2)) at the pixels g, rows along y, columns along x.
+
+    Atoms c_a = (x, y) and std are in angstroms. Only a window in the middle that holds all atoms of all images is
+    computed; the rest of the image is zero to rounding.
+    """
+    windows = sorted({min(size, 2 * -(-eighths * size // 16)) for eighths in WINDOWS})
+
+    def windowed(window: int, centers: Centers) -> Squares:
+        start = size // 2 - window // 2
+        border = (start, size - window - start)
+        images = separable(on_pixels(window, pixel_size, std), weights, centers)
+        return jnp.pad(images, ((0, 0), border, border))
+
+    reach = jnp.abs(jax.lax.stop_gradient(centers)).max() + REACH * std
+    halves = jnp.asarray([(window // 2 - 1) * pixel_size for window in windows[:-1]], reach.dtype)
+    return jax.lax.switch((reach > halves).sum(), [partial(windowed, window) for window in windows], centers)
+
+
+def separable(profile: Profile, weights: Float[np.ndarray, " a"], centers: Centers) -> Squares:
+    """sum_a weights_a P(y_a) P(x_a)^T for atoms at centers (x, y); its adjoint is written by hand."""
+
+    batch = max(1, min(len(centers), CACHED // (len(weights) * profile.size)))
+
+    def sides(center: Float[Array, "a 2"]) -> tuple[Columns, Columns]:
+        return profile.values(center[:, 0]) * jnp.asarray(weights, center.dtype), profile.values(center[:, 1])
+
+    def image(center: Float[Array, "a 2"]) -> Float[Array, "c c"]:
+        across, down = sides(center)
+        return down @ across.T
+
+    def push(center: Float[Array, "a 2"], shift: Float[Array, "a 2"]) -> Float[Array, "c c"]:
+        """How the image changes with the centers."""
+        across, down = sides(center)
+        along_x = profile.slopes(center[:, 0], across) * shift[:, 0]
+        along_y = profile.slopes(center[:, 1], down) * shift[:, 1]
+        return down @ along_x.T + along_y @ across.T
+
+    def pull(center: Float[Array, "a 2"], image: Float[Array, "c c"]) -> Float[Array, "a 2"]:
+        """The adjoint of push: two products of the size of the one that makes the image."""
+        across, down = sides(center)
+        along_x = (profile.slopes(center[:, 0], across) * (image.T @ down)).sum(0)
+        along_y = (profile.slopes(center[:, 1], down) * (image @ across)).sum(0)
+        return jnp.stack([along_x, along_y], axis=1)
+
+    def each(f: Callable[..., Array], *arguments: Array) -> Array:
+        return jax.lax.map(lambda rows: f(*rows), arguments, batch_size=batch)
+
+    @jax.custom_jvp
+    def images(centers: Centers) -> Squares:
+        return each(image, centers)
+
+    def tangent(primals: tuple[Centers], tangents: tuple[Centers]) -> tuple[Squares, Squares]:
+        (centers,), (shifts,) = primals, tangents
+        pushed = jax.custom_derivatives.linear_call(partial(each, push), partial(each, pull), centers, shifts)
+        return images(centers), pushed
+
+    images.defjvp(tangent)
+    return images(centers)
+
+
+def contrast_transfer(
+    frequency: Float[Array, "..."], defocus: Float[Array, "..."], voltage_in_kilovolts: float
+) -> Float[Array, "..."]:
+    """The CTF at spatial frequencies q in 1 / angstrom, broadcast against defocus z in angstroms [rohou2015].
+
+    -sqrt(1 - A^2) sin(chi) - A cos(chi), chi = pi lambda q^2 (z - lambda^2 q^2 C_s / 2), for a spherical aberration C_s
+    of 2.7 mm and an amplitude contrast A of 0.1.
+    """
+    volts = 1e3 * voltage_in_kilovolts
+    wavelength = 12.2639 / np.sqrt(
+        volts + 0.97845e-6 * volts**2
+    )  # angstroms, relativistic; the constants are cryoJAX's
+    square = frequency**2
+    chi = np.pi * wavelength * square * (defocus - 0.5 * wavelength**2 * square * SPHERICAL_ABERRATION)
+    return -np.sqrt(1 - AMPLITUDE_CONTRAST**2) * jnp.sin(chi) - AMPLITUDE_CONTRAST * jnp.cos(chi)

@@ -12,6 +12,8 @@ from cryosip.bench.runner import Snapshot
 from cryosip.bench.studies import STUDIES
 from cryosip.methods import checks
 
+PROTEINS = ("hsp90", "adk")
+
 
 class Watcher(NamedTuple):
     """What is told while runs go on."""
@@ -27,8 +29,13 @@ class Outcome(NamedTuple):
     failed: list[str]
 
 
-def plan(studies: list[str], profile: str, replicates: int | None, only: str | None) -> list[store.RunConfig]:
-    """All runs of the studies, replicate by replicate, so that an early stop leaves whole replicates."""
+def plan(
+    studies: list[str], profile: str, replicates: int | None, only: str | None, structure: Path | None = None
+) -> list[store.RunConfig]:
+    """All runs of the studies, replicate by replicate, so that an early stop leaves whole replicates.
+
+    Proteins are taken from the file `structure`, if one is given.
+    """
     configs = []
     for name in studies:
         checks.one_of("study", name, STUDIES)
@@ -37,7 +44,11 @@ def plan(studies: list[str], profile: str, replicates: int | None, only: str | N
             continue
         size = study.sizes[checks.one_of("profile", profile, study.sizes)]
         count = size.replicates if replicates is None else checks.positive_int("replicates", replicates)
-        configs += [replace(config, replicate=r) for r in range(count) for config in study.configs(size)]
+        runs = study.configs(size)
+        if structure is not None and study.problem in PROTEINS:
+            file = {"structure": str(structure.resolve())}
+            runs = [replace(run, problem_options=run.problem_options | file) for run in runs]
+        configs += [replace(run, replicate=r) for r in range(count) for run in runs]
     return configs
 
 

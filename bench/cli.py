@@ -24,7 +24,12 @@ Only = Annotated[str | None, typer.Option(metavar="PROBLEM", help="Only the stud
 Fresh = Annotated[bool, typer.Option("--fresh", help="Run again what has a record already.")]
 X64 = Annotated[bool, typer.Option("--x64", help="Compute in float64.")]
 
-PAPER_STUDIES = ["paper-1d", "noise", "sampling", "paper-nanocluster", "tau"]
+Structure = Annotated[
+    Path | None, typer.Option(help="PDB or mmCIF file of the protein, instead of 2IOP or 4AKE.", metavar="FILE")
+]
+
+HSP90_STUDIES = ["paper-hsp90", "hsp90-open"]
+PAPER_STUDIES = ["paper-1d", "noise", "sampling", "paper-nanocluster", "tau", *HSP90_STUDIES]
 
 
 @app.command()
@@ -36,13 +41,15 @@ def reproduce(
     only: Only = None,
     fresh: Fresh = False,
     x64: X64 = False,
+    structure: Structure = None,
 ) -> None:
-    """Run the paper's studies, then write the report and print its path."""
+    """Run the paper's studies, then write the report and print its path; adk stands in where 2IOP cannot be had."""
     from cryosip.bench import store
 
     with _plain_errors():
         store.check_writable(out)
-    failed = _run(PAPER_STUDIES, profile, results, replicates, only, fresh, x64)
+    studies = _with_protein(structure, only) if only in (None, "hsp90", "adk") else PAPER_STUDIES
+    failed = _run(studies, profile, results, replicates, only, fresh, x64, structure)
     _report(results, out)
     raise typer.Exit(failed)
 
@@ -56,9 +63,10 @@ def run(
     only: Only = None,
     fresh: Fresh = False,
     x64: X64 = False,
+    structure: Structure = None,
 ) -> None:
     """Run studies into records."""
-    raise typer.Exit(_run(studies, profile, results, replicates, only, fresh, x64))
+    raise typer.Exit(_run(studies, profile, results, replicates, only, fresh, x64, structure))
 
 
 @app.command()
@@ -96,6 +104,7 @@ def _run(
     only: str | None,
     fresh: bool,
     x64: bool,
+    structure: Path | None,
 ) -> int:
     import jax
     from rich.console import Console
@@ -108,7 +117,7 @@ def _run(
     try:
         if only is not None:
             checks.one_of("--only", only, DATASETS)
-        configs = campaign.plan(studies, profile, replicates, only)
+        configs = campaign.plan(studies, profile, replicates, only, structure)
         if not configs:
             raise ValueError(f"no study of {', '.join(studies)} is on problem {only!r}")
     except ValueError as error:
@@ -122,6 +131,27 @@ def _run(
     for failure in outcome.failed:
         console.print(failure, markup=False, highlight=False, soft_wrap=True)
     return 1 if outcome.failed else 0
+
+
+def _with_protein(structure: Path | None, only: str | None) -> list[str]:
+    """The paper's studies, on the bundled adenylate kinase where HSP90 cannot be had or is not wanted."""
+    from cryosip.datasets.structures import load
+
+    without = [study for study in PAPER_STUDIES if study not in HSP90_STUDIES]
+    if only == "adk":
+        return [*without, "paper-adk"]
+    try:
+        load("2iop", structure)
+    except FileNotFoundError as error:
+        if structure is not None or only == "hsp90":
+            typer.echo(f"cryosip: {error}", err=True)
+            raise typer.Exit(1) from error
+        typer.echo(f"Adenylate kinase stands in for HSP90: {error}", err=True)
+        return [*without, "paper-adk"]
+    except (OSError, ValueError) as error:
+        typer.echo(f"cryosip: {error}", err=True)
+        raise typer.Exit(1) from error
+    return PAPER_STUDIES
 
 
 def _report(results: Path, out: Path) -> None:

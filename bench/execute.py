@@ -2,21 +2,26 @@
 
 import datetime
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
 
 from cryosip.bench import metrics
 from cryosip.bench.environment import environment, peak_memory_mb, reset_peak_memory
+from cryosip.bench.fixed_view import principal_components
 from cryosip.bench.image_distances import observed_totals, readings, simulated_images
 from cryosip.bench.runner import Snapshot, run
 from cryosip.bench.store import SCHEMA, RunConfig
-from cryosip.datasets.instance import Instance, Truth
+from cryosip.datasets.instance import Instance, Molecule, Truth
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods import checks
 from cryosip.methods.flow import flow_target
@@ -38,6 +43,20 @@ EXAMPLES = 4  # images that a record shows
 CURVE_METRICS = ("w1", "w2")  # the others are evaluated at the end alone
 
 OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {"adam": optax.adam, "sgd": optax.sgd}
+
+
+def _rms_sgd(rate: Any) -> optax.GradientTransformation:
+    """Euler steps of a length that is given: the root mean square of what the parameters move by."""
+
+    def scaled(updates: Any, state: Any, _params: Any = None) -> tuple[Any, Any]:
+        size = jnp.sqrt((updates**2).mean())
+        return updates / jnp.maximum(size, jnp.finfo(updates.dtype).tiny), state
+
+    unit = optax.GradientTransformation(lambda _params: optax.EmptyState(), scaled)
+    return optax.chain(unit, optax.scale_by_learning_rate(rate))
+
+
+OPTIMIZERS["rms-sgd"] = _rms_sgd
 
 
 def execute(config: RunConfig, profile: str, measure: Measure, on_snapshot: OnSnapshot) -> tuple[Fields, Arrays]:
@@ -85,7 +104,13 @@ def run_method(config: RunConfig, on_snapshot: OnSnapshot) -> tuple[Fields, Arra
 def build_instance(config: RunConfig) -> Instance:
     """The problem of a configuration; replicates differ by their seed alone."""
     checks.one_of("problem", config.problem, DATASETS)
-    return DATASETS[config.problem](seed=config.replicate, **config.problem_options)
+    return _instance(config.problem, json.dumps(config.problem_options), config.replicate)
+
+
+@lru_cache(maxsize=1)
+def _instance(problem: str, options: str, seed: int) -> Instance:
+    """The last one is kept: a study runs all its methods on it in turn."""
+    return DATASETS[problem](seed=seed, **json.loads(options))
 
 
 def build_method(problem: Problem, name: str, options: dict[str, Any]) -> Method:
@@ -101,10 +126,15 @@ def build_method(problem: Problem, name: str, options: dict[str, Any]) -> Method
     return METHODS[name](problem, **built)
 
 
-def _optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
+def _optimizer(name: str, learning_rate: float, cosine_steps: int | None = None) -> optax.GradientTransformation:
+    """With `cosine_steps` the rate falls to zero along a cosine within those steps."""
     checks.one_of("optimizer", name, OPTIMIZERS)
     checks.positive("learning_rate", learning_rate)
-    return OPTIMIZERS[name](learning_rate)
+    if cosine_steps is None:
+        return OPTIMIZERS[name](learning_rate)
+    return OPTIMIZERS[name](
+        optax.cosine_decay_schedule(learning_rate, checks.positive_int("cosine_steps", cosine_steps))
+    )
 
 
 def _head(config: RunConfig, profile: str) -> Fields:
@@ -183,6 +213,19 @@ def _describe(
         "initial_sampled_metrics": _once(("initial samples", data), lambda: metrics.against_samples(initial, samples)),
         "dataset_hash": data,
     }
+    if instance.molecule is not None:
+        molecule = instance.molecule
+        fields["molecule"] = _molecule(molecule)
+        scale = 1 / np.sqrt(molecule.eigenvalues)
+        fields["metrics"] |= _plain(metrics.per_mode(estimate, points) | metrics.unwhitened(estimate, points, scale))
+        fields["initial_metrics"] |= _plain(
+            metrics.per_mode(initial, points) | metrics.unwhitened(initial, points, scale)
+        )
+        if config.replicate == 0:
+            images |= {"beads": molecule.rest, "motions": molecule.motions.reshape(len(molecule.motions), -1)}
+            images |= principal_components(instance, initial, estimate, key_estimate)
+    if config.method == "mixture":
+        fields["collapsed_components"] = metrics.collapsed(estimate, np.asarray(initial.theta).std(0))
     arrays = {
         "theta": estimate.theta,
         "weights": estimate.weights,
@@ -194,7 +237,7 @@ def _describe(
 
 def _on_the_line(
     problem: Problem, estimate: WeightedPoints, initial: WeightedPoints, key_estimate: jax.Array, key_init: jax.Array
-) -> tuple[Fields, dict[str, jax.Array]]:
+) -> tuple[Fields, dict[str, Any]]:
     """Half the squared distance of simulated data from the observations, and the data themselves."""
     n = len(problem.observations)
     distance = jax.jit(DISCREPANCIES["energy"]().bind(problem.observations, 0.0).value)
@@ -205,7 +248,7 @@ def _on_the_line(
     return {"discrepancy": float(distance(y))}, images
 
 
-def _examples(instance: Instance) -> dict[str, jax.Array]:
+def _examples(instance: Instance) -> dict[str, Any]:
     """A few images without and with noise."""
     some = instance.truth.theta[:EXAMPLES]
     pose = jax.tree.map(lambda a: a[:EXAMPLES], instance.truth.pose)
@@ -236,6 +279,18 @@ def _once(key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
     if key not in _KEPT:
         _KEPT[key] = make()
     return _KEPT[key]
+
+
+def _molecule(molecule: Molecule) -> Fields:
+    """What a reader must know of the structure; of its file the name alone."""
+    return {
+        "source": Path(molecule.source).name,
+        "chain": molecule.chain,
+        "n_atoms": molecule.n_atoms,
+        "n_beads": len(molecule.rest),
+        "eigenvalues": molecule.eigenvalues.tolist(),
+        "collectivity": molecule.collectivity.tolist(),
+    }
 
 
 def _hash(problem: Problem, truth: Truth) -> str:

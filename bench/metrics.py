@@ -100,6 +100,33 @@ def to_data(estimate: WeightedPoints, truth: Truth) -> dict[str, float]:
     return {f"{name}_to_data": METRICS[name](estimate, behind) for name in ("w1", "w2")}
 
 
+def per_mode(estimate: WeightedPoints, truth: WeightedPoints) -> dict[str, float]:
+    """W1 and W2 of the marginal of each parameter by itself."""
+    return {
+        f"{name}_mode_{i + 1}": METRICS[name](_marginal(estimate, i), _marginal(truth, i))
+        for i in range(estimate.theta.shape[1])
+        for name in ("w1", "w2")
+    }
+
+
+def _marginal(points: WeightedPoints, i: int) -> WeightedPoints:
+    return WeightedPoints(points.theta[:, i : i + 1], points.weights)
+
+
+def unwhitened(estimate: WeightedPoints, truth: WeightedPoints, scale: np.ndarray) -> dict[str, float]:
+    """D_E^2 in the paper's coordinates theta_i = z_i / sqrt(lambda_i), `scale` 1 / sqrt(lambda_i)."""
+    scaled = (WeightedPoints(np.asarray(p.theta) * scale, p.weights) for p in (estimate, truth))
+    return {"energy_distance_squared_unwhitened": energy_distance_squared(*scaled)}
+
+
+def collapsed(estimate: WeightedPoints, spread: np.ndarray) -> int:
+    """Components that stand for nothing of their own: without weight, or within a hundredth of the initial spread
+    of another that comes first."""
+    theta, weights = np.asarray(estimate.theta) / spread, np.asarray(estimate.weights)
+    near = scipy.spatial.distance.cdist(theta, theta) < 0.01 * np.sqrt(theta.shape[1])
+    return int((np.triu(near, 1).any(0) | (weights < 0.01 / len(weights))).sum())
+
+
 def floors(truth: Truth, points: WeightedPoints, n: int, draws: int | None = None) -> dict[str, dict[str, float]]:
     """Each metric of n i.i.d. draws of the truth: median and 5-95 % over many samples."""
     draws = draws or (FLOOR_DRAWS if points.theta.shape[1] == 1 else FLOOR_DRAWS_BEYOND_1D)

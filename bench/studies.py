@@ -19,6 +19,7 @@ class Size(NamedTuple):
     n: int
     share_of_steps: float
     all_settings: bool = False
+    images: str = ""  # which of PROTEIN_IMAGES
 
 
 class Study(NamedTuple):
@@ -51,6 +52,21 @@ ANNEALING, ANNEALED_STEPS, PLAIN_STEPS = (10.0, 200), 250, 250
 NANOCLUSTER_SUPPORT, NANOCLUSTER_REWEIGHTING_STEPS = 3_600, 3
 MAXIMUM_LIKELIHOOD_STEPS = 10
 TAUS = (0.15, 0.25, 0.35, 1.0, 0.5)  # where not all are taken, the last
+
+# Section 4.3 gives images of 128 x 128 pixels, 3000 of them, sigma and the steps, nothing else. Coarser images of the
+# same field of view do for the small profile. Chosen on replicates 100 and 101: Adam at 0.1 and 0.15 and Euler steps
+# of 0.1 and 0.3 (root mean square, in whitened units), along a cosine, 200 ... 3000 steps, for both flows; EM with 12
+# steps; banks of 64 ... 400 structures with grids of order 1 and 2, 4 ... 16 candidates, 10 and 12 refinements.
+PROTEIN_IMAGES: dict[str, Options] = {
+    "smoke": {"image_size": 12, "pixel_size_in_angstroms": 16.0, "atom_std_in_angstroms": 12.0, "atoms_per_bead": 4},
+    "small": {"image_size": 32, "pixel_size_in_angstroms": 6.0, "atom_std_in_angstroms": 5.0, "atoms_per_bead": 2},
+    "paper": {"image_size": 128, "cropped_size": 63},
+}
+PROTEIN_RATE, PROTEIN_STEPS, PROTEIN_PAPER_STEPS = 0.1, 200, 90_000
+PROTEIN_POSTERIOR = {"n_support": 64, "quadrature_order": 2, "n_candidates": 4, "n_refinements": 10}
+POSTERIOR_EM_STEPS = 10
+POSE_EM_STEPS = 8
+CUTOFFS, SNRS = (10.0, 12.0, 15.0), (0.1, 1.0, 10.0)
 
 NOISE_LEVELS = (0.5, 1.0, 1.5, 2.0, 3.0)  # Fig. 2 does not list its own
 
@@ -180,6 +196,72 @@ def tau(size: Size) -> list[RunConfig]:
     ]
 
 
+def on_protein(
+    problem: str, study: str, setting: str, size: Size, method: str, steps: int, looks: int = 2, **options: Any
+) -> RunConfig:
+    """On the images of the profile; settings in which images differ have them in `images`."""
+    images = PROTEIN_IMAGES[size.images] | options.pop("images", {})
+    return run_on(problem, images, looks, study, setting, size, method, steps, **options)
+
+
+def flow_on_protein(
+    problem: str, study: str, setting: str, size: Size, discrepancy: str, looks: int = 4, **options: Any
+) -> RunConfig:
+    """Euler steps along a cosine, as many particles as observations; 9 * 10^4 of them at the paper's size."""
+    steps = PROTEIN_PAPER_STEPS if size.all_settings else PROTEIN_STEPS
+    cosine = max(1, round(steps * size.share_of_steps))
+    descent = {"name": "rms-sgd", "learning_rate": PROTEIN_RATE, "cosine_steps": cosine}
+    chosen = {"discrepancy": {"name": discrepancy}, "optimizer": descent, "n_particles": size.n}
+    return on_protein(problem, study, setting, size, "flow", steps, looks, **chosen, **options)
+
+
+def posterior_on_protein(problem: str, study: str, setting: str, size: Size, **options: Any) -> RunConfig:
+    """All of the bank, whatever the profile; EM steps on the weights after that."""
+    searched = PROTEIN_POSTERIOR if size.share_of_steps == 1 else {"n_support": 4, "n_refinements": 2}
+    steps = searched["n_support"] + searched["n_refinements"] + 1 + POSTERIOR_EM_STEPS
+    run = on_protein(problem, study, setting, size, "posterior-npmle", steps, 1, **searched, **options)
+    return replace(run, steps=steps, every=steps)
+
+
+def paper_protein(problem: str, study: str, size: Size) -> list[RunConfig]:
+    """Figs. 5 to 8: the flow on images and on their invariants; EM over poses and per-image posteriors."""
+    order = 2 if size.share_of_steps == 1 else 1
+    mixtures = [
+        on_protein(
+            problem, study, f"K={k}", size, "mixture", POSE_EM_STEPS, n_components=k, quadrature_order=order,
+            refine_poses=size.share_of_steps == 1, estimate_noise=True, estimate_weights=True,
+        )
+        for k in (5, 10)
+    ]  # fmt: skip
+    return [
+        flow_on_protein(problem, study, "published", size, "energy"),
+        flow_on_protein(problem, study, "tuned", size, "invariant-energy"),
+        *mixtures,
+        posterior_on_protein(problem, study, "per image", size),
+    ]
+
+
+def open_fields(problem: str, study: str, size: Size) -> list[RunConfig]:
+    """The two methods that see most, for each value of what the paper leaves open."""
+    settings = [(f"cutoff={c:g}", {"cutoff_in_angstroms": c}) for c in CUTOFFS]
+    settings += [(f"SNR={snr:g}", {"snr": snr}) for snr in SNRS]
+    chosen = settings if size.share_of_steps == 1 else settings[:1]
+    return [
+        run
+        for setting, images in chosen
+        for run in (
+            flow_on_protein(problem, study, setting, size, "invariant-energy", 1, images=images),
+            posterior_on_protein(problem, study, setting, size, images=images),
+        )
+    ]
+
+
+PROTEIN_SIZES = {
+    "smoke": Size(1, 12, 0.02, images="smoke"),
+    "small": Size(2, 500, 1.0, images="small"),
+    "paper": Size(3, 3_000, 1.0, all_settings=True, images="paper"),
+}
+
 STUDIES: dict[str, Study] = {
     "paper-1d": Study(
         "Fig. 1 and its distances: flow, mixture and reweighting on the 1D system",
@@ -211,5 +293,23 @@ STUDIES: dict[str, Study] = {
         "nanocluster",
         {"smoke": Size(1, 60, 0.01), "small": Size(1, 100, 1.0), "paper": Size(3, 1_000, 1.0, all_settings=True)},
         tau,
+    ),
+    "paper-hsp90": Study(
+        "Figs. 5 to 8 and their distances: flows, EM over poses and per-image posteriors on HSP90 in all directions",
+        "hsp90",
+        PROTEIN_SIZES,
+        partial(paper_protein, "hsp90", "paper-hsp90"),
+    ),
+    "paper-adk": Study(
+        "The same on adenylate kinase, whose structure needs no file and no network",
+        "adk",
+        PROTEIN_SIZES,
+        partial(paper_protein, "adk", "paper-adk"),
+    ),
+    "hsp90-open": Study(
+        "What section 4.3 leaves open, cutoff and signal-to-noise ratio, against the distances",
+        "hsp90",
+        PROTEIN_SIZES,
+        partial(open_fields, "hsp90", "hsp90-open"),
     ),
 }

@@ -1,6 +1,7 @@
 """A protein that moves along its normal modes, seen from everywhere: section 4.3."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,6 +115,7 @@ def protein(
         seen = jnp.einsum("nij,naj->nai", pose.rotation[:, :2].astype(theta.dtype), shape, precision="highest")
         return seen + pose.shift[:, None].astype(theta.dtype)
 
+    @jax.jit
     def images(theta: Points, pose: ProteinPose) -> Images:
         squares = project(size, pixel, atom_std, atoms, centers(theta, pose))
         if defocus_range is not None:
@@ -122,6 +124,7 @@ def protein(
             squares = basis.T @ (transfer * (basis @ squares @ basis.T)) @ basis
         return squares.reshape(len(theta), size**2)
 
+    @partial(jax.jit, static_argnums=1)
     def sample_pose(key: PRNGKey, n: int) -> ProteinPose:
         key_rotation, key_shift, key_defocus = jr.split(key, 3)
         shift = max_shift_in_angstroms * jr.uniform(key_shift, (n, 2), minval=-1.0)
@@ -130,6 +133,7 @@ def protein(
             rotations.uniform(key_rotation, n), shift, low + (high - low) * jr.uniform(key_defocus, (n,))
         )
 
+    @partial(jax.jit, static_argnums=1)
     def sample_truth(key: PRNGKey, n: int) -> Points:
         keys = jr.split(key, d)
         return jnp.stack([law.sample(k, n) for law, k in zip(laws, keys, strict=True)], axis=1)
@@ -152,6 +156,7 @@ def protein(
     def render(theta: Points, pose: ProteinPose) -> Images:
         return scale * images(theta, pose)
 
+    @jax.jit
     def coordinates(theta: Points, pose: ProteinPose) -> Coordinates:
         profile = on_frequencies(size, pixel, atom_std, (cropped_size or 1) // 2)
         squares = separable(profile, scale * atoms, centers(theta, pose))

@@ -66,12 +66,14 @@ def steerable_basis(size: int, ring_width: float) -> tuple[np.ndarray, np.ndarra
         raise ValueError(f"ring_width is {ring_width:g} pixels for images of {size}; wanted at most {size / 4:g}")
     x = np.arange(size) - size // 2
     radius, phi = np.hypot(*np.meshgrid(x, x)), np.arctan2(*np.meshgrid(x, x)[::-1])
-    rings = (np.arange(int((size // 2 - 1) / ring_width)) + 0.5) * ring_width
+    rings = (np.arange(max(1, int((size // 2 - 1) / ring_width))) + 0.5) * ring_width
     inside = radius <= size // 2 - 1
     parts = []
     for m in range(int(np.pi * rings[-1] / ring_width) + 1):
         chosen = rings[np.pi * rings / ring_width >= m]
-        bumps = np.exp(-0.5 * ((radius[..., None] - chosen) / (ring_width / 2)) ** 2) * inside[..., None]
+        # the centre pixel has no angle: it stays as it is when the image turns
+        seen = inside & (radius > 0) if m else inside
+        bumps = np.exp(-0.5 * ((radius[..., None] - chosen) / (ring_width / 2)) ** 2) * seen[..., None]
         waves = (bumps * np.exp(1j * m * phi)[..., None]).reshape(size**2, -1)
         parts.append(np.linalg.qr(waves)[0])
     basis = np.concatenate(parts, axis=1)

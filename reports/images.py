@@ -37,22 +37,27 @@ def examples(records: Sequence[Record]) -> list[Plot]:
     size = math.isqrt(arrays["image_clean"].shape[1])
     if size**2 != arrays["image_clean"].shape[1]:
         return []
+    caption = f"Images of {size} × {size} pixels, each strip in one grey scale; width θ₁, height θ₂."
     return [
-        _strip("fig3a", "Fig. 3a: images of the parameters", arrays["image_clean"], size),
-        _strip("fig3b", "Fig. 3b: the observations made of them", arrays["image_noisy"], size),
+        strip(name, title, caption, arrays[array].reshape(-1, size, size).swapaxes(1, 2))
+        for name, title, array in (
+            ("fig3a", "Fig. 3a: images of the parameters", "image_clean"),
+            ("fig3b", "Fig. 3b: the observations made of them", "image_noisy"),
+        )
     ]
 
 
-def _strip(name: str, title: str, images: Array, size: int) -> Plot:
+def strip(name: str, title: str, caption: str, images: Array) -> Plot:
+    """Square images (k, rows, columns) side by side, the first row at the bottom."""
+    size = images.shape[1]
     gap = np.full((size, max(1, size // 32)), np.nan)
-    panels = [panel for image in images for panel in (image.reshape(size, size).T, gap)][:-1]
+    panels = [panel for image in images for panel in (image, gap)][:-1]
 
     def paint(ax: Axes) -> None:
         ax.imshow(np.concatenate(panels, axis=1), cmap="gray", origin="lower", interpolation="nearest")
         ax.set_axis_off()
 
     rows = [[index, *map(float, (i.min(), i.max(), i.mean(), i.std()))] for index, i in enumerate(images)]
-    caption = f"{len(images)} images of {size} × {size} pixels, each strip in one grey scale; width θ₁, height θ₂."
     return Plot(name, title, caption, draw(name, paint, (5.0, 1.5)), ["image", "least", "largest", "mean", "std"], rows)
 
 

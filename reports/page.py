@@ -9,12 +9,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup
 
-from cryosip.reports import figures, images, tables, verdicts
+from cryosip.reports import figures, images, protein, tables, verdicts
 from cryosip.reports.comparison import Row, paper_rows
 from cryosip.reports.paper import CONVENTIONS, NANOCLUSTER_IMAGES
 from cryosip.reports.records import Record, Skipped, largest, observations, read_records
@@ -22,9 +22,23 @@ from cryosip.reports.style import Plot, standalone
 from cryosip.reports.variances import variances
 
 HERE = Path(__file__).parent
-KNOWN_STUDIES = ("paper-1d", "noise", "sampling", "paper-nanocluster", "tau")
+PROTEINS = {"paper-hsp90": "HSP90", "paper-adk": "adenylate kinase"}
+KNOWN_STUDIES = ("paper-1d", "noise", "sampling", "paper-nanocluster", "tau", *PROTEINS, "hsp90-open")
 TRANSPORT = ("w1", "w2")
+OF_PROTEINS = ("energy_distance_squared", "w1", "w2")
 IN_THE_PLANE = ("w1", "w2", "energy_distance_squared", "w2_to_data")
+
+
+class ProteinSection(NamedTuple):
+    """The tables of a protein's section."""
+
+    study: str
+    name: str
+    shared_data: str
+    methods: list[tables.MethodRow]
+    columns: list[str]
+    modes: list[protein.ModeRow]
+    collapsed: list[str]
 
 
 def build(results: Path, out: Path, command: str = "") -> Path:
@@ -60,7 +74,15 @@ def study_plots(records: Sequence[Record]) -> dict[str, list[Plot]]:
         "nanocluster_convergence": figures.convergence(by_study["paper-nanocluster"], "nanocluster-"),
         "nanocluster_dto": figures.against_components(by_study["paper-nanocluster"], "nanocluster-"),
         "tau": images.against_tau(_of_one_size(by_study["tau"] + by_study["paper-nanocluster"])),
+        **{study: _protein_plots(by_study[study], f"{study}-") for study in PROTEINS},
+        "hsp90_open": protein.open_fields(by_study["hsp90-open"]),
     }
+
+
+def _protein_plots(records: Sequence[Record], prefix: str) -> list[Plot]:
+    """Figs. 5 to 8."""
+    parts = (protein.molecule, protein.marginals, protein.motions, protein.principal)
+    return [plot for part in parts for plot in part(records, prefix)]
 
 
 def _of_one_size(records: Sequence[Record]) -> list[Record]:
@@ -116,6 +138,19 @@ def render(
         nanocluster_shared_data=tables.shared_data(nanocluster) if nanocluster else "",
         readings=images.readings(nanocluster),
         printed_images=NANOCLUSTER_IMAGES,
+        proteins=[
+            ProteinSection(
+                study,
+                name,
+                tables.shared_data(own),
+                tables.method_rows(own, OF_PROTEINS),
+                *protein.mode_table(own),
+                protein.collapsed(own),
+            )
+            for study, name in PROTEINS.items()
+            if (own := [r for r in shown if r.study == study])
+        ],
+        of_proteins=OF_PROTEINS,
         failed=[record for record in records if record.status != "ok"],
         total=len(records),
         skipped=skipped,

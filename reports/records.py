@@ -58,6 +58,8 @@ class Record:
     sampled: dict[str, Floor]
     initial_sampled: dict[str, Floor]
     curve: dict[str, Array]
+    molecule: dict[str, Any]
+    collapsed_components: float
     arrays: dict[str, Array] = field(repr=False)
 
     def asked(self, dotted: str) -> Any:
@@ -213,6 +215,8 @@ def _parse(data: dict[str, Any], path: Path, arrays: dict[str, Array]) -> Record
         sampled=_floors(_table(data, "sampled_metrics")),
         initial_sampled=_floors(_table(data, "initial_sampled_metrics")),
         curve=_curve(_table(data, "curve")),
+        molecule=_table(data, "molecule"),
+        collapsed_components=_number(data.get("collapsed_components")),
         arrays=arrays,
     )
 

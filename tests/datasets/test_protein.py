@@ -73,7 +73,7 @@ def assert_white(noise, std):
 
 
 def test_the_signal_is_as_strong_as_said():
-    """On average over the data, by the width of the image: the noise of small pixels averages out in large ones."""
+    """On average over the data, by the width of the image: in a larger pixel the noise of small ones averages out."""
     assert (clean(**OTHER) ** 2).sum(1).mean() == pytest.approx(0.4 * 2**2 * (16 * 8 / 1.5) ** 2, rel=1e-5)
 
 
@@ -96,9 +96,8 @@ def test_draws_follow_the_law(means, std):
         assert (abs(theta.mean(0) - [np.mean(row) for row in means]) < 5 * np.sqrt(variance / n)).all()
         fourth = ((theta - theta.mean(0)) ** 2).std(0)
         assert (abs(theta.var(0) - variance) < 5 * fourth / np.sqrt(n) + 5 * variance / n).all()
-        if len(means) > 1:
-            correlation = np.corrcoef(theta.T)[np.triu_indices(len(means), 1)]
-            assert (abs(correlation) < 5 / np.sqrt(n)).all()
+        correlation = np.atleast_2d(np.corrcoef(theta.T)) - np.eye(len(means))
+        assert (abs(correlation) < 5 / np.sqrt(n)).all()
         for column, row in zip(theta.T, means, strict=True):
             law = gaussian_mixture(row, [std] * len(row), [1 / len(row)] * len(row))
             assert scipy.stats.kstest(column, law.cdf).pvalue > 1e-4
@@ -107,8 +106,7 @@ def test_draws_follow_the_law(means, std):
 def test_the_initial_law_and_the_box():
     problem = made(**OTHER).problem
     start = np.asarray(problem.sample_init(jr.key(0), DRAWS), np.float64)
-    for column in start.T:
-        assert scipy.stats.kstest(column, scipy.stats.uniform(-3, 6).cdf).pvalue > 1e-4
+    assert (scipy.stats.kstest(start, scipy.stats.uniform(-3, 6).cdf, axis=0).pvalue > 1e-4).all()
     offset = problem.log_prior(jnp.asarray(start, "f4")) - scipy.stats.norm(0, 3 / np.sqrt(3)).logpdf(start).sum(1)
     assert_allclose(offset, offset[0], atol=1e-4)
     assert [side.tolist() for side in problem.theta_box] == [[-6.0] * 4, [6.0] * 4]
@@ -120,8 +118,7 @@ def test_the_seed_decides_the_data():
     assert_array_equal(one.truth.theta, same.truth.theta)
     assert not (one.truth.theta == other.truth.theta).any()
     assert not (one.truth.pose.rotation == other.truth.pose.rotation).all((1, 2)).any()
-    noise = [np.asarray(each.problem.observations) - clean(**seed) for each, seed in ((one, {}), (other, {"seed": 2}))]
-    assert abs((noise[0] * noise[1]).mean()) < 5 / np.sqrt(noise[0].size)
+    assert (one.problem.observations == other.problem.observations).mean() < 1e-4
 
 
 def test_rows_are_independent():
@@ -136,27 +133,25 @@ def test_rows_are_independent():
     assert np.flatnonzero(abs(moved - images).max(1) > 1e-3 * images.max()).tolist() == [7]
 
 
-def test_images_are_the_formula(x64):
+def test_images_are_the_formula():
     """c sum_a n_a exp(-|g - (R X_a)_xy - t|^2 / (2 s^2)) with X = X_0 + sum_i z_i v_i / sqrt(lambda_i)."""
     trace = structures.load("adk")
     modes = protein.normal_modes(trace, 15.0, 4)
-    options = {**SMALL, "n_observations": 6, "atoms_per_bead": 1, **VIEWS["shift"]}
-    problem, truth, molecule = protein.adk(**options)
+    options = {"atoms_per_bead": 1, **VIEWS["shift"]}
+    _, truth, molecule = made(**options)
     expected = modes.vectors / np.sqrt(modes.eigenvalues)[:, None, None]
     assert_allclose(molecule.motions, expected, atol=1e-9)
     assert_allclose(molecule.rest, trace.coordinates - trace.coordinates.mean(0), atol=1e-12)
     assert_array_equal(molecule.eigenvalues, modes.eigenvalues)
     assert molecule.n_atoms == len(trace.coordinates) == 214
     shape = molecule.rest + np.einsum("ni,iaj->naj", truth.theta, expected)
-    x, y, _ = (
-        np.einsum("nij,naj->ina", truth.pose.rotation, shape)
-        + np.append(truth.pose.shift, np.zeros((6, 1)), 1).T[:, :, None]
-    )
+    seen = np.einsum("nij,naj->nai", truth.pose.rotation[:, :2], shape) + np.asarray(truth.pose.shift)[:, None]
+    x, y = seen.transpose(2, 0, 1)
     grid = 8.0 * (np.arange(16) - 8)
     squares = (grid - x[..., None, None]) ** 2 + (grid[:, None] - y[..., None, None]) ** 2
-    images = np.exp(-squares / (2 * 6.0**2)).sum(1).reshape(6, -1)
+    images = np.exp(-squares / (2 * 6.0**2)).sum(1).reshape(300, -1)
     factor = np.sqrt((16 * 8 / 1.5) ** 2 / (images**2).sum(1).mean())
-    assert_allclose(problem.render(truth.theta, truth.pose), factor * images, atol=1e-4)
+    assert_allclose(clean(**options), factor * images, atol=2e-5 * factor * images.max())
 
 
 @pytest.mark.parametrize("atoms_per_bead", [1, 2, 4])
@@ -168,32 +163,35 @@ def test_beads_keep_mass_and_center(atoms_per_bead):
     assert atoms.sum() == 214
     assert (atoms[:-1] == atoms_per_bead).all()
     assert_allclose(atoms @ molecule.rest, 0, atol=1e-9)
-    total = (modes.vectors / np.sqrt(modes.eigenvalues)[:, None, None]).sum(1)
-    assert_allclose(np.einsum("a,iaj->ij", atoms, molecule.motions), total, atol=1e-9)
+    total = modes.vectors.sum(1) / np.sqrt(modes.eigenvalues)[:, None]
+    assert_allclose(atoms @ molecule.motions, total, atol=1e-9)
     first = (trace.coordinates - trace.coordinates.mean(0))[atoms_per_bead : 2 * atoms_per_bead].mean(0)
     assert_allclose(molecule.rest[1], first, atol=1e-12)
 
 
-@pytest.mark.parametrize(("view", "size", "cropped"), [("rotation", 15, 13), ("all", 16, 15)])
+@pytest.mark.parametrize(("view", "size", "cropped"), [("rotation", 25, 13), ("all", 24, 15)])
 def test_the_span_holds_the_images(view, size, cropped):
-    problem = made(image_size=size, cropped_size=cropped, **VIEWS[view]).problem
+    """Orthonormal; coordinates are those of the pixels where these resolve the atoms; the error is the largest."""
+    options = {"image_size": size, "atom_std_in_angstroms": 12.0, "cropped_size": cropped, **VIEWS[view]}
+    problem = made(**options).problem
     span, p = problem.span, size**2
     basis = np.asarray(span.project(jnp.eye(p)))
     assert_allclose(basis.T @ basis, np.eye(cropped**2), atol=1e-5)
     theta, pose = problem.sample_init(jr.key(1), 300), problem.sample_pose(jr.key(2), 300)
     images = np.asarray(jax.jit(problem.render)(theta, pose))
     coordinates = np.asarray(jax.jit(span.coordinates)(theta, pose))
+    lengths = np.linalg.norm(images, axis=1)
+    assert np.linalg.norm(images @ basis - coordinates, axis=1).max() < 1e-5 * lengths.mean() < span.error
     outside = np.linalg.norm(images - coordinates @ basis.T, axis=1).max()
-    assert outside / 1.3 < span.error < 1.3 * outside + 0.05  # other draws; |image|^2, about 7_000, is rounded
-    assert np.linalg.norm(images @ basis - coordinates, axis=1).max() < 1.3 * span.error
-    assert span.error < 0.1 * np.linalg.norm(images, axis=1).mean()
+    assert outside / 1.3 < span.error < 1.3 * outside  # of other draws
+    assert span.error < 0.02 * lengths.mean()
     noise = np.asarray(jr.normal(jr.key(3), (300, p)))
     assert_white(np.asarray(span.project(jnp.asarray(noise)), np.float64), 1.0)
     assert made().problem.span is None
 
 
 @pytest.mark.parametrize(
-    ("view", "orders"), [("rotation", 3), ("shift", 3), ("ctf", 3), ("all", 2), ("fixed defocus", 2)]
+    ("view", "orders"), [("rotation", 3), ("shift", 2), ("ctf", 3), ("all", 2), ("fixed defocus", 2)]
 )
 def test_cells_of_poses_are_nested(view, orders):
     max_shift = VIEWS[view].get("max_shift_in_angstroms", 0.0)
@@ -206,8 +204,7 @@ def test_cells_of_poses_are_nested(view, orders):
     for order in range(1, orders):
         pose, weights = quadrature(order)
         assert weights.shape == (72 * children**order,)
-        assert float(weights.sum()) == pytest.approx(1, rel=1e-5)
-        assert float(jnp.ptp(weights)) == 0
+        assert_allclose(weights, 1 / len(weights), rtol=1e-5)
         parent = ProteinPose(*(np.repeat(leaf, children, axis=0) for leaf in before))
         angle = np.arccos(np.clip((np.einsum("nij,nij->n", parent.rotation, pose.rotation) - 1) / 2, -1, 1))
         assert angle.max() < np.deg2rad(70 / 2**order)
@@ -236,34 +233,23 @@ def test_poses_move(view, dimension):
     assert_allclose(moved.defocus - pose.defocus, (high - low) * step[:, -1], atol=1e-2)
 
 
-@pytest.mark.parametrize("view", ["all", "rotation"])
-def test_poses_are_drawn_from_their_law(view):
-    pose = made(**VIEWS[view]).problem.sample_pose(jr.key(4), DRAWS)
+def test_poses_are_drawn_from_their_law():
+    pose = made(**VIEWS["all"]).problem.sample_pose(jr.key(4), DRAWS)
     assert abs(np.asarray(pose.rotation, np.float64).mean(0)).max() < 5 / np.sqrt(3 * DRAWS)
-    if view == "rotation":
-        assert not pose.shift.any()
-        assert not pose.defocus.any()
-        return
     for column, law in [(pose.shift[:, 0], (-6, 12)), (pose.shift[:, 1], (-6, 12)), (pose.defocus, (8_000, 12_000))]:
         assert scipy.stats.kstest(np.asarray(column, np.float64), scipy.stats.uniform(*law).cdf).pvalue > 1e-4
     assert abs(np.corrcoef(np.column_stack([pose.shift, pose.defocus]).T) - np.eye(3)).max() < 5 / np.sqrt(DRAWS)
 
 
-@pytest.fixture
-def four_residues(tmp_path):
-    places = [(2.3 * np.cos(1.745 * t), 2.3 * np.sin(1.745 * t), 1.5 * t) for t in range(4)]
+def test_a_file_of_ones_own(tmp_path):
     line = "ATOM  {0:5d}  CA  ALA A{0:4d}    {1:8.3f}{2:8.3f}{3:8.3f}  1.00  0.00           C"
-    (tmp_path / "four.pdb").write_text("\n".join(line.format(i + 1, *xyz) for i, xyz in enumerate(places)) + "\n")
-    return tmp_path / "four.pdb"
-
-
-def test_a_file_of_ones_own(four_residues):
+    places = [(2.3 * np.cos(1.745 * t), 2.3 * np.sin(1.745 * t), 1.5 * t) for t in range(4)]
+    (file := tmp_path / "four.pdb").write_text("\n".join(line.format(i, *xyz) for i, xyz in enumerate(places)))
     options = {**SMALL, "atoms_per_bead": 3, "cutoff_in_angstroms": 40.0, "means": ((1.0,), (0.0, 2.0))}
-    problem, truth, molecule = protein.hsp90(structure=four_residues, **options)
-    assert (problem.name, molecule.source, molecule.n_atoms) == ("2iop", str(four_residues), 4)
+    problem, truth, molecule = protein.hsp90(structure=file, **options)
+    assert (problem.name, molecule.source, molecule.n_atoms) == ("2iop", str(file), 4)
     assert molecule.motions.shape == (2, 2, 3)
-    assert problem.observations.shape == (300, 256)
-    assert truth.theta.shape == (300, 2)
+    assert (problem.observations.shape, truth.theta.shape) == ((300, 256), (300, 2))
     assert jnp.isfinite(problem.observations).all()
 
 
@@ -281,11 +267,10 @@ def test_the_modes_of_hsp90(monkeypatch):
     [
         ({"n_observations": 0}, "n_observations is 0; wanted a whole number >= 1"),
         ({"image_size": (16, 16)}, r"image_size \(of square images\) is \(16, 16\); wanted a whole number >= 1"),
-        ({"pixel_size_in_angstroms": 0.0}, "pixel_size_in_angstroms is 0.0; wanted a positive finite number"),
+        ({"pixel_size_in_angstroms": 0.0}, "pixel_size_in_angstroms is 0.0"),
         ({"atom_std_in_angstroms": -1.0}, "atom_std_in_angstroms is -1.0"),
         ({"snr": float("nan")}, "snr is nan"),
-        ({"noise_std": 0.0}, "noise_std is 0.0"),
-        ({"init_half_width": 0.0}, "init_half_width is 0.0"),
+        *[({name: 0.0}, f"{name} is 0.0; wanted a positive") for name in ("noise_std", "init_half_width")],
         ({"max_shift_in_angstroms": -1.0}, "max_shift_in_angstroms is -1.0; wanted a finite number >= 0"),
         ({"seed": -1}, "seed is -1"),
         ({"atoms_per_bead": 5}, "atoms_per_bead is 5; wanted 1 to 4"),
@@ -296,8 +281,7 @@ def test_the_modes_of_hsp90(monkeypatch):
         ({"means": ((),)}, r"means has shape \(1, 0\)"),
         ({"std": 0.0}, r"stds.*0\.0.*wanted"),
         ({"cropped_size": 8}, "cropped_size is 8; wanted an odd number from 3 to image_size, 16"),
-        ({"cropped_size": 17}, "cropped_size is 17; wanted an odd number from 3"),
-        ({"cropped_size": 1}, "cropped_size is 1; wanted an odd number from 3"),
+        *[({"cropped_size": size}, f"cropped_size is {size}; wanted an odd number from 3") for size in (1, 17)],
         (
             {"defocus_range_in_angstroms": (2.0, 1.0)},
             r"_range_in_angstroms is \(2.0, 1.0\); wanted \(lowest, highest\)",

@@ -42,11 +42,9 @@ EXAMPLES = 4  # images that a record shows
 
 CURVE_METRICS = ("w1", "w2")  # the others are evaluated at the end alone
 
-OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {"adam": optax.adam, "sgd": optax.sgd}
 
-
-def _rms_sgd(rate: Any) -> optax.GradientTransformation:
-    """Euler steps of a length that is given: the root mean square of what the parameters move by."""
+def rms_sgd(rate: Any) -> optax.GradientTransformation:
+    """Euler steps of a given length: the root mean square of what the parameters move by."""
 
     def scaled(updates: Any, state: Any, _params: Any = None) -> tuple[Any, Any]:
         size = jnp.sqrt((updates**2).mean())
@@ -56,7 +54,11 @@ def _rms_sgd(rate: Any) -> optax.GradientTransformation:
     return optax.chain(unit, optax.scale_by_learning_rate(rate))
 
 
-OPTIMIZERS["rms-sgd"] = _rms_sgd
+OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
+    "adam": optax.adam,
+    "rms-sgd": rms_sgd,
+    "sgd": optax.sgd,
+}
 
 
 def execute(config: RunConfig, profile: str, measure: Measure, on_snapshot: OnSnapshot) -> tuple[Fields, Arrays]:

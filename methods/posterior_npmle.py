@@ -159,7 +159,9 @@ def posterior_npmle(
         """log L_i of the best structure of image k."""
         support = _best_structures(state, m)
 
-        def of_image(center: Points, precision: Float[Array, "c d d"], log_height: Weights) -> Weights:
+        def of_image(
+            center: Float[Array, "c d"], precision: Float[Array, "c d d"], log_height: Float[Array, " c"]
+        ) -> Float[Array, " k"]:
             away = support - center[:, None]
             squares = jnp.einsum("ckd,cde,cke->ck", away, precision, away, precision="highest")
             return jax.nn.logsumexp(log_height[:, None] - 0.5 * squares, axis=0)

@@ -65,8 +65,8 @@ PROTEIN_IMAGES: dict[str, Options] = {
 PROTEIN_RATE, PROTEIN_STEPS, PROTEIN_PAPER_STEPS = 0.1, 200, 90_000
 PROTEIN_POSTERIOR = {"n_support": 64, "quadrature_order": 2, "n_candidates": 4, "n_refinements": 10}
 POSTERIOR_EM_STEPS = 10
-POSE_EM_STEPS = 8
-CUTOFFS, SNRS = (10.0, 12.0, 15.0), (0.1, 1.0, 10.0)
+POSE_EM_STEPS = 5
+CUTOFFS, SNRS = (10.0, 12.0, 15.0), (0.1, 10.0)  # besides the last cutoff with a ratio of 1
 
 NOISE_LEVELS = (0.5, 1.0, 1.5, 2.0, 3.0)  # Fig. 2 does not list its own
 
@@ -243,8 +243,10 @@ def paper_protein(problem: str, study: str, size: Size) -> list[RunConfig]:
 
 def open_fields(problem: str, study: str, size: Size) -> list[RunConfig]:
     """The two methods that see most, for each value of what the paper leaves open."""
-    settings = [(f"cutoff={c:g}", {"cutoff_in_angstroms": c}) for c in CUTOFFS]
-    settings += [(f"SNR={snr:g}", {"snr": snr}) for snr in SNRS]
+    values = [(cutoff, 1.0) for cutoff in CUTOFFS] + [(CUTOFFS[-1], snr) for snr in SNRS]
+    settings = [
+        (f"cutoff={cutoff:g}, SNR={snr:g}", {"cutoff_in_angstroms": cutoff, "snr": snr}) for cutoff, snr in values
+    ]
     chosen = settings if size.share_of_steps == 1 else settings[:1]
     return [
         run
@@ -258,7 +260,7 @@ def open_fields(problem: str, study: str, size: Size) -> list[RunConfig]:
 
 PROTEIN_SIZES = {
     "smoke": Size(1, 12, 0.02, images="smoke"),
-    "small": Size(2, 500, 1.0, images="small"),
+    "small": Size(3, 500, 1.0, images="small"),
     "paper": Size(3, 3_000, 1.0, all_settings=True, images="paper"),
 }
 
@@ -309,7 +311,7 @@ STUDIES: dict[str, Study] = {
     "hsp90-open": Study(
         "What section 4.3 leaves open, cutoff and signal-to-noise ratio, against the distances",
         "hsp90",
-        PROTEIN_SIZES,
+        PROTEIN_SIZES | {"small": Size(1, 500, 1.0, images="small")},
         partial(open_fields, "hsp90", "hsp90-open"),
     ),
 }

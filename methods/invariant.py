@@ -11,6 +11,7 @@ from cryosip.methods.energy import energy
 from cryosip.methods.problem import Images, Observations
 
 Features = Float[Array, "n f"]
+FINEST = 0.5  # pixels: narrower rings miss the pixels, and what is orthonormal among them is no longer steerable
 
 
 def invariant_energy(ring_width: float = 1.6, tile: int | None = None) -> Discrepancy:
@@ -23,8 +24,8 @@ def invariant_energy(ring_width: float = 1.6, tile: int | None = None) -> Discre
     such widths in half a ring's circumference; for each m they are made orthonormal on the pixels, so that white noise
     gives each feature the same variance. `tile` is that of `energy`.
 
-    Images (n, p) are squares of p = S^2 pixels, S >= 4. Raises ValueError for images that are no squares, a width that
-    is not positive or above S / 4, and noise that is to be integrated out: f is not linear.
+    Images (n, p) are squares of p = S^2 pixels, S >= 4. Raises ValueError for images that are no squares, a width
+    below 0.5 or above S / 4, and noise that is to be integrated out: f is not linear.
     """
     checks.positive("ring_width", ring_width)
     distance = energy(tile=tile)
@@ -62,8 +63,8 @@ def moduli(basis: tuple[np.ndarray, np.ndarray], y: Images) -> Features:
 
 def steerable_basis(size: int, ring_width: float) -> tuple[np.ndarray, np.ndarray]:
     """Real and imaginary parts (p, f) of e^{i m phi} g_k(r), orthonormal among the g_k of each m."""
-    if ring_width > size / 4:
-        raise ValueError(f"ring_width is {ring_width:g} pixels for images of {size}; wanted at most {size / 4:g}")
+    if not FINEST <= ring_width <= size / 4:
+        raise ValueError(f"ring_width is {ring_width:g} pixels for images of {size}; wanted {FINEST:g} to {size / 4:g}")
     x = np.arange(size) - size // 2
     radius, phi = np.hypot(*np.meshgrid(x, x)), np.arctan2(*np.meshgrid(x, x)[::-1])
     rings = (np.arange(max(1, int((size // 2 - 1) / ring_width))) + 0.5) * ring_width

@@ -53,7 +53,7 @@ def two_pass(
         images = render_all(problem, shape[None], coarse, n_coarse)
         new = jnp.log(weight) + jnp.log(coarse_weights) - 0.5 * squared_residuals(y, images) / sigma**2
         mass = jnp.logaddexp(mass, jax.nn.logsumexp(new, axis=1))
-        places = jnp.broadcast_to(number * n_coarse + jnp.arange(n_coarse), new.shape)
+        places = jnp.broadcast_to(number * n_coarse + jnp.arange(n_coarse, dtype=jnp.int32), new.shape)
         top, index = jax.lax.top_k(jnp.concatenate([logits, new], axis=1), kept)
         place = jnp.take_along_axis(jnp.concatenate([place, places], axis=1), index, axis=1)
         return (top, place, mass), None

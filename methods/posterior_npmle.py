@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import scipy.stats
 from jaxtyping import Array, Float, Int
 
 from cryosip.methods import checks
@@ -14,6 +15,7 @@ from cryosip.methods.problem import Points, Pose, PoseMotion, PRNGKey, Problem, 
 BLOCK = 2**26  # numbers that the Jacobians of a block of images may hold
 FIRST_DAMPING, EASED, STIFFENED = 1e-2, 0.3, 4.0
 LEAST_DAMPING = 1e-6
+UNSOLVED = 1e-4  # an image is left out whose best candidate noise would put so far away no more often than this
 STILL = PoseMotion(0, lambda pose, _step: pose)
 
 
@@ -50,7 +52,8 @@ def posterior_npmle(
     L_i(z) = sum_j exp(-|y_i - x_ij|^2 / (2 sigma^2)) |H_ij|^{-1/2} exp(-(z - z_ij)^T S_ij (z - z_ij) / 2),
     candidate j at z_ij with image x_ij, H the curvature in the pose and S that in z once the pose is integrated out.
     What follows are EM steps on the weights of sum_k w_k delta_{theta_k}, theta_k the best structure of image k, which
-    maximise sum_i log sum_k w_k L_i(theta_k) [kiefer1956], [sanchez2025]. Few of them regularise.
+    maximise sum_i log sum_k w_k L_i(theta_k) [kiefer1956], [sanchez2025]. Few of them regularise. Images of which the
+    search has found no structure that explains them (|y - x|^2 beyond what noise does once in 10^4) take no part.
 
     Raises ValueError for counts below 1 and a problem without `theta_box`.
     """
@@ -64,6 +67,7 @@ def posterior_npmle(
     (m, p), d, n_poses = y.shape, bank.shape[1], len(pose_weights)
     assert problem.theta_box is not None  # else there were no candidates
     lower, upper = problem.theta_box
+    far_from_noise = float(scipy.stats.chi2.isf(UNSOLVED, p))
     rows = jnp.repeat(jnp.arange(m), n_candidates)
     block = max(1, BLOCK // (p * (d + motion.dimension + 2)))
 
@@ -153,7 +157,13 @@ def posterior_npmle(
 
         precision, log_height = by_blocks(laplace, block, state.theta, state.pose, rows)
         info = Info(state.misfit.reshape(m, -1).min(1).mean(), jnp.asarray(len(rows) * (1 + d + motion.dimension)))
-        return state._replace(precision=precision, log_height=log_height), info
+        share = solved(state) / solved(state).sum()
+        return state._replace(precision=precision, log_height=log_height, weights=share), info
+
+    def solved(state: PosteriorState) -> Float[Array, " m"]:
+        """1 for images that some candidate explains as far as noise lets it, 0 for the others; 1 for all if none is."""
+        explained = 2 * state.misfit.reshape(m, -1).min(1) <= far_from_noise
+        return (explained | ~explained.any()).astype(y.dtype)
 
     def log_likelihood(state: PosteriorState) -> Float[Array, "m k"]:
         """log L_i of the best structure of image k."""
@@ -170,12 +180,12 @@ def posterior_npmle(
         return jax.lax.map(lambda one: of_image(*one), tuple(each), batch_size=16)
 
     def reweight(state: PosteriorState) -> tuple[PosteriorState, Info]:
-        logits = log_likelihood(state)
-        top = logits.max(1)
-        likelihood = jnp.exp(logits - top[:, None])
-        evidence = likelihood @ state.weights
-        weights = state.weights * ((1 / evidence) @ likelihood) / m
-        return state._replace(weights=weights / weights.sum()), Info(-(jnp.log(evidence) + top).mean(), jnp.asarray(0))
+        joint = log_likelihood(state) + jnp.log(state.weights)  # no image that is left out may underflow to 0 / 0
+        evidence = jax.nn.logsumexp(joint, axis=1)
+        counts = solved(state)
+        weights = (counts[:, None] * jnp.exp(joint - evidence[:, None])).sum(0)
+        objective = -(evidence * counts).sum() / counts.sum()
+        return state._replace(weights=weights / weights.sum()), Info(objective, jnp.asarray(0))
 
     def step(_key: PRNGKey, state: PosteriorState) -> tuple[PosteriorState, Info]:
         ends = jnp.cumsum(jnp.asarray([len(bank), n_refinements, 1]))

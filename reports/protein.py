@@ -187,15 +187,21 @@ def _named(record: Record) -> Look:
 
 def open_fields(records: Sequence[Record]) -> list[Plot]:
     """What §4.3 leaves open: the distance against the cutoff of the network, and against the signal-to-noise ratio."""
-    fields = (
-        ("cutoff_in_angstroms", "cutoff", "cutoff of the network, Å", "cutoff="),
-        ("snr", "snr", "signal-to-noise ratio", "SNR="),
-    )
+    ok = [r for r in records if r.status == "ok" and DISTANCE in r.metrics]
     plots = []
-    for option, name, label, setting in fields:
-        kept = [r for r in records if r.status == "ok" and r.setting.startswith(setting) and DISTANCE in r.metrics]
-        if len({r.number(f"problem.options.{option}") for r in kept}) > 1:
-            plots.append(_against(kept, f"problem.options.{option}", f"hsp90-{name}", label, name == "snr"))
+    for option, fixed, name, label in (
+        ("cutoff_in_angstroms", "snr", "cutoff", "cutoff of the network, Å"),
+        ("snr", "cutoff_in_angstroms", "snr", "signal-to-noise ratio"),
+    ):
+        field, other = f"problem.options.{option}", f"problem.options.{fixed}"
+        # the value of the other at which the most of this were run
+        counts = {
+            at: len({r.number(field) for r in ok if r.number(other) == at}) for at in {r.number(other) for r in ok}
+        }
+        best = max(counts, key=lambda at: counts[at], default=math.nan)
+        if counts.get(best, 0) > 1:
+            kept = [r for r in ok if r.number(other) == best]
+            plots.append(_against(kept, field, f"hsp90-{name}", label, name == "snr"))
     return plots
 
 
@@ -268,6 +274,7 @@ def mode_table(records: Sequence[Record]) -> tuple[list[str], list[ModeRow]]:
 def collapsed(records: Sequence[Record]) -> list[str]:
     """One sentence for each mixture: how many of its components stand for nothing of their own."""
     kept = [r for r in records if r.method == "mixture" and math.isfinite(r.collapsed_components)]
+    kept.sort(key=lambda r: (r.number("method.options.n_components"), r.replicate))
     return [
         f"{r.setting}, replicate {r.replicate}: {r.collapsed_components:.0f} of "
         f"{r.number('method.options.n_components'):.0f} components collapsed."

@@ -10,7 +10,9 @@ import scipy.special
 
 from cryosip.datasets.nanocluster import nanocluster
 from cryosip.methods import mixture as module
-from cryosip.methods.mixture import MixtureState, mixture
+from cryosip.methods import pose_search
+from cryosip.methods.mixture import mixture
+from cryosip.methods.problem import Problem, no_pose, one_node
 
 NARROW = ((0.3, 0.0), (0.0, 0.3))
 
@@ -220,6 +222,10 @@ def test_tiles_do_not_change_the_sums(x64, toys, tile, monkeypatch):
         ({"anneal": (-1.0, 10)}, "anneal factor is -1.0"),
         ({"anneal": (2.0, 0)}, "anneal steps is 0"),
         ({"quadrature_order": 0}, "quadrature_order is 0"),
+        (
+            {"estimate_noise": True, "anneal": (2.0, 10)},
+            r"estimate_noise is given with anneal \(2.0, 10\); wanted one of them",
+        ),
     ],
 )
 def test_bad_input_is_refused(options, says, tiny):
@@ -260,3 +266,88 @@ def test_annealing_frees_what_plain_em_traps():
     share = [float((state.theta.sum(1) > 8).mean()) for state in (plain, annealed)]
     assert share[1] == pytest.approx(0.8, abs=0.1)
     assert abs(share[0] - 0.8) > abs(share[1] - 0.8)
+
+
+def halved(order):
+    """3 * 2^order cells of [-0.6, 0.6], each halved by the next order."""
+    n = 3 * 2**order
+    return {"angle": 1.2 * (jnp.arange(n) + 0.5) / n - 0.6}, jnp.full(n, 1 / n)
+
+
+@pytest.mark.parametrize(("toy", "estimate_weights"), [("oned", True), ("parabola", False)])
+def test_refined_poses_change_nothing_where_there_are_none(x64, toys, toy, estimate_weights, monkeypatch):
+    monkeypatch.setattr(pose_search, "KEPT_MASS", 2.0)  # no component is too light for the second pass
+    problem = toys[toy]()
+    options = {"prior_weight": 0.3, "estimate_weights": estimate_weights}
+    expected, before = history(mixture(problem, 6, **options), 20)
+    found, objectives = history(mixture(problem, 6, refine_poses=True, **options), 20)
+    np.testing.assert_allclose(objectives, before, atol=1e-11)
+    np.testing.assert_allclose(found.theta, expected.theta, atol=1e-9)
+    np.testing.assert_allclose(found.weights, expected.weights, atol=1e-10)
+
+
+def test_refined_poses_are_those_of_the_next_order_where_none_is_left_out(x64, toys, monkeypatch):
+    monkeypatch.setattr(pose_search, "KEPT_MASS", 2.0)
+    monkeypatch.setattr(module, "SURVIVORS", 100)
+    problem = toys["rotated"]()._replace(pose_quadrature=halved)
+    options = {"estimate_weights": True, "estimate_noise": True}
+    expected, before = history(mixture(problem, 3, quadrature_order=2, **options), 25)
+    found, objectives = history(mixture(problem, 3, refine_poses=True, **options), 25)
+    np.testing.assert_allclose(objectives, before, atol=1e-11)
+    np.testing.assert_allclose(found.theta, expected.theta, atol=1e-9)
+    np.testing.assert_allclose(found.weights, expected.weights, atol=1e-10)
+    assert float(found.variance) == pytest.approx(float(expected.variance), rel=1e-9)
+    assert np.diff(objectives).max() <= 1e-10
+
+
+def test_em_with_refined_poses_hardly_ever_rises(x64, toys):
+    """Eight nodes an image hold nearly all; which of them hold 0.999 of the mass changes from step to step."""
+    problem = toys["rotated"]()._replace(pose_quadrature=halved)
+    method = mixture(problem, 2, refine_poses=True, estimate_weights=True)
+    state, objectives = history(method, 60)
+    assert np.diff(objectives).max() <= 2e-3
+    assert objectives[0] - objectives[-1] > 0.1
+    exhaustive, exact = history(mixture(problem, 2, quadrature_order=2, estimate_weights=True), 60)
+    assert objectives[-1] == pytest.approx(exact[-1], abs=5e-3)
+    np.testing.assert_allclose(np.sort(state.theta, 0), np.sort(exhaustive.theta, 0), atol=0.05)
+
+
+def two_classes(m, guess):
+    """y = A theta_k + noise of std 0.3 in five coordinates, two structures; `guess` is what the fit is told."""
+    rng = np.random.default_rng(8)
+    rows = jnp.asarray(rng.normal(size=(2, 5)))
+    theta = np.array([[2.0, -1.0], [-1.5, 1.0]])[(rng.random(m) < 0.3).astype(int)]
+    return Problem(
+        name="two-classes",
+        observations=jnp.asarray(theta @ np.asarray(rows) + 0.3 * rng.normal(size=(m, 5))),
+        noise_std=guess,
+        render=lambda theta, _pose: jnp.matmul(theta, rows, precision="highest"),
+        sample_pose=no_pose,
+        pose_quadrature=one_node,
+        sample_init=lambda key, n: 2 * jr.normal(key, (n, 2)),
+        log_prior=lambda theta: -0.5 * (theta**2).sum(1),
+    )
+
+
+@pytest.mark.parametrize(("guess", "refine_poses"), [(0.1, False), (1.0, True)])
+def test_the_noise_is_estimated(x64, guess, refine_poses):
+    """From a guess three times off; the std of sigma-hat from m p numbers is sigma / sqrt(2 m p)."""
+    problem = two_classes(400, guess)
+    method = mixture(problem, 2, estimate_noise=True, estimate_weights=True, refine_poses=refine_poses)
+    state, objectives = history(method, 60)
+    assert abs(float(jnp.sqrt(state.variance)) - 0.3) < 5 * 0.3 / np.sqrt(2 * 400 * 5)
+    assert np.diff(objectives).max() <= 1e-10
+    assert sorted(np.asarray(state.weights)) == pytest.approx([0.3, 0.7], abs=5 * np.sqrt(0.3 * 0.7 / 400))
+    before, _ = history(method, 59)
+    sigma = float(jnp.sqrt(before.variance))
+    expected = written_out(problem, before, 0.0, sigma) + 5 * np.log(sigma / guess)
+    assert float(objectives[-1]) == pytest.approx(expected, abs=1e-9)
+
+
+def test_em_that_estimates_the_noise_never_rises_with_poses(x64, toys):
+    """Three nodes for a continuous angle: sigma covers what they miss."""
+    problem = toys["rotated"]()._replace(noise_std=0.1)
+    method = mixture(problem, 3, estimate_noise=True, prior_weight=0.2)
+    state, objectives = history(method, 60)
+    assert np.diff(objectives).max() <= 1e-10
+    assert 0.2 < float(jnp.sqrt(state.variance)) < 0.6

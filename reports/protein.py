@@ -261,13 +261,12 @@ def mode_table(records: Sequence[Record]) -> tuple[list[str], list[ModeRow]]:
     def of(metrics: Callable[[Record], dict[str, float]], own: Sequence[Record], i: int) -> Spread:
         return spread([metrics(r).get(f"w1_mode_{i + 1}", math.nan) for r in own])
 
-    rows = [
-        ModeRow(
-            i + 1, value, share,
-            [of(lambda r: r.initial_metrics, list(data.values()), i), *(of(lambda r: r.metrics, own, i) for own in groups.values())],
-        )
-        for i, (value, share) in enumerate(zip(values, shares, strict=True))
-    ]  # fmt: skip
+    def distances(i: int) -> list[Spread]:
+        start = of(lambda r: r.initial_metrics, list(data.values()), i)
+        return [start, *(of(lambda r: r.metrics, own, i) for own in groups.values())]
+
+    pairs = zip(values, shares, strict=True)
+    rows = [ModeRow(i + 1, value, share, distances(i)) for i, (value, share) in enumerate(pairs)]
     return ["initial law", *groups], rows
 
 

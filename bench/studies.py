@@ -62,6 +62,7 @@ PROTEIN_IMAGES: dict[str, Options] = {
     "small": {"image_size": 32, "pixel_size_in_angstroms": 6.0, "atom_std_in_angstroms": 5.0, "atoms_per_bead": 2},
     "paper": {"image_size": 128, "cropped_size": 63},
 }
+PROTEIN_RINGS = {"smoke": 1.6, "small": 1.6, "paper": 6.4}  # pixels; 9.6 angstroms but where images only smoke
 PROTEIN_RATE, PROTEIN_STEPS, PROTEIN_PAPER_STEPS = 0.1, 200, 90_000
 PROTEIN_POSTERIOR = {"n_support": 64, "quadrature_order": 2, "n_candidates": 4, "n_refinements": 10}
 POSTERIOR_EM_STEPS = 10
@@ -211,7 +212,8 @@ def flow_on_protein(
     steps = PROTEIN_PAPER_STEPS if size.all_settings else PROTEIN_STEPS
     cosine = max(1, round(steps * size.share_of_steps))
     descent = {"name": "rms-sgd", "learning_rate": PROTEIN_RATE, "cosine_steps": cosine}
-    chosen = {"discrepancy": {"name": discrepancy}, "optimizer": descent, "n_particles": size.n}
+    rings = {"options": {"ring_width": PROTEIN_RINGS[size.images]}} if discrepancy == "invariant-energy" else {}
+    chosen = {"discrepancy": {"name": discrepancy} | rings, "optimizer": descent, "n_particles": size.n}
     return on_protein(problem, study, setting, size, "flow", steps, looks, **chosen, **options)
 
 

@@ -160,7 +160,10 @@ def _component(records: Sequence[Record], i: int, name: str) -> Plot:
         (Look("truth", INK, ""), "-", true),
         (Look("initial", GREY, ""), ":", records[0].arrays["beta_init"][:, i]),
     ]
-    series += [(_named(r), "-", r.arrays["beta_estimated"][:, i]) for r in records]
+    mixtures = [r.setting for r in records if r.method == "mixture"]
+    series += [
+        (_named(r), "--" if r.setting in mixtures[1:] else "-", r.arrays["beta_estimated"][:, i]) for r in records
+    ]
     low, high = np.quantile(np.concatenate([points for _, _, points in series]), [0.002, 0.998])
     edges = np.linspace(low, high, 30)
     densities = [_density(points, None, edges) for _, _, points in series]

@@ -5,9 +5,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from cryosip.bench.store import RunConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,6 +49,7 @@ def reproduce(
     """Run the paper's studies, then write the report and print its path; adk stands in where 2IOP cannot be had."""
     from cryosip.bench import store
 
+    _plan([*PAPER_STUDIES, "paper-adk"], profile, replicates, only, structure)  # wrong usage is told first
     with _plain_errors():
         store.check_writable(out)
     studies = _with_protein(structure, only) if only in (None, "hsp90", "adk") else PAPER_STUDIES
@@ -111,6 +115,24 @@ def _run(
 
     jax.config.update("jax_enable_x64", x64)
     from cryosip.bench import campaign, progress, store
+
+    configs = _plan(studies, profile, replicates, only, structure)
+    console = Console()
+    with _plain_errors(), progress.watching(console) as watcher:
+        store.check_writable(results)
+        outcome = campaign.run_all(configs, profile, results, fresh, watcher)
+    told = f"{outcome.done} run, {outcome.skipped} had their record, {len(outcome.failed)} failed"
+    console.print(told, markup=False, highlight=False)
+    for failure in outcome.failed:
+        console.print(failure, markup=False, highlight=False, soft_wrap=True)
+    return 1 if outcome.failed else 0
+
+
+def _plan(
+    studies: list[str], profile: str, replicates: int | None, only: str | None, structure: Path | None
+) -> list["RunConfig"]:
+    """The runs that are asked for, or wrong usage."""
+    from cryosip.bench import campaign
     from cryosip.datasets.registry import DATASETS
     from cryosip.methods import checks
 
@@ -122,15 +144,7 @@ def _run(
             raise ValueError(f"no study of {', '.join(studies)} is on problem {only!r}")
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    console = Console()
-    with _plain_errors(), progress.watching(console) as watcher:
-        store.check_writable(results)
-        outcome = campaign.run_all(configs, profile, results, fresh, watcher)
-    told = f"{outcome.done} run, {outcome.skipped} had their record, {len(outcome.failed)} failed"
-    console.print(told, markup=False, highlight=False)
-    for failure in outcome.failed:
-        console.print(failure, markup=False, highlight=False, soft_wrap=True)
-    return 1 if outcome.failed else 0
+    return configs
 
 
 def _with_protein(structure: Path | None, only: str | None) -> list[str]:

@@ -192,7 +192,7 @@ METHOD_OPTIONS = {
 @pytest.mark.parametrize("name", METHODS)
 def test_the_truth_never_reaches_a_method(name, monkeypatch):
     """Neither through the instance nor through the functions that its problem closes over."""
-    problem, truth = build_instance(CONFIG)
+    problem, truth, _ = build_instance(CONFIG)
 
     def forbidden(*_):
         raise AssertionError("a method asked for the truth")

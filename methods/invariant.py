@@ -35,10 +35,11 @@ def invariant_energy(ring_width: float = 1.6, tile: int | None = None) -> Discre
             raise ValueError("invariant-energy cannot integrate out noise; wanted sampled noise, such as 'method-1'")
         basis = steerable_basis(_side(observations.shape[1]), ring_width)
 
+        @jax.jit
         def features(y: Images) -> Features:
             return moduli(basis, y)
 
-        observed = jax.jit(features)(jnp.asarray(observations))
+        observed = features(jnp.asarray(observations))
         target = distance.bind(observed, 0.0)
 
         def gradient(y: Images) -> Images:

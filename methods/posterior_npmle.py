@@ -151,7 +151,8 @@ def posterior_npmle(
             if motion.dimension == 0:
                 return curvature, -misfit
             inner, cross = curvature[:, d:, d:], curvature[:, d:, :d]
-            inner += 1e-6 * jnp.trace(inner, axis1=1, axis2=2)[:, None, None] * jnp.eye(motion.dimension)
+            ridge = 1e-6 * jnp.trace(inner, axis1=1, axis2=2) + jnp.finfo(theta.dtype).tiny ** (1 / 4)
+            inner += ridge[:, None, None] * jnp.eye(motion.dimension)
             marginal = curvature[:, :d, :d] - cross.swapaxes(1, 2) @ jnp.linalg.solve(inner, cross)
             return marginal, -misfit - 0.5 * jnp.linalg.slogdet(inner)[1]
 

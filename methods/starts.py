@@ -28,7 +28,7 @@ def best_of(method: Method, n_starts: int) -> Method:
         return StartsState(states, info.objective), Info(info.objective.min(), info.forward_calls.sum())
 
     def estimate(state: StartsState) -> WeightedPoints:
-        best = state.objectives.argmin()
+        best = jnp.where(jnp.isfinite(state.objectives), state.objectives, jnp.inf).argmin()  # a start may have failed
         return method.estimate(jax.tree.map(lambda a: a[best], state.states))
 
     return Method(init, step, estimate)

@@ -157,9 +157,9 @@ def test_gradient_vanishes_where_both_laws_agree(x64, name, p):
     assert float(target.value(observed)) == pytest.approx(0.0, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", DISCREPANCIES)
+@pytest.mark.parametrize("name", [name for name in DISCREPANCIES if name != "invariant-energy"])
 def test_equal_samples_in_float32_far_from_the_origin(name):
-    """Centred data keep the Gram product from cancelling."""
+    """Centred data keep the Gram product from cancelling. A constant added to an image changes its invariants."""
     y, observed = clouds(12)
     near = DISCREPANCIES[name](**PAIRS[name]).gradient(jnp.float32(y), jnp.float32(observed))
     moved = DISCREPANCIES[name](**PAIRS[name]).gradient(jnp.float32(y + 256), jnp.float32(observed + 256))
@@ -182,9 +182,9 @@ def test_kl_bandwidths():
     np.testing.assert_array_equal(paper.gradient(y, observed), number.gradient(y, observed))
 
 
-@pytest.mark.parametrize("name", DISCREPANCIES)
-def test_more_particles_than_a_tile(name, monkeypatch):
-    y, observed = clouds(12)
+@pytest.mark.parametrize(("name", "p"), each_on(12))
+def test_more_particles_than_a_tile(name, p, monkeypatch):
+    y, observed = clouds(p)
     whole = DISCREPANCIES[name](**PAIRS[name]).gradient(y, observed)
     monkeypatch.setattr(pairwise, "TILE", 7 * M)
     tiled = DISCREPANCIES[name](**PAIRS[name]).gradient(y, observed)

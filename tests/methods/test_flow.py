@@ -135,7 +135,7 @@ def test_one_particle_goes_to_one_observation(name, options):
     assert float(theta[0, 0]) == pytest.approx(float(problem.observations[0, 0]), abs=0.02)
 
 
-@pytest.mark.parametrize("name", DISCREPANCIES)
+@pytest.mark.parametrize("name", [name for name in DISCREPANCIES if name != "invariant-energy"])  # needs images
 def test_particles_at_the_observations_stay_without_noise(name, tiny):
     observed = tiny.problem.observations
     problem = tiny.problem._replace(noise_std=1e-30, sample_init=lambda _key, _n: observed)  # lost in rounding

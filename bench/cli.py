@@ -154,17 +154,14 @@ def _with_protein(structure: Path | None, only: str | None) -> list[str]:
     without = [study for study in PAPER_STUDIES if study not in HSP90_STUDIES]
     if only == "adk":
         return [*without, "paper-adk"]
-    try:
-        load("2iop", structure)
-    except FileNotFoundError as error:
-        if structure is not None or only == "hsp90":
-            typer.echo(f"cryosip: {error}", err=True)
-            raise typer.Exit(1) from error
-        typer.echo(f"Adenylate kinase stands in for HSP90: {error}", err=True)
-        return [*without, "paper-adk"]
-    except (OSError, ValueError) as error:
-        typer.echo(f"cryosip: {error}", err=True)
-        raise typer.Exit(1) from error
+    with _plain_errors():
+        try:
+            load("2iop", structure)
+        except FileNotFoundError as error:
+            if structure is not None or only == "hsp90":
+                raise
+            typer.echo(f"Adenylate kinase stands in for HSP90: {error}", err=True)
+            return [*without, "paper-adk"]
     return PAPER_STUDIES
 
 

@@ -54,9 +54,10 @@ MAXIMUM_LIKELIHOOD_STEPS = 10
 TAUS = (0.15, 0.25, 0.35, 1.0, 0.5)  # where not all are taken, the last
 
 # Section 4.3 gives images of 128 x 128 pixels, 3000 of them, sigma and the steps, nothing else. Coarser images of the
-# same field of view do for the small profile. Chosen on replicates 100 and 101: Adam at 0.1 and 0.15 and Euler steps
-# of 0.1 and 0.3 (root mean square, in whitened units), along a cosine, 200 ... 3000 steps, for both flows; EM with 12
-# steps; banks of 64 ... 400 structures with grids of order 1 and 2, 4 ... 16 candidates, 10 and 12 refinements.
+# same field of view do for the small profile. Chosen on replicates 100-102: for the invariant flow Adam at 0.1 and 0.15
+# and Euler steps of 0.1 and 0.3 (root mean square, in whitened units), along a cosine, 200 ... 3000 steps; EM with 12
+# steps; banks of 64 ... 400 structures with grids of order 1 and 2, 4 ... 16 candidates, 10 and 12 refinements. The
+# flow of raw images has the invariant flow's optimizer and was not tuned by itself.
 PROTEIN_IMAGES: dict[str, Options] = {
     "smoke": {"image_size": 12, "pixel_size_in_angstroms": 16.0, "atom_std_in_angstroms": 12.0, "atoms_per_bead": 4},
     "small": {"image_size": 32, "pixel_size_in_angstroms": 6.0, "atom_std_in_angstroms": 5.0, "atoms_per_bead": 2},

@@ -149,7 +149,7 @@ def protein(
 
     key_theta, key_pose, key_noise, key_span = jr.split(jr.key(seed), 4)
     theta, pose = sample_truth(key_theta, n), sample_pose(key_pose, n)
-    clean = jax.jit(images)(theta, pose)
+    clean = images(theta, pose)
     fine_pixels = (size * pixel / SNR_PIXEL_IN_ANGSTROMS) ** 2
     scale = float(noise_std * np.sqrt(snr * fine_pixels * n) / jnp.linalg.norm(clean))
 
@@ -175,8 +175,8 @@ def protein(
             return jnp.matmul(rows @ y.reshape(-1, size, size), rows.T, precision="highest").reshape(len(y), -1)
 
         drawn = sample_init(key_span, SPAN_DRAWS), sample_pose(key_span, SPAN_DRAWS)
-        seen = jax.jit(render)(*drawn)
-        inside = jax.jit(coordinates)(*drawn)
+        seen = render(*drawn)
+        inside = coordinates(*drawn)
         outside = (seen**2).sum(1) - 2 * (projected(seen) * inside).sum(1) + (inside**2).sum(1)
         return Span(projected, coordinates, float(jnp.sqrt(jnp.maximum(outside, 0.0).max())))
 

@@ -60,13 +60,11 @@ def _histograms(
     low = min(np.quantile(points, 0.0005) for _, _, points, _ in clouds)
     high = max(np.quantile(points, 0.9995) for _, _, points, _ in clouds)
     edges = np.linspace(low, high, BINS + 1) if high > low else np.linspace(low - 0.5, low + 0.5, BINS + 1)
-    densities = [_density(points, weights, edges) for _, _, points, weights in clouds]
+    densities = [density(points, weights, edges) for _, _, points, weights in clouds]
 
     def paint(ax: Axes) -> None:
-        for (series, line, _, _), density in zip(clouds, densities, strict=True):
-            if series.colour == INK:
-                ax.stairs(density, edges, fill=True, color=INK, alpha=0.16)
-            ax.stairs(density, edges, color=series.colour, linestyle=line, linewidth=1.6, label=series.label)
+        for (series, line, _, _), heights in zip(clouds, densities, strict=True):
+            outline(ax, series, line, heights, edges)
         ax.set_xlabel("θ" if estimated == "theta" else "y")
         ax.set_ylabel("density")
 
@@ -79,7 +77,15 @@ def _histograms(
     return Plot(name, title, caption, draw(name, paint), columns, np.column_stack([centres, *densities]).tolist())
 
 
-def _density(points: Array, weights: Array | None, edges: Array) -> Array:
+def outline(ax: Axes, series: Look, line: str, heights: Array, edges: Array) -> None:
+    """One histogram; what is drawn in ink, the truth, is filled."""
+    if series.colour == INK:
+        ax.stairs(heights, edges, fill=True, color=INK, alpha=0.16)
+    ax.stairs(heights, edges, color=series.colour, linestyle=line, linewidth=1.6, label=series.label)
+
+
+def density(points: Array, weights: Array | None, edges: Array) -> Array:
+    """The weighted histogram of total mass 1; what lies outside of the edges counts in the mass."""
     mass = np.full(points.size, 1 / points.size) if weights is None else weights / weights.sum()
     return np.histogram(points, edges, weights=mass)[0] / np.diff(edges)
 

@@ -4,9 +4,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
+from cryosip.reports.figures import density, outline
 from cryosip.reports.images import GREY, strip
 from cryosip.reports.records import Array, Record
 from cryosip.reports.spreads import Spread, spread
@@ -74,16 +76,14 @@ def _marginal(records: Sequence[Record], i: int, name: str) -> Plot:
     mixtures = [r for r in records if r.method == "mixture"]
     low, high = np.quantile(np.concatenate([true, initial]), [0.0005, 0.9995])
     edges = np.linspace(low - 2, high + 2, BINS + 1)
-    series = [(Look("truth", INK, ""), "-", _density(true, None, edges))]
-    series.append((Look("initial", GREY, ""), ":", _density(initial, None, edges)))
-    series += [(look(r), "-", _density(r.arrays["theta"][:, i], r.arrays["weights"], edges)) for r in smooth]
+    series = [(Look("truth", INK, ""), "-", density(true, None, edges))]
+    series.append((Look("initial", GREY, ""), ":", density(initial, None, edges)))
+    series += [(look(r), "-", density(r.arrays["theta"][:, i], r.arrays["weights"], edges)) for r in smooth]
 
     def paint(ax: Axes) -> None:
-        for one, line, density in series:
-            if one.colour == INK:
-                ax.stairs(density, edges, fill=True, color=INK, alpha=0.16)
-            ax.stairs(density, edges, color=one.colour, linestyle=line, linewidth=1.5, label=one.label)
-        top = max(density.max() for _, _, density in series)
+        for one, line, heights in series:
+            outline(ax, one, line, heights, edges)
+        top = max(heights.max() for _, _, heights in series)
         for row, r in enumerate(mixtures):
             at, share = r.arrays["theta"][:, i], r.arrays["weights"]
             level = np.full(len(at), -0.06 * top * (row + 1))
@@ -97,13 +97,8 @@ def _marginal(records: Sequence[Record], i: int, name: str) -> Plot:
     )
     centres = (edges[1:] + edges[:-1]) / 2
     columns = ["centre", *(one.label for one, _, _ in series)]
-    rows = np.column_stack([centres, *(density for _, _, density in series)]).tolist()
+    rows = np.column_stack([centres, *(heights for _, _, heights in series)]).tolist()
     return Plot(name, f"Fig. 6: mode {i + 1}", caption, draw(name, paint), columns, rows)
-
-
-def _density(points: Array, weights: Array | None, edges: Array) -> Array:
-    mass = np.full(points.size, 1 / points.size) if weights is None else weights / weights.sum()
-    return np.histogram(points, edges, weights=mass)[0] / np.diff(edges)
 
 
 def motions(records: Sequence[Record], prefix: str) -> list[Plot]:
@@ -121,8 +116,6 @@ def motions(records: Sequence[Record], prefix: str) -> list[Plot]:
 
 def _motion(beads: Array, move: Array, i: int, name: str, collectivity: float) -> Plot:
     def paint(ax: Axes) -> None:
-        import matplotlib
-
         colours = matplotlib.colormaps["coolwarm"](np.linspace(0, 1, len(STANDS)))
         for stand, colour in zip(STANDS, colours, strict=True):
             for points, left in _views(beads + stand * move, beads):
@@ -166,13 +159,11 @@ def _component(records: Sequence[Record], i: int, name: str) -> Plot:
     ]
     low, high = np.quantile(np.concatenate([points for _, _, points in series]), [0.002, 0.998])
     edges = np.linspace(low, high, 30)
-    densities = [_density(points, None, edges) for _, _, points in series]
+    densities = [density(points, None, edges) for _, _, points in series]
 
     def paint(ax: Axes) -> None:
-        for (one, line, _), density in zip(series, densities, strict=True):
-            if one.colour == INK:
-                ax.stairs(density, edges, fill=True, color=INK, alpha=0.16)
-            ax.stairs(density, edges, color=one.colour, linestyle=line, linewidth=1.3, label=one.label)
+        for (one, line, _), heights in zip(series, densities, strict=True):
+            outline(ax, one, line, heights, edges)
         ax.set(xlabel=f"β{chr(0x2080 + i + 1)}", ylabel="density")
 
     caption = "Noisy images in the pose behind the first observation; the axes are those of images of the truth."

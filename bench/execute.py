@@ -187,7 +187,7 @@ def _describe(
     n = len(problem.observations)
     initial = WeightedPoints(problem.sample_init(key_init, n), np.full(n, 1 / n))
     data = _hash(problem, instance.truth)
-    initial_metrics = _once(("initial", data), lambda: metrics.evaluate(initial, points))
+    initial_metrics = _once(("initial", data), lambda: _evaluate(instance, initial, points))
     if problem.observations.shape[1] == 1:
         distances, images = _on_the_line(problem, estimate, initial, key_estimate, key_init)
     else:
@@ -206,7 +206,7 @@ def _describe(
     fields: Fields = {
         "algorithm": _algorithm(config, problem, estimate, key_estimate),
         "metrics": _plain(
-            metrics.evaluate(estimate, points, known) | metrics.to_data(estimate, instance.truth) | distances
+            _evaluate(instance, estimate, points, known) | metrics.to_data(estimate, instance.truth) | distances
         ),
         "initial_metrics": _plain(initial_metrics),
         "floors": floors(len(estimate.theta)),
@@ -218,11 +218,6 @@ def _describe(
     if instance.molecule is not None:
         molecule = instance.molecule
         fields["molecule"] = _molecule(molecule)
-        scale = 1 / np.sqrt(molecule.eigenvalues)
-        fields["metrics"] |= _plain(metrics.per_mode(estimate, points) | metrics.unwhitened(estimate, points, scale))
-        fields["initial_metrics"] |= _plain(
-            metrics.per_mode(initial, points) | metrics.unwhitened(initial, points, scale)
-        )
         if config.replicate == 0:
             images |= {"beads": molecule.rest, "motions": molecule.motions.reshape(len(molecule.motions), -1)}
             images |= principal_components(instance, initial, estimate, key_estimate)
@@ -281,6 +276,17 @@ def _once(key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
     if key not in _KEPT:
         _KEPT[key] = make()
     return _KEPT[key]
+
+
+def _evaluate(
+    instance: Instance, estimate: WeightedPoints, points: WeightedPoints, known: dict[str, float] | None = None
+) -> dict[str, float]:
+    """All metrics; of a protein also mode by mode and in the paper's coordinates."""
+    values = metrics.evaluate(estimate, points, known)
+    if instance.molecule is None:
+        return values
+    scale = 1 / np.sqrt(instance.molecule.eigenvalues)
+    return values | metrics.per_mode(estimate, points) | metrics.unwhitened(estimate, points, scale)
 
 
 def _molecule(molecule: Molecule) -> Fields:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+from cryosip.bench.image_distances import drawn
 from cryosip.datasets.instance import Instance
 from cryosip.methods.method import WeightedPoints
 from cryosip.methods.problem import Points
@@ -28,16 +29,13 @@ def principal_components(
         clean = render(theta, pose)
         return np.asarray(clean + problem.noise_std * jr.normal(key, clean.shape))
 
-    def drawn(points: WeightedPoints, key: jax.Array) -> Points:
-        return jnp.asarray(points.theta)[jr.choice(key, len(points.theta), (n,), p=jnp.asarray(points.weights))]
-
     key_truth, key_choice, *keys = jr.split(key, 5)
     true = seen(instance.truth.sample(key_truth, n), keys[0])
     center = true.mean(0)
     axes = np.linalg.svd(true - center, full_matrices=False)[2][:COMPONENTS].T
     clouds = {
         "beta_true": true,
-        "beta_init": seen(drawn(initial, key_choice), keys[1]),
-        "beta_estimated": seen(drawn(estimate, key_choice), keys[2]),
+        "beta_init": seen(drawn(initial, n, key_choice), keys[1]),
+        "beta_estimated": seen(drawn(estimate, n, key_choice), keys[2]),
     }
     return {name: (images - center) @ axes for name, images in clouds.items()}

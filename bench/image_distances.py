@@ -11,7 +11,7 @@ from jaxtyping import Float
 from cryosip.datasets.instance import Instance
 from cryosip.methods import images
 from cryosip.methods.method import WeightedPoints
-from cryosip.methods.problem import Problem, in_span
+from cryosip.methods.problem import Points, Problem, in_span
 
 FEW_COORDINATES = 512  # up to here all differences are taken in float64; beyond, Gram products in float32
 
@@ -69,9 +69,14 @@ def _images_behind(instance: Instance) -> Cloud:
 def simulated_images(problem: Problem, estimate: WeightedPoints, n: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """n images of the estimate without and with noise."""
     key_choice, key_pose, key_noise = jr.split(key, 3)
-    chosen = jr.choice(key_choice, len(estimate.theta), (n,), p=jax.numpy.asarray(estimate.weights))
-    clean = problem.render(jax.numpy.asarray(estimate.theta)[chosen], problem.sample_pose(key_pose, n))
+    clean = problem.render(drawn(estimate, n, key_choice), problem.sample_pose(key_pose, n))
     return clean, clean + problem.noise_std * jr.normal(key_noise, clean.shape)
+
+
+def drawn(estimate: WeightedPoints, n: int, key: jax.Array) -> Points:
+    """n i.i.d. draws of the law of an estimate."""
+    chosen = jr.choice(key, len(estimate.theta), (n,), p=jax.numpy.asarray(estimate.weights))
+    return jax.numpy.asarray(estimate.theta)[chosen]
 
 
 def _squared_distance(x: Within, y: Within, statistic: str) -> float:

@@ -80,6 +80,10 @@ def posterior_npmle(
         flat, equal = jnp.zeros((n, d, d), y.dtype), jnp.full(m, 1 / m, y.dtype)
         return PosteriorState(theta, first, far, fresh, flat, jnp.zeros(n, y.dtype), equal, jnp.zeros((), jnp.int32))
 
+    def least(misfit: Float[Array, " mc"]) -> Float[Array, " m"]:
+        """That of the best candidate of each image."""
+        return misfit.reshape(m, n_candidates).min(1)
+
     def search(state: PosteriorState) -> tuple[PosteriorState, Info]:
         """One structure in all poses: its best pose for each image competes with the candidates so far."""
         structure = bank[state.n_steps]
@@ -99,7 +103,7 @@ def posterior_npmle(
             pose=jax.tree.map(lambda old, nodes: replaced(old, nodes[best]), state.pose, poses),
             misfit=replaced(state.misfit, misfit),
         )
-        return state, Info(state.misfit.reshape(m, -1).min(1).mean(), jnp.asarray(n_poses))
+        return state, Info(least(state.misfit).mean(), jnp.asarray(n_poses))
 
     def linearised(
         theta: Points, pose: Pose, row: Int[Array, " b"]
@@ -143,7 +147,7 @@ def posterior_npmle(
 
         theta, pose, misfit, damping = by_blocks(damped, block, state.theta, state.pose, state.damping, rows)
         state = state._replace(theta=theta, pose=pose, misfit=misfit, damping=damping)
-        return state, Info(misfit.reshape(m, -1).min(1).mean(), jnp.asarray(len(rows) * (2 + d + motion.dimension)))
+        return state, Info(least(misfit).mean(), jnp.asarray(len(rows) * (2 + d + motion.dimension)))
 
     def approximate(state: PosteriorState) -> tuple[PosteriorState, Info]:
         def laplace(theta: Points, pose: Pose, row: Int[Array, " b"]) -> tuple[Array, Array]:
@@ -157,13 +161,13 @@ def posterior_npmle(
             return marginal, -misfit - 0.5 * jnp.linalg.slogdet(inner)[1]
 
         precision, log_height = by_blocks(laplace, block, state.theta, state.pose, rows)
-        info = Info(state.misfit.reshape(m, -1).min(1).mean(), jnp.asarray(len(rows) * (1 + d + motion.dimension)))
+        info = Info(least(state.misfit).mean(), jnp.asarray(len(rows) * (1 + d + motion.dimension)))
         share = solved(state) / solved(state).sum()
         return state._replace(precision=precision, log_height=log_height, weights=share), info
 
     def solved(state: PosteriorState) -> Float[Array, " m"]:
         """1 for images that some candidate explains as far as noise lets it, 0 for the others; 1 for all if none is."""
-        explained = 2 * state.misfit.reshape(m, -1).min(1) <= far_from_noise
+        explained = 2 * least(state.misfit) <= far_from_noise
         return (explained | ~explained.any()).astype(y.dtype)
 
     def log_likelihood(state: PosteriorState) -> Float[Array, "m k"]:

@@ -40,16 +40,19 @@ def plan(
     for name in studies:
         checks.one_of("study", name, STUDIES)
         study = STUDIES[name]
-        if only is not None and study.problem != only:
-            continue
         size = study.sizes[checks.one_of("profile", profile, study.sizes)]
         count = size.replicates if replicates is None else checks.positive_int("replicates", replicates)
-        runs = study.configs(size)
-        if structure is not None and study.problem in PROTEINS:
-            file = {"structure": str(structure.resolve())}
-            runs = [replace(run, problem_options=run.problem_options | file) for run in runs]
+        runs = [run for run in study.configs(size) if only in (None, run.problem)]
+        if structure is not None:
+            runs = [_with_structure(run, structure) for run in runs]
         configs += [replace(run, replicate=r) for r in range(count) for run in runs]
     return configs
+
+
+def _with_structure(run: store.RunConfig, structure: Path) -> store.RunConfig:
+    if run.problem not in PROTEINS:
+        return run
+    return replace(run, problem_options=run.problem_options | {"structure": str(structure.resolve())})
 
 
 def run_all(configs: list[store.RunConfig], profile: str, results: Path, fresh: bool, watcher: Watcher) -> Outcome:

@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import lru_cache
@@ -75,11 +76,12 @@ def execute(config: RunConfig, profile: str, measure: Measure, on_snapshot: OnSn
 def run_method(config: RunConfig, on_snapshot: OnSnapshot) -> tuple[Fields, Arrays]:
     """Runs a method on a problem and keeps its metrics over time and its last finite estimate."""
     instance = build_instance(config)
-    method = build_method(instance.problem, config.method, config.method_options)
+    method, setup_seconds = _set_up(instance.problem, config)
     points = metrics.reference(instance.truth)
     curve: Curve = {}
     last, message = None, ""
-    for snapshot in run(jr.fold_in(jr.key(config.replicate), RUN_KEY), method, config.steps, config.every):
+    key = jr.fold_in(jr.key(config.replicate), RUN_KEY)
+    for snapshot in run(key, method, config.steps, config.every, config.growth):
         on_snapshot(snapshot)
         if not snapshot.finite:
             message = f"the state is not finite after step {snapshot.step}; the record keeps the last finite one"
@@ -87,6 +89,8 @@ def run_method(config: RunConfig, on_snapshot: OnSnapshot) -> tuple[Fields, Arra
         last, values = snapshot, metrics.some(CURVE_METRICS, snapshot.estimate, points)
         _append(curve, snapshot, values)
         if config.stop_below and all(values[name] < limit for name, limit in config.stop_below.items()):
+            break
+        if config.stop_after_seconds is not None and setup_seconds + snapshot.seconds >= config.stop_after_seconds:
             break
     if last is None:
         return {"status": "diverged", "message": "the initial state is not finite"}, {}
@@ -96,11 +100,23 @@ def run_method(config: RunConfig, on_snapshot: OnSnapshot) -> tuple[Fields, Arra
         "message": message,
         "steps": last.step,
         "forward_calls": last.forward_calls,
+        "setup_seconds": setup_seconds,
         "compile_seconds": last.compile_seconds,
         "run_seconds": last.seconds,
+        "program_memory_mb": _finite(last.program_memory_mb),
         "curve": curve,
     }
     return outcome | fields, arrays
+
+
+def _set_up(problem: Problem, config: RunConfig) -> tuple[Method, float]:
+    """The method, and what it costs to build: the second time, since the first compiles what it calls."""
+    build_method(problem, config.method, config.method_options)
+    jax.block_until_ready(jax.live_arrays())
+    began = time.perf_counter()
+    method = build_method(problem, config.method, config.method_options)
+    jax.block_until_ready(jax.live_arrays())
+    return method, time.perf_counter() - began
 
 
 def build_instance(config: RunConfig) -> Instance:
@@ -151,7 +167,7 @@ def _head(config: RunConfig, profile: str) -> Fields:
         "config": {
             "problem": {"name": config.problem, "options": config.problem_options},
             "method": {"name": config.method, "options": config.method_options},
-            **{name: plain[name] for name in ("steps", "every", "stop_below")},
+            **{name: plain[name] for name in ("steps", "every", "growth", "stop_below", "stop_after_seconds")},
         },
         "replicate": config.replicate,
         "seed": config.replicate,
@@ -174,8 +190,12 @@ def _append(curve: Curve, snapshot: Snapshot, values: dict[str, float]) -> None:
 
 
 def _plain(values: dict[str, Any]) -> Fields:
+    return {name: _finite(value) for name, value in values.items()}
+
+
+def _finite(value: Any) -> Any:
     """JSON has no NaN and no infinity: null stands for both."""
-    return {name: value if np.isfinite(value) else None for name, value in values.items()}
+    return value if np.isfinite(value) else None
 
 
 def _describe(
@@ -209,6 +229,7 @@ def _describe(
             _evaluate(instance, estimate, points, known) | metrics.to_data(estimate, instance.truth) | distances
         ),
         "initial_metrics": _plain(initial_metrics),
+        "oracle_metrics": metrics.best_weights(estimate, points),
         "floors": floors(len(estimate.theta)),
         "data_floors": floors(n),
         "sampled_metrics": metrics.against_samples(estimate, samples),

@@ -9,6 +9,7 @@ import jax
 import jax.random as jr
 import numpy as np
 import ot
+import scipy.spatial
 import scipy.spatial.distance
 import scipy.stats
 
@@ -117,6 +118,15 @@ def unwhitened(estimate: WeightedPoints, truth: WeightedPoints, scale: np.ndarra
     """D_E^2 in the paper's coordinates theta_i = z_i / sqrt(lambda_i), `scale` 1 / sqrt(lambda_i)."""
     scaled = (WeightedPoints(np.asarray(p.theta) * scale, p.weights) for p in (estimate, truth))
     return {"energy_distance_squared_unwhitened": energy_distance_squared(*scaled)}
+
+
+def best_weights(estimate: WeightedPoints, truth: WeightedPoints) -> dict[str, float]:
+    """W1 and W2 with the best weights that the estimate's own points allow: each point of the truth to the nearest."""
+    x, y, b = np.asarray(estimate.theta), *_arrays(truth)
+    if x.shape[1] > 1:
+        y, b = _thinned(y, b)
+    nearest, _ = scipy.spatial.cKDTree(x).query(y)
+    return {"w1": float(b @ nearest), "w2": float(np.sqrt(b @ nearest**2))}
 
 
 def collapsed(estimate: WeightedPoints, spread: np.ndarray) -> int:

@@ -28,6 +28,8 @@ class RunConfig:
     every: int
     replicate: int
     stop_below: dict[str, float] | None = None
+    growth: float = 1.0  # of the steps between looks
+    stop_after_seconds: float | None = None
 
 
 def run_id(config: RunConfig, code_version: str) -> str:

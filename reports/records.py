@@ -44,8 +44,10 @@ class Record:
     message: str
     steps: int
     forward_calls: int
+    setup_seconds: float
     compile_seconds: float
     run_seconds: float
+    program_memory_mb: float
     peak_memory_mb: float
     dataset_hash: str
     created: str
@@ -53,6 +55,7 @@ class Record:
     environment: dict[str, Any]
     metrics: dict[str, float]
     initial_metrics: dict[str, float]
+    oracle_metrics: dict[str, float]
     floors: dict[str, Floor]
     data_floors: dict[str, Floor]
     sampled: dict[str, Floor]
@@ -201,8 +204,10 @@ def _parse(data: dict[str, Any], path: Path, arrays: dict[str, Array]) -> Record
         message=_text(data, "message", ""),
         steps=_whole(data, "steps"),
         forward_calls=_whole(data, "forward_calls"),
+        setup_seconds=_number(data.get("setup_seconds")),
         compile_seconds=_number(data.get("compile_seconds")),
         run_seconds=_number(data.get("run_seconds")),
+        program_memory_mb=_number(data.get("program_memory_mb")),
         peak_memory_mb=_number(data.get("peak_memory_mb")),
         dataset_hash=_text(data, "dataset_hash", ""),
         created=_text(data, "created", ""),
@@ -210,6 +215,7 @@ def _parse(data: dict[str, Any], path: Path, arrays: dict[str, Array]) -> Record
         environment=_table(data, "environment"),
         metrics=_numbers(_table(data, "metrics")),
         initial_metrics=_numbers(_table(data, "initial_metrics")),
+        oracle_metrics=_numbers(_table(data, "oracle_metrics")),
         floors=_floors(_table(data, "floors")),
         data_floors=_floors(_table(data, "data_floors")),
         sampled=_floors(_table(data, "sampled_metrics")),

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from cryosip.bench import cli, sampling
 from cryosip.bench.store import RunConfig
-from cryosip.bench.studies import STUDIES, Size, Study
+from cryosip.bench.studies import STUDIES
+from cryosip.bench.study import Size, Study
 
 
 def cryosip(*words):
@@ -115,7 +116,7 @@ def failing(monkeypatch):
             raise RuntimeError("[the] disk is on fire")
         return {"metrics": {}}, {}
 
-    monkeypatch.setitem(STUDIES, "failing", Study("fails", "oned", {"smoke": Size(1, 5, 1.0)}, configs, measure))
+    monkeypatch.setitem(STUDIES, "failing", Study("fails", {"smoke": Size(1, 5, 1.0)}, configs, measure))
 
 
 def test_a_failed_run_exits_with_1_and_a_record_and_the_others_go_on(failing, tmp_path):

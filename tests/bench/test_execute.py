@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 
 import jax
 import jax.random as jr
@@ -18,7 +19,7 @@ KEYS = {
     "schema", "study", "profile", "setting", "problem", "method", "config", "replicate", "seed", "status", "message",
     "steps", "forward_calls", "compile_seconds", "run_seconds", "peak_memory_mb", "algorithm", "metrics", "floors",
     "data_floors", "sampled_metrics", "initial_sampled_metrics", "initial_metrics", "curve", "dataset_hash",
-    "environment", "created",
+    "environment", "created", "setup_seconds", "program_memory_mb", "oracle_metrics",
 }  # fmt: skip
 ENVIRONMENT = {
     "commit", "dirty", "cryosip", "python", "jax", "jaxlib", "numpy", "pot", "cryojax", "prody", "device", "cpu",
@@ -62,6 +63,27 @@ def ok():
     return record, arrays, seen
 
 
+def test_a_run_stops_when_its_seconds_are_over():
+    record, _, seen = executed(stop_below=None, stop_after_seconds=1e-9, steps=50, every=1)
+    assert (record["status"], record["steps"], len(seen)) == ("ok", 0, 1)
+    record, _, _ = executed(stop_below=None, stop_after_seconds=1e9)
+    assert record["steps"] == 7
+
+
+def test_what_building_a_method_costs_is_told(monkeypatch):
+    """Weights on a fixed support are cheap because the likelihoods were computed before the first step."""
+
+    def slow(problem):
+        time.sleep(0.2)
+        return METHODS["reweighting"](problem, n_support=300)
+
+    monkeypatch.setitem(METHODS, "slow", slow)
+    record, _, _ = executed(method="slow", method_options={}, stop_below=None)
+    assert 0.2 <= record["setup_seconds"] < 2
+    assert record["run_seconds"] < 0.2
+    assert record["oracle_metrics"]["w2"] < record["metrics"]["w2"]
+
+
 def test_a_record_has_all_keys(ok):
     record, arrays, seen = ok
     assert set(record) == KEYS
@@ -83,7 +105,9 @@ def test_a_record_has_all_keys(ok):
         "method": {"name": "flow", "options": CONFIG.method_options},
         "steps": 7,
         "every": 3,
+        "growth": 1.0,
         "stop_below": {"w2": 1e-9},
+        "stop_after_seconds": None,
     }
     assert "KDE by FFT" in record["algorithm"]["name"]
     assert 0 <= record["algorithm"]["gradient_error"] < 0.1
@@ -119,7 +143,7 @@ def test_the_same_configuration_gives_the_same_record(ok):
     again, arrays, _ = executed()
     for name, array in ok[1].items():
         np.testing.assert_array_equal(array, arrays[name])
-    for name in KEYS - {"compile_seconds", "run_seconds", "peak_memory_mb", "created", "curve"}:
+    for name in KEYS - {"setup_seconds", "compile_seconds", "run_seconds", "peak_memory_mb", "created", "curve"}:
         assert again[name] == ok[0][name], name
     other, other_arrays, _ = executed(replicate=3)
     assert other["dataset_hash"] != ok[0]["dataset_hash"]

@@ -5,6 +5,7 @@ import jax.random as jr
 import numpy as np
 import ot
 import pytest
+import scipy.spatial.distance
 from scipy.stats import norm
 
 from cryosip.bench import metrics
@@ -175,3 +176,19 @@ def test_distances_to_the_parameters_behind_the_observations():
     spread = WeightedPoints(np.concatenate([theta, theta + np.array([0.0, 1.0])]), np.full(100, 1 / 100))
     found = metrics.to_data(spread, truth)
     assert found["w1_to_data"] < found["w2_to_data"]
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_no_weights_are_better_than_the_best(d):
+    rng = np.random.default_rng(d)
+    points = rng.normal(size=(6, d))
+    truth = WeightedPoints(rng.normal(size=(400, d)), np.full(400, 1 / 400))
+    nearest = scipy.spatial.distance.cdist(truth.theta, points).argmin(1)
+    weights = np.bincount(nearest, minlength=6) / 400
+    best = metrics.best_weights(WeightedPoints(points, np.full(6, 1 / 6)), truth)
+    for name in ("w1", "w2"):
+        reached = metrics.METRICS[name](WeightedPoints(points, weights), truth)
+        assert best[name] == pytest.approx(reached, rel=1e-6)
+        for _ in range(20):
+            other = WeightedPoints(points, rng.dirichlet(np.ones(6)))
+            assert metrics.METRICS[name](other, truth) >= best[name]

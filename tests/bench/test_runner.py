@@ -46,6 +46,30 @@ def test_snapshots_come_at_the_right_steps_and_count_the_renders():
     np.testing.assert_array_equal(snapshots[-1].estimate.theta, snapshots[-1].state[0])
 
 
+def test_looks_even_in_the_logarithm_change_nothing_else():
+    even = list(run(jr.key(0), walk(), steps=10, every=1))
+    growing = list(run(jr.key(0), walk(), steps=10, every=1, growth=2.0))
+    assert [s.step for s in growing] == [0, 1, 3, 7, 10]
+    np.testing.assert_array_equal(growing[-1].estimate.theta, even[-1].estimate.theta)
+    assert growing[-1].forward_calls == even[-1].forward_calls
+    with pytest.raises(ValueError, match=r"growth is 0.5; wanted a number >= 1"):
+        next(run(jr.key(0), walk(), steps=1, every=1, growth=0.5))
+
+
+def test_the_planned_memory_grows_with_the_state():
+    def pairs(n):
+        def step(key, theta):
+            return theta + jnp.sin(theta - theta.T).sum(1, keepdims=True) @ theta.T @ theta, Info(
+                jnp.zeros(()), jnp.asarray(n)
+            )
+
+        return Method(lambda key: jr.normal(key, (n, 1)), step, lambda theta: WeightedPoints(theta, jnp.full(n, 1 / n)))
+
+    small, large = (next(run(jr.key(0), pairs(n), steps=3, every=1)).program_memory_mb for n in (100, 1_000))
+    assert 8 * 1_000 / 2**20 <= small < large
+    assert large >= 4 * 1_000**2 / 2**20  # an N x N array in single precision
+
+
 def test_the_count_of_renders_outgrows_32_bits():
     """1000 particles with 1000 draws for 25 000 steps are 2.5e10 renders, whatever the length of a block."""
     method = walk()._replace(step=lambda _key, state: (state, Info(state[0].sum(), jnp.asarray(10**6))))

@@ -34,6 +34,8 @@ CHANGED = {
     "every": 11,
     "replicate": 1,
     "stop_below": None,
+    "growth": 2.0,
+    "stop_after_seconds": 1.0,
 }
 
 

@@ -42,10 +42,11 @@ def plan(
         study = STUDIES[name]
         size = study.sizes[checks.one_of("profile", profile, study.sizes)]
         count = size.replicates if replicates is None else checks.positive_int("replicates", replicates)
+        first = study.first_replicate
         runs = [run for run in study.configs(size) if only in (None, run.problem)]
         if structure is not None:
             runs = [_with_structure(run, structure) for run in runs]
-        configs += [replace(run, replicate=r) for r in range(count) for run in runs]
+        configs += [replace(run, replicate=r) for r in range(first, first + count) for run in runs]
     return configs
 
 

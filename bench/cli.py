@@ -79,6 +79,28 @@ def report(results: Results = Path("results"), out: Out = Path("report")) -> Non
     _report(results, out)
 
 
+@app.command()
+def tune(
+    profile: Profile = "small",
+    results: Results = Path("results"),
+    out: Annotated[Path | None, typer.Option(help="File to write, instead of the one that otd-vs-dto reads.")] = None,
+    replicates: Replicates = None,
+    only: Only = None,
+) -> None:
+    """Sweep the settings of every method, and keep those that otd-vs-dto compares."""
+    from cryosip.bench import comparison, store, tuning
+    from cryosip.bench.studies import STUDIES
+
+    runs = _plan(["tuning"], profile, replicates, only, None)
+    file = out or comparison.tuned_file()
+    with _plain_errors():
+        store.check_writable(file.parent)
+    failed = _run(["tuning"], profile, results, replicates, only, False, False, None)
+    tuning.keep(profile, STUDIES["tuning"].sizes[profile], runs, results, file)
+    typer.echo(file)
+    raise typer.Exit(failed)
+
+
 @app.command("list")
 def list_() -> None:
     """Name the studies, problems, methods and discrepancies."""

@@ -41,7 +41,7 @@ RUN_KEY, ESTIMATE_KEY, VARIANCE_KEY = 1001, 1002, 1003
 
 EXAMPLES = 4  # images that a record shows
 
-CURVE_METRICS = ("w1", "w2")  # the others are evaluated at the end alone
+CURVE_METRICS = ("w1", "w2")  # the others are evaluated at the end alone, but where budgets are compared
 
 
 def rms_sgd(rate: Any) -> optax.GradientTransformation:
@@ -79,6 +79,7 @@ def run_method(config: RunConfig, on_snapshot: OnSnapshot) -> tuple[Fields, Arra
     method, setup_seconds = _set_up(instance.problem, config)
     points = metrics.reference(instance.truth)
     curve: Curve = {}
+    looked_at = CURVE_METRICS if config.budgets is None else (*CURVE_METRICS, "energy_distance_squared")
     last, message = None, ""
     key = jr.fold_in(jr.key(config.replicate), RUN_KEY)
     for snapshot in run(key, method, config.steps, config.every, config.growth):
@@ -86,7 +87,7 @@ def run_method(config: RunConfig, on_snapshot: OnSnapshot) -> tuple[Fields, Arra
         if not snapshot.finite:
             message = f"the state is not finite after step {snapshot.step}; the record keeps the last finite one"
             break
-        last, values = snapshot, metrics.some(CURVE_METRICS, snapshot.estimate, points)
+        last, values = snapshot, metrics.some(looked_at, snapshot.estimate, points)
         _append(curve, snapshot, values)
         if config.stop_below and all(values[name] < limit for name, limit in config.stop_below.items()):
             break
@@ -167,7 +168,10 @@ def _head(config: RunConfig, profile: str) -> Fields:
         "config": {
             "problem": {"name": config.problem, "options": config.problem_options},
             "method": {"name": config.method, "options": config.method_options},
-            **{name: plain[name] for name in ("steps", "every", "growth", "stop_below", "stop_after_seconds")},
+            **{
+                name: plain[name]
+                for name in ("steps", "every", "growth", "stop_below", "stop_after_seconds", "budgets")
+            },
         },
         "replicate": config.replicate,
         "seed": config.replicate,

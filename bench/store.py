@@ -30,6 +30,7 @@ class RunConfig:
     stop_below: dict[str, float] | None = None
     growth: float = 1.0  # of the steps between looks
     stop_after_seconds: float | None = None
+    budgets: dict[str, list[float]] | None = None  # seconds and forward calls at which the run is compared with others
 
 
 def run_id(config: RunConfig, code_version: str) -> str:
@@ -58,9 +59,14 @@ def write(path: Path, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> 
         _write_atomically(
             path.with_suffix(".npz"), lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)
         )
-    _write_atomically(path, lambda file: file.write(text.encode()))
+    write_text(path, text)
     if not arrays:
         path.with_suffix(".npz").unlink(missing_ok=True)  # of an earlier run
+
+
+def write_text(path: Path, text: str) -> None:
+    """All of the text or nothing."""
+    _write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -2,15 +2,19 @@
 
 from functools import partial
 
+from cryosip.bench import comparison
 from cryosip.bench.paper_studies import noise, open_fields, paper_1d, paper_nanocluster, paper_protein, sampling, tau
 from cryosip.bench.sampling import measure_variance
 from cryosip.bench.study import Size, Study
+from cryosip.bench.tuning import FIRST_REPLICATE, tuning
 
 PROTEIN_SIZES = {
     "smoke": Size(1, 12, 0.02, images="smoke"),
     "small": Size(3, 500, 1.0, images="small"),
     "paper": Size(3, 3_000, 1.0, all_settings=True, images="paper"),
 }
+
+ARENAS = {"smoke": comparison.SMOKE, "small": comparison.SMALL, "paper": comparison.PAPER}
 
 STUDIES: dict[str, Study] = {
     "paper-1d": Study(
@@ -53,5 +57,16 @@ STUDIES: dict[str, Study] = {
         "What section 4.3 leaves open, cutoff and signal-to-noise ratio, against the distances",
         PROTEIN_SIZES | {"small": Size(1, 500, 1.0, images="small")},
         partial(open_fields, "hsp90", "hsp90-open"),
+    ),
+    "otd-vs-dto": Study(
+        "Every method on every problem within the same budgets of seconds and of forward calls",
+        ARENAS,
+        comparison.otd_vs_dto,
+    ),
+    "tuning": Study(
+        "The sweep behind otd-vs-dto, on other replicates; `cryosip tune` runs it and keeps what it finds",
+        {profile: size._replace(replicates=min(size.replicates, 3)) for profile, size in ARENAS.items()},
+        tuning,
+        first_replicate=FIRST_REPLICATE,
     ),
 }

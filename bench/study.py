@@ -20,10 +20,13 @@ class Size(NamedTuple):
 
 
 class Study(NamedTuple):
+    """`sizes` has for each profile what `configs` takes, the number of replicates among it."""
+
     summary: str
-    sizes: dict[str, Size]
-    configs: Callable[[Size], list[RunConfig]]
+    sizes: dict[str, Any]
+    configs: Callable[[Any], list[RunConfig]]
     measure: Measure = run_method
+    first_replicate: int = 0
 
 
 def run_on(

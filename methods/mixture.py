@@ -1,6 +1,6 @@
 """The discretized mixture, discretize-then-optimize: Eq. (3.5) by EM or by gradient descent."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -60,7 +60,7 @@ def mixture(
     optimizer: optax.GradientTransformation | None = None,
     prior_weight: float = 0.0,
     estimate_weights: bool = False,
-    anneal: tuple[float, int] | None = None,
+    anneal: Sequence[float] | None = None,
     quadrature_order: int = 1,
     refine_poses: bool = False,
     estimate_noise: bool = False,
@@ -214,7 +214,7 @@ def e_step(
     return Moments(log_likelihood / m, mass.reshape(shape) / m, total.reshape(*shape, -1) / m)
 
 
-def _annealing(anneal: tuple[float, int] | None) -> tuple[float, int]:
+def _annealing(anneal: Sequence[float] | None) -> tuple[float, int]:
     if anneal is None:
         return 1.0, 1
     if not isinstance(anneal, tuple | list) or len(anneal) != 2:

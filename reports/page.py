@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from cryosip.reports import figures, images, protein, tables, verdicts
+from cryosip.reports import budgets, figures, images, otd_dto, protein, tables, verdicts
 from cryosip.reports.comparison import Row, paper_rows
 from cryosip.reports.paper import CONVENTIONS, NANOCLUSTER_IMAGES
 from cryosip.reports.records import Record, Skipped, largest, observations, read_records
@@ -23,7 +23,7 @@ from cryosip.reports.variances import variances
 
 HERE = Path(__file__).parent
 PROTEINS = {"paper-hsp90": "HSP90", "paper-adk": "adenylate kinase"}
-KNOWN_STUDIES = ("paper-1d", "noise", "sampling", "paper-nanocluster", "tau", *PROTEINS, "hsp90-open")
+KNOWN_STUDIES = ("paper-1d", "noise", "sampling", "paper-nanocluster", "tau", *PROTEINS, "hsp90-open", "otd-vs-dto")
 TRANSPORT = ("w1", "w2")
 OF_PROTEINS = ("energy_distance_squared", "w1", "w2")
 IN_THE_PLANE = ("w1", "w2", "energy_distance_squared", "w2_to_data")
@@ -76,6 +76,7 @@ def study_plots(records: Sequence[Record]) -> dict[str, list[Plot]]:
         "tau": images.against_tau(_of_one_size(by_study["tau"] + by_study["paper-nanocluster"])),
         **{study: _protein_plots(by_study[study], f"{study}-") for study in PROTEINS},
         "hsp90_open": protein.open_fields(by_study["hsp90-open"]),
+        **otd_dto.plots(by_study["otd-vs-dto"]),
     }
 
 
@@ -151,6 +152,11 @@ def render(
             if (own := [r for r in shown if r.study == study])
         ],
         of_proteins=OF_PROTEINS,
+        compared=otd_dto.sections([r for r in shown if r.study == "otd-vs-dto"]),
+        currencies=budgets.CURRENCIES,
+        thresholds=budgets.THRESHOLDS,
+        budget_rule=budgets.RULE,
+        infinity=math.inf,
         failed=[record for record in records if record.status != "ok"],
         total=len(records),
         skipped=skipped,

@@ -119,12 +119,14 @@ def observations(record: Record) -> float:
 
 
 def largest(records: Iterable[Record]) -> list[Record]:
-    """The records with the most observations that each study has, whatever profile ran them: sizes are never pooled."""
+    """In each study the profiles with the most observations, whatever their names: sizes are never pooled."""
     records = list(records)
-    best: dict[str, float] = {}
+    size: dict[tuple[str, str], float] = {}
     for record in records:
-        best[record.study] = max(best.get(record.study, -math.inf), _rank(record))
-    return [record for record in records if _rank(record) == best[record.study]]
+        profile = (record.study, record.profile)
+        size[profile] = max(size.get(profile, -math.inf), _rank(record))
+    best = {study: max(n for (s, _), n in size.items() if s == study) for study, _ in size}
+    return [record for record in records if size[record.study, record.profile] == best[record.study]]
 
 
 def _rank(record: Record) -> float:

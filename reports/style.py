@@ -1,6 +1,7 @@
 """How the figures look: one colour and marker for each method across the page, and SVG that is the same every time."""
 
 import io
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -41,6 +42,7 @@ class Look(NamedTuple):
 
 
 LOOKS = {
+    "flow": Look("flow", "#2a84c6", "o"),  # whatever its discrepancy
     "energy": Look("energy flow", "#2a84c6", "o"),
     "kl": Look("KL flow", "#e07b00", "s"),
     "mmd": Look("MMD flow", "#56b4e9", "v"),
@@ -54,12 +56,19 @@ LOOKS = {
     "method-2": Look("Method 2", "#cc6677", "s"),
     "method-3": Look("Method 3", "#8f7fd1", "^"),
 }
+MANY = 2_000  # from here on only powers of ten have room
+UNKNOWN = Look("", "#888888", "X")
+
+
+def method_look(record: Record) -> Look:
+    """The fixed look of a method, whatever it minimises, under the name that users type."""
+    return LOOKS.get(record.method, UNKNOWN)._replace(label=record.method)
 
 
 def look(record: Record) -> Look:
     """The fixed look of a record's method: of its discrepancy where it minimises one."""
     name = record.discrepancy or record.method
-    return LOOKS.get(name, Look(f"{record.method} {record.discrepancy}".strip(), "#888888", "X"))
+    return LOOKS.get(name, UNKNOWN._replace(label=f"{record.method} {record.discrepancy}".strip()))
 
 
 class Plot(NamedTuple):
@@ -95,13 +104,24 @@ def draw(name: str, paint: Callable[[Axes], None], size: tuple[float, float] = S
 
 
 def log_axes(ax: Axes, names: str) -> None:
-    """Make the axes named in "x", "y" or "xy" logarithmic with plain numbers at 1, 2 and 5 (k = 1000)."""
+    """Make the axes named in "x", "y" or "xy" logarithmic with plain numbers at 1, 2 and 5, or at powers of ten where
+    there are many; to be called when all is drawn."""
     for name in names:
-        ax.set(**{f"{name}scale": "log"})
         axis = ax.xaxis if name == "x" else ax.yaxis
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
-        axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}"))
+        if not math.isfinite(axis.get_minpos()):  # nothing is drawn
+            ax.set(**{f"{name}lim": (0.1, 1.0)})
+        ax.set(**{f"{name}scale": "log"})
+        low, high = ax.get_xlim() if name == "x" else ax.get_ylim()
+        few = high < low * MANY
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=8))
+        axis.set_major_formatter(FuncFormatter(lambda x, _: _short(x)))
         axis.set_minor_locator(NullLocator())
+
+
+def _short(x: float) -> str:
+    """k and M for thousands and millions."""
+    unit, letter = next(((u, s) for u, s in ((1e6, "M"), (1e3, "k")) if x >= u), (1.0, ""))
+    return f"{x / unit:g}{letter}"
 
 
 def standalone(svg: str) -> str:

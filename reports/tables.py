@@ -132,4 +132,4 @@ def number(value: float | int) -> str:
 
 def interval(value: Spread | Floor) -> str:
     """The 5-95 % interval, "" where there is none."""
-    return "" if math.isnan(value.q05) else f"[{number(value.q05)}, {number(value.q95)}]"
+    return "" if math.isnan(value.q05) or math.isinf(value.q05) else f"[{number(value.q05)}, {number(value.q95)}]"

@@ -99,12 +99,15 @@ def test_of_two_records_of_one_run_the_younger_is_kept(write, results: Path) -> 
 
 
 def test_the_largest_size_is_chosen_in_each_study_whatever_profile_ran_it(write, results: Path) -> None:
-    for study, profile, n in (("paper-1d", "small", 500), ("paper-1d", "paper", 900), ("noise", "smoke", 300)):
+    """A profile of which the sizes are an axis, or differ between problems, is kept whole."""
+    for study, profile, n in (("paper-1d", "smoke", 500), ("paper-1d", "paper", 900), ("noise", "smoke", 300)):
         write(study=study, profile=profile, n=n)
-    write(study="paper-1d", profile="small", n=900, replicate=1)
+    for n in (100, 900):
+        write(study="paper-1d", profile="small", n=n, setting=f"M={n}")
     records, _ = read_records(results)
-    chosen = sorted((r.study, r.profile, r.replicate) for r in largest(records))
-    assert chosen == [("noise", "smoke", 0), ("paper-1d", "paper", 0), ("paper-1d", "small", 1)]
+    chosen = sorted((r.study, r.profile, r.number("problem.options.n_observations")) for r in largest(records))
+    small = [("paper-1d", "small", 100), ("paper-1d", "small", 900)]
+    assert chosen == [("noise", "smoke", 300), ("paper-1d", "paper", 900), *small]
 
 
 def test_versions_of_the_code_are_never_pooled(write, results: Path) -> None:

@@ -1,0 +1,182 @@
+"""OTD against DTO on the page: the sentence follows the numbers, failures and what was not reached stay in sight."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cryosip.reports import budgets, otd_dto, page
+from cryosip.reports.records import read_records
+
+BUDGETS = {"seconds": [2.0, 8.0], "forward_calls": [100.0]}
+
+
+@pytest.fixture
+def compared(write, results: Path):
+    """Writes the runs of a method: W2 over its floor after 1, 2, 4 and 8 seconds, 40 calls each, by replicate."""
+
+    def write_runs(method, curves, own=BUDGETS, status=("ok",) * 9, setup=0.0, options=None):
+        for replicate, ratios in enumerate(curves):
+            path = write(
+                study="otd-vs-dto", method=method, setting="for all", replicate=replicate, status=status[replicate],
+                discrepancy="energy" if method == "flow" else None, options=options or {}, setup_seconds=setup,
+                program_memory_mb=3.0, oracle_metrics={"w1": 0.01, "w2": 0.02}, curve=_curve(ratios),
+            )  # fmt: skip
+            text = path.read_text().replace('"stop_below": null', f'"stop_below": null, "budgets": {_json(own)}')
+            path.write_text(text)
+
+    return write_runs
+
+
+def _json(own):
+    return str(own).replace("'", '"')
+
+
+FLOOR = 0.076  # the median that the records of the tests have for W2
+
+
+def _curve(ratios):
+    seconds = [1.0, 2.0, 4.0, 8.0][: len(ratios)]
+    values = [FLOOR * ratio for ratio in ratios]
+    return {"step": list(range(1, len(ratios) + 1)), "seconds": seconds, "forward_calls": [40 * s for s in seconds],
+            "w2": values, "w1": values, "energy_distance_squared": values}  # fmt: skip
+
+
+def verdicts(results):
+    records, _ = read_records(results)
+    return {(v.currency, v.budget): v for v in budgets.verdicts(records)}
+
+
+def scattered(ratios, spread=0.02, n=5):
+    rng = np.random.default_rng(round(1e3 * sum(ratios)))  # methods do not share their scatter
+    return [[r * (1 + spread * rng.normal()) for r in ratios] for _ in range(n)]
+
+
+def test_the_floor_of_the_tests_is_known(compared, results):
+    compared("flow", [[2.0]])
+    (record,), _ = read_records(results)
+    assert record.data_floors["w2"].median == pytest.approx(FLOOR)
+
+
+def test_the_winner_is_told_with_its_interval_and_so_is_the_papers_own_loss(compared, results):
+    compared("flow", scattered([9, 6, 5, 4]))
+    compared("mixture", scattered([8, 3, 2, 2]), options={"n_components": 7, "anneal": [10.0, 50]})
+    found = verdicts(results)
+    assert sorted(found) == [("forward_calls", 100.0), ("seconds", 2.0), ("seconds", 8.0)]
+    late = found["seconds", 8.0]
+    assert [s.method for s in late.standings] == ["mixture", "flow"]
+    assert late.standings[0].options == "n_components 7, anneal 10 in 50"
+    assert late.standings[1].options == "energy"
+    assert late.sentence.startswith("mixture wins with W2 ")
+    ratio = budgets.ratio(*late.standings)
+    assert ratio.low < ratio.mean < ratio.high < 1
+    assert ratio.mean == pytest.approx(0.5, rel=0.05)
+    assert late.own.startswith("2 of 2, ")
+    assert "times as far" in late.own
+    assert found["forward_calls", 100.0].standings[0].spread.median == pytest.approx(3, rel=0.05)  # 80 calls, not 160
+
+
+def test_the_sentence_turns_with_the_numbers(compared, results):
+    compared("mixture", scattered([9, 6, 5, 4]))
+    compared("flow", scattered([8, 3, 2, 2]))
+    late = verdicts(results)["seconds", 8.0]
+    assert late.sentence.startswith("flow wins")
+    assert late.own == "1 of 2"
+
+
+def test_methods_that_take_turns_are_not_told_apart(compared, results):
+    compared("flow", [[9, 3], [9, 5], [9, 4], [9, 3]])
+    compared("mixture", [[9, 5], [9, 3], [9, 4], [9, 4]])
+    assert verdicts(results)["seconds", 8.0].sentence.startswith("Undecided between")
+
+
+def test_the_interval_is_that_of_student(compared, results):
+    compared("flow", [[2.0], [3.0], [4.0]])
+    compared("mixture", [[1.0], [2.0], [2.0]])
+    order = verdicts(results)["seconds", 8.0].standings
+    ratio = budgets.ratio(order[0], order[1])
+    logs = np.log([1 / 2, 2 / 3, 2 / 4])
+    half = 2.919986 * logs.std(ddof=1) / math.sqrt(3)  # t of 2 degrees of freedom, 95 %
+    assert (ratio.mean, ratio.low, ratio.high) == pytest.approx(
+        (np.exp(logs.mean()), np.exp(logs.mean() - half), np.exp(logs.mean() + half)), rel=1e-4
+    )
+
+
+def test_too_few_replicates_have_no_interval_and_it_says_why(compared, results):
+    compared("flow", [[9.0], [9.0]])
+    compared("mixture", [[2.0], [2.0]])
+    found = verdicts(results)["seconds", 8.0]
+    assert found.sentence.endswith("undecided: 2 replicates, fewer than 3: no interval.")
+    assert "wins" not in found.sentence
+
+
+def test_a_failed_replicate_stays_and_is_far(compared, results):
+    compared("flow", [[9.0], [9.0], [9.0]])
+    compared("mixture", [[2.0], [2.0], [2.0]], status=("ok", "error", "ok"))
+    found = verdicts(results)["seconds", 8.0]
+    first = found.standings[0]
+    assert (first.method, first.failed, sorted(first.ratios.values())[-1]) == ("mixture", 1, math.inf)
+    assert "a replicate of one of them gave no number" in found.sentence
+    text = page.build(results, results / "out").read_text()
+    assert "mixture (1 of 3 failed)" in text
+    assert "1 of 3</td>" in text
+
+
+def test_building_a_method_counts_and_nothing_yet_is_far(compared, results):
+    compared("flow", scattered([9, 6, 5, 4]), setup=3.0)
+    compared("mixture", scattered([8, 7, 6, 6]))
+    found = verdicts(results)
+    early, late = found["seconds", 2.0], found["seconds", 8.0]
+    assert early.sentence == f"mixture alone had an estimate: W2 {early.standings[0].spread.median:.3g} × floor."
+    assert early.own == "2 of 2: no estimate within the budget"
+    assert late.standings[0].method == "flow"
+    assert late.standings[0].spread.median == pytest.approx(5, rel=0.05)  # after 4 + 3 of 8 seconds
+
+
+def test_a_threshold_that_is_not_reached_is_shown_as_such(compared, results):
+    compared("mixture", [[9, 2.5, 1.2], [9, 1.9, 1.8], [9, 4.0, 2.9], [9, 9, 9]], setup=0.5)
+    records, _ = read_records(results)
+    (reach,) = budgets.reaches(records, "seconds")
+    assert reach.reached == {1.5: "1 of 4", 2.0: "2 of 4", 3.0: "3 of 4", 5.0: "3 of 4"}
+    assert reach.costs[1.5].median == math.inf
+    assert reach.costs[5.0].median == pytest.approx(2.5)
+    text = page.build(results, results / "out").read_text()
+    assert "not reached" in text
+
+
+def test_a_run_counts_only_for_the_budgets_it_was_chosen_for(compared, results):
+    compared("mixture", scattered([9, 2, 2, 2]), own={"seconds": [2.0], "forward_calls": []})
+    compared("flow", scattered([9, 6, 5, 4]))
+    found = verdicts(results)
+    assert [s.method for s in found["seconds", 2.0].standings] == ["mixture", "flow"]
+    assert [s.method for s in found["seconds", 8.0].standings] == ["flow"]
+
+
+def test_a_front_holds_what_nothing_beats():
+    assert otd_dto.front([(3.0, 1.0), (1.0, 5.0), (2.0, 6.0), (2.0, 2.0), (4.0, 1.0)]) == [(1, 5), (2, 2), (3, 1)]
+
+
+def test_medians_are_taken_at_looks_that_half_of_the_runs_came_to(compared, results):
+    compared("mixture", [[9, 4], [7, 2], [8, 6, 1]])
+    records, _ = read_records(results)
+    x, y = otd_dto.median_curve(records, "w2", "seconds")
+    np.testing.assert_allclose(x, [1, 2])
+    np.testing.assert_allclose(y, [8, 4])
+
+
+def test_the_section_has_every_problem_and_its_bounds(compared, write, results):
+    compared("flow", scattered([9, 6, 5, 4]))
+    compared("mixture", scattered([8, 3, 2, 2]))
+    write(study="otd-vs-dto", method="reweighting", problem="nanocluster", status="error", message="<b>no</b>")
+    text = page.build(results, results / "out").read_text()
+    start = text.index('<section id="otd-vs-dto">')
+    section = text[start : text.index("</section>", start)]
+    assert "<h3>oned</h3>" in section
+    assert "<h3>nanocluster</h3>" in section
+    for bound in ("initial law", "floor, n = ", "an oracle"):
+        assert bound in section
+    drawn = {plot.stem for plot in (results / "out" / "figures").glob("oned-*.csv")}
+    assert {"oned-w2-seconds", "oned-w1-forward-calls", "oned-energy-distance-squared-seconds",
+            "oned-pareto-seconds", "oned-pareto-memory"} <= drawn  # fmt: skip
+    assert (results / "out" / "figures" / "oned-w2-seconds.csv").read_text().count("\n") == 1 + 2 * 5 * 4

@@ -24,6 +24,8 @@ class Arena(NamedTuple):
 
 
 class Arenas(NamedTuple):
+    """The problems of a profile and how many replicates there are of each."""
+
     replicates: int
     arenas: tuple[Arena, ...]
 
@@ -195,5 +197,6 @@ def tuned_file() -> Path:
 
 @cache
 def tuned() -> dict[str, Any]:
+    """The file, read once."""
     told: dict[str, Any] = json.loads(tuned_file().read_text())
     return told

@@ -60,7 +60,7 @@ def mixture(
     optimizer: optax.GradientTransformation | None = None,
     prior_weight: float = 0.0,
     estimate_weights: bool = False,
-    anneal: Sequence[float] | None = None,
+    anneal: Sequence[float | int] | None = None,
     quadrature_order: int = 1,
     refine_poses: bool = False,
     estimate_noise: bool = False,
@@ -214,7 +214,7 @@ def e_step(
     return Moments(log_likelihood / m, mass.reshape(shape) / m, total.reshape(*shape, -1) / m)
 
 
-def _annealing(anneal: Sequence[float] | None) -> tuple[float, int]:
+def _annealing(anneal: Sequence[float | int] | None) -> tuple[float, int]:
     if anneal is None:
         return 1.0, 1
     if not isinstance(anneal, tuple | list) or len(anneal) != 2:

@@ -1,6 +1,7 @@
 """OTD against DTO on the page: the sentence follows the numbers, failures and what was not reached stay in sight."""
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ def test_the_winner_is_told_with_its_interval_and_so_is_the_papers_own_loss(comp
     ratio = budgets.ratio(*late.standings)
     assert ratio.low < ratio.mean < ratio.high < 1
     assert ratio.mean == pytest.approx(0.5, rel=0.05)
-    assert late.own.startswith("2 of 2, ")
+    assert re.match(r"2 of 2, (2|1\.9\d|2\.0\d) \[", late.own)
     assert "times as far" in late.own
     assert found["forward_calls", 100.0].standings[0].spread.median == pytest.approx(3, rel=0.05)  # 80 calls, not 160
 

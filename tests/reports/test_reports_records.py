@@ -102,11 +102,12 @@ def test_the_largest_size_is_chosen_in_each_study_whatever_profile_ran_it(write,
     """A profile of which the sizes are an axis, or differ between problems, is kept whole."""
     for study, profile, n in (("paper-1d", "smoke", 500), ("paper-1d", "paper", 900), ("noise", "smoke", 300)):
         write(study=study, profile=profile, n=n)
-    for n in (100, 900):
+    sizes = (100, 200, 300, 400, 900)
+    for n in sizes:
         write(study="paper-1d", profile="small", n=n, setting=f"M={n}")
     records, _ = read_records(results)
     chosen = sorted((r.study, r.profile, r.number("problem.options.n_observations")) for r in largest(records))
-    small = [("paper-1d", "small", 100), ("paper-1d", "small", 900)]
+    small = [("paper-1d", "small", n) for n in sizes]
     assert chosen == [("noise", "smoke", 300), ("paper-1d", "paper", 900), *small]
 
 

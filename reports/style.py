@@ -45,6 +45,7 @@ LOOKS = {
     "kl": Look("KL flow", "#e07b00", "s"),
     "mmd": Look("MMD flow", "#56b4e9", "v"),
     "composite": Look("composite flow", "#b8860b", "P"),
+    "data-kl": Look("data-KL flow", "#5f6b1f", "p"),
     "invariant-energy": Look("invariant-energy flow", "#7b3fa0", "h"),
     "posterior-npmle": Look("posterior NPMLE", "#d1495b", "d"),
     "mixture": Look("mixture", "#009e73", "^"),

@@ -10,7 +10,7 @@ from scipy.special import ndtr
 
 Vector = np.ndarray  # in float64 throughout: theta (k,), weights (k,), observations (m,)
 
-NODES_PER_STD = 20  # of the grid that minima of the first variation are looked for on
+NODES_PER_STD = 8  # of the grid that minima of the first variation are looked for on
 SPLINE_NODES_PER_STD = 24
 BISECTIONS = 20
 MAX_ROUNDS = 100
@@ -27,11 +27,12 @@ class Objective(NamedTuple):
     """A convex E of laws sum_k w_k delta_{theta_k}, smooth on the scale `std` in theta.
 
     `at(theta, w)` gives the first variation V = dE/drho and its derivative, as functions of places, and `curvature` the
-    second derivative of E in the weights.
+    second derivative of E in the weights. `value_and_slope(theta, w)` gives E and V' at theta itself.
     """
 
     value: Callable[[Vector, Vector], float]
     at: Callable[[Vector, Vector], "Variation"]
+    value_and_slope: Callable[[Vector, Vector], tuple[float, Vector]]
     curvature: Callable[[Vector, Vector], np.ndarray]
     std: float
 
@@ -70,12 +71,18 @@ def likelihood(y: Vector, noise_std: float, _low: float, _high: float) -> Object
 
         return Variation(lambda places: -share @ seen(places), slope)
 
+    def value_and_slope(theta: Vector, w: Vector) -> tuple[float, Vector]:
+        own = seen(theta)
+        density = own @ w
+        share = 1 / density / len(y)
+        return -float(np.log(density).mean()), (theta * (share @ own) - (share * y) @ own) / noise_std**2
+
     def curvature(theta: Vector, w: Vector) -> np.ndarray:
         own = seen(theta)
         scaled = own / (own @ w)[:, None]
         return scaled.T @ scaled / len(y)
 
-    return Objective(value, at, curvature, noise_std)
+    return Objective(value, at, value_and_slope, curvature, noise_std)
 
 
 def half_squared_energy(y: Vector, noise_std: float, low: float, high: float) -> Objective:
@@ -103,7 +110,10 @@ def half_squared_energy(y: Vector, noise_std: float, low: float, high: float) ->
     def curvature(theta: Vector, _w: Vector) -> np.ndarray:
         return -mean_distance(theta[:, None] - theta, root)
 
-    return Objective(value, at, curvature, noise_std)
+    def value_and_slope(theta: Vector, w: Vector) -> tuple[float, Vector]:
+        return value(theta, w), at(theta, w).slope(theta)
+
+    return Objective(value, at, value_and_slope, curvature, noise_std)
 
 
 OBJECTIVES: dict[str, Callable[[Vector, float, float, float], Objective]] = {
@@ -126,7 +136,8 @@ def minimise(objective: Objective, low: float, high: float, tolerance: float = 1
     sum_k w_k V(theta_k) - min V, bounds E - min E; the law with the smallest of all rounds is returned.
     """
     grid = np.linspace(low, high, 1 + int(np.ceil((high - low) / objective.std * NODES_PER_STD)))
-    theta, w = np.array([(low + high) / 2]), np.ones(1)
+    theta = grid[:: 2 * NODES_PER_STD]  # no observation is out of sight of all
+    w = np.full(len(theta), 1 / len(theta))
     best = Optimum(theta, w, objective.value(theta, w), np.inf)
     on_grid, stale = True, 0
     for _ in range(MAX_ROUNDS):
@@ -147,7 +158,8 @@ def minimise(objective: Objective, low: float, high: float, tolerance: float = 1
             theta, w = _newton(objective, theta, w)
         if not on_grid:
             theta, w = _settled(objective, *_merged(objective, theta, w), low, high)
-    return best
+    theta, w = _merged(objective, best.theta, best.weights)
+    return best._replace(theta=theta, weights=w)
 
 
 def _merged(objective: Objective, theta: Vector, w: Vector) -> tuple[Vector, Vector]:
@@ -242,10 +254,11 @@ def particles(objective: Objective, start: Vector, low: float, high: float) -> t
     w = np.full(len(start), 1 / len(start))
 
     def value_and_slope(theta: Vector) -> tuple[float, Vector]:
-        return objective.value(theta, w), objective.at(theta, w).slope(theta) * w
+        value, slope = objective.value_and_slope(theta, w)
+        return value, slope * w
 
     bounds = [(low, high)] * len(start)
-    options = {"maxiter": 1_000, "maxfun": 2_000, "ftol": 1e-16, "gtol": 1e-11, "maxcor": 30}
+    options = {"maxiter": 500, "maxfun": 1_000, "ftol": 1e-16, "gtol": 1e-11, "maxcor": 10}
     found = scipy.optimize.minimize(
         value_and_slope, start.clip(low, high), jac=True, method="L-BFGS-B", bounds=bounds, options=options
     )

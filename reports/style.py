@@ -51,6 +51,11 @@ LOOKS = {
     "mixture": Look("mixture", "#009e73", "^"),
     "reweighting": Look("reweighting", "#c2649a", "D"),
     "maximum-likelihood": Look("maximum likelihood", "#8c564b", "*"),
+    "objective-likelihood": Look("likelihood (3.4)", "#e07b00", "s"),
+    "objective-energy": Look("energy distance (2.9)", "#2a84c6", "o"),
+    "case-1": Look("first case", "#332288", "o"),
+    "case-2": Look("second case", "#cc6677", "s"),
+    "case-3": Look("third case", "#44aa99", "^"),
     "method-1": Look("Method 1", "#44aa99", "o"),
     "method-2": Look("Method 2", "#cc6677", "s"),
     "method-3": Look("Method 3", "#8f7fd1", "^"),
@@ -102,6 +107,16 @@ def log_axes(ax: Axes, names: str) -> None:
         axis = ax.xaxis if name == "x" else ax.yaxis
         axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
         axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}"))
+        axis.set_minor_locator(NullLocator())
+
+
+def powers(ax: Axes, names: str) -> None:
+    """Make the axes named in "x", "y" or "xy" logarithmic over many decades: plain powers of ten."""
+    for name in names:
+        ax.set(**{f"{name}scale": "log"})
+        axis = ax.xaxis if name == "x" else ax.yaxis
+        axis.set_major_locator(LogLocator(numticks=8))
+        axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         axis.set_minor_locator(NullLocator())
 
 

@@ -14,7 +14,7 @@ from cryosip.reports.style import INK, LOOKS, Look, Plot, draw, log_axes, powers
 
 Pairs = Callable[[Record], tuple[Array, Array]]
 REFERENCES = {"energy": -1.0, "likelihood": -0.5}
-FITTED = "Thin lines: replicates; markers: their median; dashed: the fitted power, mean exponent over replicates."
+FITTED = "Thin lines: replicates; markers: their median; dashed: the power with the mean exponent of the replicates."
 
 
 def consistency_plots(records: Sequence[Record]) -> dict[str, list[Plot]]:
@@ -58,7 +58,8 @@ def _powers(
     name: str, title: str, records: Sequence[Record], pairs: Pairs, axes: tuple[str, str], references: dict[str, float]
 ) -> Plot:
     """One quantity against another on logarithmic axes, for each objective."""
-    groups = {key[1].partition(", ")[0]: own for key, own in by_setting(records, records[0].method).items()}
+    groups = {_objective(own[0]): own for own in by_setting(records, records[0].method).values()}
+    groups = dict(sorted(groups.items()))
 
     def paint(ax: Axes) -> None:
         for objective, own in groups.items():
@@ -66,13 +67,14 @@ def _powers(
             for record in own:
                 ax.plot(*pairs(record), color=series.colour, linewidth=0.7, alpha=0.35)
             x, y = _median(own, pairs)
-            ax.plot(x, y, color=series.colour, marker=series.marker, markersize=5, linestyle="", label=series.label)
+            ax.plot(x, y, color=series.colour, marker=series.marker, markersize=5, linewidth=1.7, label=series.label)
             _fitted(ax, [pairs(record) for record in own], series)
             if objective in references and len(x):
                 line = y[0] * (x / x[0]) ** references[objective] * 2.5
                 ax.plot(x, line, color=INK, linestyle=":", linewidth=1, alpha=0.7)
-        log_axes(ax, "x" if axes[0] in "NK" else "")
-        powers(ax, "y" if axes[0] in "NK" else "xy")
+        of_gap = axes[0] not in ("N", "K")
+        log_axes(ax, "y" if of_gap else "x")
+        powers(ax, "x" if of_gap else "y")
         ax.set(xlabel=axes[0], ylabel=axes[1])
 
     rows = [
@@ -170,8 +172,8 @@ def _descents(records: Sequence[Record]) -> list[Plot]:
     ]
     caption = (
         "The flow of the noise-integrated KL (K = N) against gradient descent on (3.5), from the same start, steps Δt "
-        "and K Δt. One rounding: the spacing of the precision times the largest |θ|. Solid: float32, dashed: float64; thin "
-        "lines: replicates; thick: their median. The table also has descent by automatic differentiation."
+        "and K Δt. One rounding: the spacing of the precision times the largest |θ|. Solid: float32, dashed: float64; "
+        "thin lines: replicates; thick: their median. The table also has descent by automatic differentiation."
     )
     title = "One flow for both approaches"
     columns = ("case", "replicate", "step", *names)

@@ -37,7 +37,7 @@ OnSnapshot = Callable[[Snapshot], None]
 Measure = Callable[[RunConfig, OnSnapshot], tuple[Fields, Arrays]]
 
 # fold_in numbers of a replicate's key; small numbers would repeat the keys that split() gives the data set
-RUN_KEY, ESTIMATE_KEY, VARIANCE_KEY = 1001, 1002, 1003
+RUN_KEY, ESTIMATE_KEY, VARIANCE_KEY, CONSISTENCY_KEY = 1001, 1002, 1003, 1004
 
 EXAMPLES = 4  # images that a record shows
 

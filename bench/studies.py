@@ -3,6 +3,7 @@
 from functools import partial
 
 from cryosip.bench import comparison
+from cryosip.bench.consistency import consistency, measure_statement
 from cryosip.bench.paper_studies import noise, open_fields, paper_1d, paper_nanocluster, paper_protein, sampling, tau
 from cryosip.bench.sampling import measure_variance
 from cryosip.bench.study import Size, Study
@@ -32,6 +33,12 @@ STUDIES: dict[str, Study] = {
         {"smoke": Size(1, 300, 1.0), "small": Size(1, 10_000, 1.0), "paper": Size(1, 10_000, 1.0)},
         sampling,
         measure_variance,
+    ),
+    "consistency": Study(
+        "Section 3: large data, many particles, distance against objective, lambda = K/N and one flow for both",
+        {"smoke": Size(1, 60, 0.1), "small": Size(6, 1_000, 1.0), "paper": Size(10, 3_000, 1.0)},
+        consistency,
+        measure_statement,
     ),
     "paper-nanocluster": Study(
         "Figs. 3 and 4 and their distances: flow, mixture, reweighting and maximum likelihood on images",

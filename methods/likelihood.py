@@ -1,17 +1,29 @@
 """What the likelihood of (3.5) is made of: structures to try, their images in all poses, distances to observations."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from cryosip.methods import checks
 from cryosip.methods.pairwise import FEW_PIXELS
-from cryosip.methods.problem import Points, Pose, Problem
+from cryosip.methods.problem import Observations, Points, Pose, Problem
+
+TILE = 2**20  # observations times images at a time
+
+Scalar = Float[Array, ""]
+
+
+class Moments(NamedTuple):
+    """What the E-step keeps: mean log-likelihood, and for each image (k, q) its mass and its total of observations."""
+
+    log_likelihood: Scalar
+    mass: Float[Array, "k q"]
+    total: Float[Array, "k q p"]
 
 
 def squared_residuals(y: Float[Array, "m p"], images: Float[Array, "k p"]) -> Float[Array, "m k"]:
@@ -22,6 +34,33 @@ def squared_residuals(y: Float[Array, "m p"], images: Float[Array, "k p"]) -> Fl
     y, images = y - center, images - center
     gram = jnp.matmul(y, images.T, precision="highest")
     return jnp.maximum((y**2).sum(1)[:, None] + (images**2).sum(1) - 2 * gram, 0.0)
+
+
+def e_step(
+    y: Observations, images: Float[Array, "kq p"], log_weights: Float[Array, "k q"], sigma: Scalar | float
+) -> Moments:
+    """Responsibilities r_ikq of all images for all observations, summed over tiles of the observations.
+
+    `mass` is mean_i r_ikq, `total` is mean_i r_ikq y_i, and the log-likelihood is mean_i log sum_kq exp(...).
+    """
+    m, n_images = len(y), len(images)
+    tile = max(1, min(m, TILE // n_images))
+    rows = jnp.arange(-(-m // tile) * tile).reshape(-1, tile)
+
+    def add(sums: tuple[Scalar, Array, Array], row: Int[Array, " tile"]) -> tuple[tuple[Scalar, Array, Array], None]:
+        some = y[jnp.minimum(row, m - 1)]
+        logits = log_weights.reshape(-1) - 0.5 * squared_residuals(some, images) / sigma**2
+        top = logits.max(1)
+        unnormalised = jnp.exp(logits - top[:, None])
+        scale = jnp.where(row < m, 1.0, 0.0) / unnormalised.sum(1)
+        log_likelihood = jnp.where(row < m, top + jnp.log(unnormalised.sum(1)), 0.0).sum()
+        total = jnp.matmul(unnormalised.T, some * scale[:, None], precision="highest")
+        return (sums[0] + log_likelihood, sums[1] + scale @ unnormalised, sums[2] + total), None
+
+    zeros = jnp.zeros((), y.dtype), jnp.zeros(n_images, y.dtype), jnp.zeros(images.shape, y.dtype)
+    (log_likelihood, mass, total), _ = jax.lax.scan(add, zeros, rows)
+    shape = log_weights.shape
+    return Moments(log_likelihood / m, mass.reshape(shape) / m, total.reshape(*shape, -1) / m)
 
 
 def render_all(problem: Problem, theta: Points, pose: Pose, n_poses: int) -> Float[Array, "kq p"]:

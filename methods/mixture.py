@@ -11,14 +11,13 @@ from jaxtyping import Array, Float, Int
 
 from cryosip.methods import checks
 from cryosip.methods.gauss_newton import ascent, gauss_newton
-from cryosip.methods.likelihood import render_all, squared_residuals
+from cryosip.methods.likelihood import e_step, render_all
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.pose_search import two_pass
-from cryosip.methods.problem import Observations, Points, PRNGKey, Problem, Weights, checked, in_span
+from cryosip.methods.problem import Points, PRNGKey, Problem, Weights, checked, in_span
 from cryosip.methods.starts import best_of
 
 SOLVERS = ("em", "gradient")
-TILE = 2**20  # observations times images at a time
 SURVIVORS = 8  # nodes for each image that the second pass of refine_poses refines
 BLOCK = 2**25  # pixels that its images may hold at a time
 JITTER = 0.1  # of the spread of the initial law, while annealing
@@ -43,14 +42,6 @@ class Expected(NamedTuple):
     total: Float[Array, "e p"]
     log_likelihood: Scalar
     renders: Int[Array, ""]
-
-
-class Moments(NamedTuple):
-    """What the E-step keeps: mean log-likelihood, and for each image (k, q) its mass and its total of observations."""
-
-    log_likelihood: Scalar
-    mass: Float[Array, "k q"]
-    total: Float[Array, "k q p"]
 
 
 def mixture(
@@ -185,33 +176,6 @@ def mixture(
 
     method = Method(init, step, estimate)
     return best_of(method, n_starts) if n_starts > 1 else method
-
-
-def e_step(
-    y: Observations, images: Float[Array, "kq p"], log_weights: Float[Array, "k q"], sigma: Scalar | float
-) -> Moments:
-    """Responsibilities r_ikq of all images for all observations, summed over tiles of the observations.
-
-    `mass` is mean_i r_ikq, `total` is mean_i r_ikq y_i, and the log-likelihood is mean_i log sum_kq exp(...).
-    """
-    m, n_images = len(y), len(images)
-    tile = max(1, min(m, TILE // n_images))
-    rows = jnp.arange(-(-m // tile) * tile).reshape(-1, tile)
-
-    def add(sums: tuple[Scalar, Array, Array], row: Int[Array, " tile"]) -> tuple[tuple[Scalar, Array, Array], None]:
-        some = y[jnp.minimum(row, m - 1)]
-        logits = log_weights.reshape(-1) - 0.5 * squared_residuals(some, images) / sigma**2
-        top = logits.max(1)
-        unnormalised = jnp.exp(logits - top[:, None])
-        scale = jnp.where(row < m, 1.0, 0.0) / unnormalised.sum(1)
-        log_likelihood = jnp.where(row < m, top + jnp.log(unnormalised.sum(1)), 0.0).sum()
-        total = jnp.matmul(unnormalised.T, some * scale[:, None], precision="highest")
-        return (sums[0] + log_likelihood, sums[1] + scale @ unnormalised, sums[2] + total), None
-
-    zeros = jnp.zeros((), y.dtype), jnp.zeros(n_images, y.dtype), jnp.zeros(images.shape, y.dtype)
-    (log_likelihood, mass, total), _ = jax.lax.scan(add, zeros, rows)
-    shape = log_weights.shape
-    return Moments(log_likelihood / m, mass.reshape(shape) / m, total.reshape(*shape, -1) / m)
 
 
 def _annealing(anneal: Sequence[float | int] | None) -> tuple[float, int]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from cryosip.methods.composite import composite
+from cryosip.methods.data_kl import data_kl
 from cryosip.methods.discrepancy import Discrepancy
 from cryosip.methods.energy import energy
 from cryosip.methods.flow import particle_flow
@@ -20,6 +21,7 @@ DISCREPANCIES: dict[str, Callable[..., Discrepancy]] = {
     "kl": kl,
     "mmd": mmd,
     "composite": composite,
+    "data-kl": data_kl,
     "invariant-energy": invariant_energy,
 }
 

@@ -16,6 +16,8 @@ from markupsafe import Markup
 
 from cryosip.reports import budgets, figures, images, otd_dto, protein, tables, verdicts
 from cryosip.reports.comparison import Row, paper_rows
+from cryosip.reports.consistency import statements
+from cryosip.reports.consistency_figures import consistency_plots
 from cryosip.reports.paper import CONVENTIONS, NANOCLUSTER_IMAGES
 from cryosip.reports.records import Record, Skipped, largest, observations, read_records
 from cryosip.reports.style import Plot, standalone
@@ -23,7 +25,8 @@ from cryosip.reports.variances import variances
 
 HERE = Path(__file__).parent
 PROTEINS = {"paper-hsp90": "HSP90", "paper-adk": "adenylate kinase"}
-KNOWN_STUDIES = ("paper-1d", "noise", "sampling", "paper-nanocluster", "tau", *PROTEINS, "hsp90-open", "otd-vs-dto")
+PAPER_STUDIES = ("paper-1d", "noise", "sampling", "paper-nanocluster", "tau", *PROTEINS, "hsp90-open")
+KNOWN_STUDIES = (*PAPER_STUDIES, "otd-vs-dto", "consistency")
 TRANSPORT = ("w1", "w2")
 OF_PROTEINS = ("energy_distance_squared", "w1", "w2")
 IN_THE_PLANE = ("w1", "w2", "energy_distance_squared", "w2_to_data")
@@ -77,6 +80,7 @@ def study_plots(records: Sequence[Record]) -> dict[str, list[Plot]]:
         **{study: _protein_plots(by_study[study], f"{study}-") for study in PROTEINS},
         "hsp90_open": protein.open_fields(by_study["hsp90-open"]),
         **otd_dto.plots(by_study["otd-vs-dto"]),
+        **consistency_plots(by_study["consistency"]),
     }
 
 
@@ -115,7 +119,13 @@ def render(
     loader = jinja2.FileSystemLoader(HERE)
     env = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
                              lstrip_blocks=True)  # fmt: skip
-    env.filters |= {"number": tables.number, "interval": tables.interval, "svg": Markup, "cell": _cell}
+    env.filters |= {
+        "number": tables.number,
+        "interval": tables.interval,
+        "svg": Markup,
+        "cell": _cell,
+        "range": tables.interval_of,
+    }
     shown = largest(records)
     oned = [record for record in shown if record.study == "paper-1d"]
     nanocluster = [record for record in shown if record.study == "paper-nanocluster"]
@@ -157,6 +167,7 @@ def render(
         thresholds=budgets.THRESHOLDS,
         budget_rule=budgets.RULE,
         infinity=math.inf,
+        statements=statements([record for record in shown if record.study == "consistency"]),
         failed=[record for record in records if record.status != "ok"],
         total=len(records),
         skipped=skipped,

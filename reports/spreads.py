@@ -74,3 +74,27 @@ def cost_below(record: Record, metric: str, threshold: float, unit: str) -> floa
 def counted(replicates: int) -> str:
     """The number of replicates in words of a sentence."""
     return f"{replicates} replicate{'' if replicates == 1 else 's'}"
+
+
+class Estimate(NamedTuple):
+    """A number over n replicates with an interval, nan at both ends for fewer than MIN_REPLICATES."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Median and 5-95 % over replicates."""
+    return Estimate(*spread(values))
+
+
+def mean_interval(values: Sequence[float]) -> Estimate:
+    """The mean over replicates with the 90 % interval of Student's law: where the mean of many would be."""
+    kept = [value for value in values if math.isfinite(value)]
+    mean = float(np.mean(kept)) if kept else math.nan
+    if len(kept) < MIN_REPLICATES:
+        return Estimate(mean, math.nan, math.nan, len(kept))
+    half = float(stats.t.ppf(0.95, len(kept) - 1) * np.std(kept, ddof=1)) / math.sqrt(len(kept))
+    return Estimate(mean, mean - half, mean + half, len(kept))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from cryosip.reports.comparison import typical_floor
 from cryosip.reports.records import Floor, Record
-from cryosip.reports.spreads import Spread, spread
+from cryosip.reports.spreads import MIN_REPLICATES, Estimate, Spread, counted, spread
 from cryosip.reports.style import look
 
 
@@ -133,3 +133,10 @@ def number(value: float | int) -> str:
 def interval(value: Spread | Floor) -> str:
     """The 5-95 % interval, "" where there is none."""
     return "" if math.isnan(value.q05) or math.isinf(value.q05) else f"[{number(value.q05)}, {number(value.q95)}]"
+
+
+def interval_of(value: Estimate) -> str:
+    """The interval of an estimate, or why there is none."""
+    if math.isnan(value.low):
+        return f"no interval: {counted(value.n)}, fewer than {MIN_REPLICATES}"
+    return f"[{number(value.low)}, {number(value.high)}]"

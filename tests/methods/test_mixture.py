@@ -9,8 +9,8 @@ import pytest
 import scipy.special
 
 from cryosip.datasets.nanocluster import nanocluster
+from cryosip.methods import likelihood, pose_search
 from cryosip.methods import mixture as module
-from cryosip.methods import pose_search
 from cryosip.methods.mixture import mixture
 from cryosip.methods.problem import Problem, no_pose, one_node
 
@@ -201,8 +201,8 @@ def test_tiles_do_not_change_the_sums(x64, toys, tile, monkeypatch):
     problem = toys["rotated"]()
     theta, y = problem.sample_init(jr.key(0), 12), problem.observations
     log_weights = jnp.log(jnp.full((4, 3), 1 / 12))
-    monkeypatch.setattr(module, "TILE", tile * 12)
-    moments = module.e_step(y, theta, log_weights, 0.3)
+    monkeypatch.setattr(likelihood, "TILE", tile * 12)
+    moments = likelihood.e_step(y, theta, log_weights, 0.3)
     logits = log_weights.reshape(-1) - 0.5 * ((y[:, None] - theta) ** 2).sum(2) / 0.3**2
     share = scipy.special.softmax(np.asarray(logits), axis=1)
     assert float(moments.log_likelihood) == pytest.approx(scipy.special.logsumexp(logits, axis=1).mean(), rel=1e-12)

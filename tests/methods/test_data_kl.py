@@ -1,0 +1,68 @@
+"""The KL of (3.1) is the likelihood of (3.4), written out, on pixels and in a span, with the noise in or out."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+
+from cryosip.datasets.registry import DATASETS
+from cryosip.methods import likelihood
+from cryosip.methods.data_kl import data_kl
+from cryosip.methods.flow import flow_target
+from cryosip.methods.kl import silverman
+from cryosip.methods.problem import in_span
+
+
+def written_out(x, y, std):
+    """The value, and n times its slope in each x_k, one sum after the other."""
+    squares = ((np.asarray(y)[:, None] - np.asarray(x)[None]) ** 2).sum(-1)
+    logits = -0.5 * squares / std**2
+    value = -(scipy.special.logsumexp(logits, axis=1) - np.log(len(x))).mean()
+    share = scipy.special.softmax(logits, axis=1)
+    gap = np.asarray(x)[None] - np.asarray(y)[:, None]
+    return value, len(x) * (share[:, :, None] * gap).mean(0) / std**2
+
+
+def clouds(p):
+    rng = np.random.default_rng(p)
+    return jnp.asarray(rng.normal(3, 1, (30, p))), jnp.asarray(rng.normal(2, 1.5, (40, p)))
+
+
+@pytest.mark.parametrize("p", [1, 2, 12])
+@pytest.mark.parametrize("noise_std", [0.0, 0.7])
+def test_value_and_gradient_are_the_sums_written_out(x64, p, noise_std):
+    x, y = clouds(p)
+    target = data_kl().bind(y, noise_std)
+    value, gradient = written_out(x, y, noise_std or silverman(np.asarray(y)))
+    assert float(target.value(x)) == pytest.approx(value, rel=1e-12)
+    np.testing.assert_allclose(target.gradient(x), gradient, rtol=1e-10, atol=1e-12)
+    assert float(target.gradient_error(x)) == 0
+
+
+def test_tiles_do_not_change_the_sums(x64, monkeypatch):
+    x, y = clouds(2)
+    whole = data_kl(0.5).gradient(x, y)
+    monkeypatch.setattr(likelihood, "TILE", 7 * len(x))
+    np.testing.assert_allclose(data_kl(0.5).gradient(x, y), whole, rtol=1e-12)
+
+
+def test_a_span_changes_the_value_by_a_constant_alone(x64):
+    problem = DATASETS["nanocluster"](n_observations=20, image_size=12, tau=0.5, seed=1).problem
+    reduced, target = flow_target(problem, data_kl(), "closed-form")
+    pixels = data_kl().bind(problem.observations, problem.noise_std)
+    some, other = (jnp.asarray(np.random.default_rng(i).normal(size=(8, 2))) for i in (0, 1))
+    values = [[float(t.value(q.render(theta, ()))) for theta in (some, other)]
+              for q, t in ((reduced, target), (problem, pixels))]  # fmt: skip
+    assert values[0][0] - values[0][1] == pytest.approx(values[1][0] - values[1][1], rel=1e-6)
+    inside = problem.span.project(pixels.gradient(problem.render(some, ())))
+    np.testing.assert_allclose(target.gradient(reduced.render(some, ())), inside, rtol=1e-5, atol=1e-9)
+
+
+def test_images_that_carry_their_noise_are_kernels_in_the_span(x64):
+    problem = DATASETS["nanocluster"](n_observations=20, image_size=12, tau=0.5, seed=1).problem
+    _, target = flow_target(problem, data_kl(), "method-1")
+    coordinates = np.asarray(in_span(problem).observations)
+    x = np.random.default_rng(2).normal(size=(5, coordinates.shape[1]))
+    assert float(target.value(jnp.asarray(x))) == pytest.approx(
+        written_out(x, coordinates, silverman(coordinates))[0], rel=1e-9
+    )

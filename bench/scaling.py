@@ -1,0 +1,114 @@
+"""The study of scaling: errors, time and memory along one axis at a time, all else fixed."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from cryosip.bench.paper_studies import MAXIMUM_LIKELIHOOD_STEPS, MIXTURE_STEPS
+from cryosip.bench.store import RunConfig
+from cryosip.bench.study import Options, Size, run_on
+from cryosip.methods.registry import METHODS
+
+# The last value of each axis is for the largest profile alone. A setting is the axis and its value, such as "N=1000".
+PARTICLES = (100, 300, 1_000, 3_000, 10_000, 30_000)
+COMPONENTS = (2, 5, 10, 30, 100, 300, 1_000, 3_000)
+SUPPORTS = (10, 30, 100, 300, 1_000, 3_000)
+DRAWS = (1, 2, 4, 8, 16)
+OBSERVATIONS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
+NOISE_STDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+IMAGES = (100, 300, 1_000, 3_000)
+ORDERS = (1, 2, 3)
+
+DEFAULT_STEPS = 100
+
+# images that are cheap: transport plans in the plane, not rendering, should take the time
+NANOCLUSTER: Options = {"image_size": 32, "tau": 0.5}
+TINY_PROTEIN: Options = {
+    "image_size": 12, "pixel_size_in_angstroms": 16.0, "atom_std_in_angstroms": 12.0, "atoms_per_bead": 4,
+}  # fmt: skip
+PROTEIN_IMAGES, PROTEIN_STEPS = 100, 3
+
+
+class Base(NamedTuple):
+    """Where a method stands on a problem while something else varies."""
+
+    steps: int = DEFAULT_STEPS
+    options: Options = {}
+    most: float = math.inf  # observations that it is run on
+
+
+def _flow(n_particles: int) -> Options:
+    adam = {"name": "adam", "learning_rate": 1e-2}
+    return {"discrepancy": {"name": "energy"}, "optimizer": adam, "n_particles": n_particles}
+
+
+def _posterior(n_support: int, n_candidates: int) -> Base:
+    """All of the bank, ten refinements, three EM steps on the weights, the work of which grows as M^2."""
+    options = {"n_support": n_support, "n_candidates": n_candidates, "n_refinements": 10}
+    return Base(n_support + 10 + 1 + 3, options, most=10_000)
+
+
+# a method without an entry is built with no options
+BASES: dict[str, dict[str, Base]] = {
+    "oned": {
+        "flow": Base(3_000, _flow(1_000)),
+        "maximum-likelihood": Base(MAXIMUM_LIKELIHOOD_STEPS, {"n_support": 200}),
+        "mixture": Base(MIXTURE_STEPS, {"n_components": 50}),
+        "posterior-npmle": _posterior(32, 1),
+        "reweighting": Base(300, {"n_support": 200}),
+    },
+    "nanocluster": {
+        "flow": Base(500, _flow(300)),
+        "maximum-likelihood": Base(MAXIMUM_LIKELIHOOD_STEPS, {"n_support": 400}),
+        "mixture": Base(250, {"n_components": 100, "anneal": [10.0, 200]}),
+        "posterior-npmle": _posterior(100, 4),
+        "reweighting": Base(3, {"n_support": 400}),
+    },
+}
+
+
+def scaling(size: Size) -> list[RunConfig]:
+    """W2, seconds and memory against N, K, draws per particle, M and sigma; every method of the registry in the last
+    two."""
+    whole = size.share_of_steps == 1
+    return [
+        *(_along("N", n, size, "oned", "flow", n_particles=n) for n in _some(PARTICLES, size)),
+        *(_along("K", k, size, "oned", "mixture", n_components=k) for k in _some(COMPONENTS, size)),
+        *(_along("K", k, size, "oned", "reweighting", n_support=k) for k in _some(SUPPORTS, size)),
+        *(_along("draws", k, size, "oned", "flow", sampling="method-3", n_draws=k) for k in _some(DRAWS, size)),
+        *_every_method("M", "n_observations", OBSERVATIONS, size, "oned", {}),
+        *_every_method("sigma", "noise_std", NOISE_STDS, size, "oned", {}),
+        *(_every_method("M", "n_observations", IMAGES, size, "nanocluster", NANOCLUSTER) if whole else ()),
+        *(_on_protein(order, size) for order in (_some(ORDERS, size) if whole else ())),
+    ]
+
+
+def _some(values: Sequence[Any], size: Size) -> Sequence[Any]:
+    """All, all but the last, or the first two."""
+    return values if size.all_settings else values[:-1] if size.share_of_steps == 1 else values[:2]
+
+
+def _along(
+    axis: str, value: float, size: Size, problem: str, method: str, shown: Options | None = None, **options: Any
+) -> RunConfig:
+    """A run at one value of an axis; looks at the start and at the end alone."""
+    base = BASES[problem].get(method, Base())
+    setting = f"{axis}={value:g}"
+    return run_on(problem, shown or {}, 1, "scaling", setting, size, method, base.steps, **base.options | options)
+
+
+def _every_method(
+    axis: str, option: str, values: Sequence[float], size: Size, problem: str, shown: Options
+) -> Iterator[RunConfig]:
+    for value in _some(values, size):
+        for method in METHODS:
+            run = _along(axis, value, size, problem, method, shown | {option: value})
+            if run.problem_options["n_observations"] <= BASES[problem].get(method, Base()).most:
+                yield run
+
+
+def _on_protein(order: int, size: Size) -> RunConfig:
+    """EM over poses on images so small that the quadrature is what costs."""
+    images = TINY_PROTEIN | {"n_observations": PROTEIN_IMAGES}
+    options = {"n_components": 2, "quadrature_order": order, "estimate_noise": True}
+    return run_on("adk", images, 1, "scaling", f"order={order}", size, "mixture", PROTEIN_STEPS, **options)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SCHEMA = 1
+SWEPT = ("scaling",)  # studies that vary the number of observations on purpose
 STATUSES = ("ok", "diverged", "timeout", "error")
 
 Array = NDArray[np.float64]
@@ -119,12 +120,19 @@ def observations(record: Record) -> float:
 
 
 def largest(records: Iterable[Record]) -> list[Record]:
-    """The records with the most observations that each study has, whatever profile ran them: sizes are never pooled."""
+    """The records with the most observations that each study has, whatever profile ran them: sizes are never pooled.
+
+    Of a study that varies their number, all records of the profile that goes furthest.
+    """
     records = list(records)
+    furthest: dict[tuple[str, str], float] = {}
+    for r in records:
+        furthest[r.study, r.profile] = max(furthest.get((r.study, r.profile), -math.inf), _rank(r))
+    ranks = [furthest[r.study, r.profile] if r.study in SWEPT else _rank(r) for r in records]
     best: dict[str, float] = {}
-    for record in records:
-        best[record.study] = max(best.get(record.study, -math.inf), _rank(record))
-    return [record for record in records if _rank(record) == best[record.study]]
+    for record, rank in zip(records, ranks, strict=True):
+        best[record.study] = max(best.get(record.study, -math.inf), rank)
+    return [record for record, rank in zip(records, ranks, strict=True) if rank == best[record.study]]
 
 
 def _rank(record: Record) -> float:

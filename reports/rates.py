@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -173,7 +173,7 @@ def interval(slopes: Sequence[float]) -> tuple[float, float]:
 
 
 def judged(fit: Fit, rate: Rate) -> str:
-    """ "as expected", "faster" where an error falls faster or a cost grows less than expected, "slower", or "undecided".
+    """As expected, "faster" where an error falls faster or a cost grows less than expected, "slower", or "undecided".
 
     Undecided is what has no interval or no theory, and an interval so wide that it holds different rates.
     """
@@ -236,7 +236,7 @@ def _exponent(problem: str, axis: Axis, quantity: Quantity, records: Sequence[Re
                     len(records), failed, quantity.shown)  # fmt: skip
 
 
-def exponent_table(rows: Sequence[Exponent]) -> list[list[object]]:
+def exponent_table(rows: Sequence[Exponent]) -> list[list[Any]]:
     """A header and one line for each exponent, for a file."""
     columns = ["problem", "axis", "quantity", "method", "exponent", "low", "high", "replicates", "from", "to", "runs",
                "failed", "expected_low", "expected_high", "expected", "source", "verdict", "why"]  # fmt: skip

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -49,7 +49,7 @@ def _panel(problem: str, axis: Axis, panel: Panel, quantity: Quantity) -> Plot:
 
 
 def _series(ax: Axes, axis: Axis, quantity: Quantity, records: Sequence[Record], fit: Fit) -> None:
-    """Replicates as faint markers, the line of their medians, the fitted line, and a cross for each place of failure."""
+    """Replicates as faint markers, the line of their medians, the fitted line, and crosses where runs failed."""
     series = look(records[0])
     values: dict[float, list[float]] = {}
     for record in records:
@@ -57,16 +57,18 @@ def _series(ax: Axes, axis: Axis, quantity: Quantity, records: Sequence[Record],
             values.setdefault(place(record, axis), []).append(quantity.of(record))
     for x, own in values.items():
         ax.plot([x] * len(own), own, linestyle="", marker=series.marker, color=series.colour, markersize=4, alpha=0.35)
-    ax.plot(list(values), [spread(own).median for own in values.values()], color=series.colour, linewidth=1.2,
-            marker=series.marker, markersize=5, label=series.label)  # fmt: skip
+    if values:
+        ax.plot(list(values), [spread(own).median for own in values.values()], color=series.colour, linewidth=1.2,
+                marker=series.marker, markersize=5, label=series.label)  # fmt: skip
     if not math.isnan(fit.slope):
         ends = np.array([fit.places[0], fit.places[-1]])
         ax.plot(
             ends, np.exp(fit.intercept) * ends**fit.slope, color=series.colour, linestyle=(0, (5, 2)), linewidth=1.0
         )
     failed = sorted({place(record, axis) for record in records if record.status != "ok"})
-    ax.plot(failed, [0.97] * len(failed), transform=ax.get_xaxis_transform(), linestyle="", marker="x", markersize=8,
-            markeredgewidth=2, color=series.colour, clip_on=False, label="" if values else f"{series.label}, failed")  # fmt: skip
+    crosses: Any = {"linestyle": "", "marker": "x", "markersize": 8, "markeredgewidth": 2, "clip_on": False}
+    ax.plot(failed, [0.97] * len(failed), transform=ax.get_xaxis_transform(), color=series.colour,
+            label="" if values else f"{series.label}, failed", **crosses)  # fmt: skip
 
 
 def _references(ax: Axes, axis: Axis, records: Sequence[Record]) -> None:
@@ -87,9 +89,7 @@ def _caption(axis: Axis, quantity: Quantity, panel: Panel, fits: dict[str, Fit])
     if quantity.name == "w2":
         words.append("Band: 5–95 % of an i.i.d. sample of the truth with one draw for each observation.")
     if quantity.name == "memory":
-        words.append(
-            "Arguments, results and temporaries of the compiled steps; constants, such as the data, come on top."
-        )
+        words.append("Arguments, results and temporaries of compiled steps; constants, such as the data, come on top.")
     unfitted = [f"{method}: {fit.why}" for method, fit in fits.items() if fit.why]
     if unfitted and len({fit.why for fit in fits.values()}) == 1:
         unfitted = [fits[next(iter(fits))].why]

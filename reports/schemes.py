@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -60,9 +60,9 @@ def time_to_accuracy(records: Sequence[Record]) -> list[Accuracy]:
     ]
 
 
-def accuracy_table(rows: Sequence[Accuracy]) -> list[list[object]]:
+def accuracy_table(rows: Sequence[Accuracy]) -> list[list[Any]]:
     """A header and one line for each scheme and threshold, for a file."""
-    columns = ["metric", "multiple of the floor", "threshold", "scheme", "seconds", "seconds_q05", "seconds_q95",
+    columns = ["metric", "multiple of floor", "threshold", "scheme", "seconds", "seconds_q05", "seconds_q95",
                "forward_calls", "forward_calls_q05", "forward_calls_q95", "reached", "runs", "failed", "why"]  # fmt: skip
     return [columns] + [
         [r.metric, r.multiple, r.threshold, r.scheme, *r.seconds[:3], *r.forward_calls[:3], r.reached, r.runs,

@@ -48,7 +48,7 @@ POSTERIOR_EM_STEPS = 10
 POSE_EM_STEPS = 5
 CUTOFFS, SNRS = (10.0, 12.0, 15.0), (0.1, 10.0)  # besides the last cutoff with a ratio of 1
 
-# The draws of each scheme that served the flow best in trials, (2.14) with as many as its bias asks for.
+# Draws of omega in each step: for (2.14) more, since all particles share them. Not tuned.
 SCHEMES = {"method-1": 1, "method-2": 16, "method-3": 4, "closed-form": 1}
 SCHEME_PARTICLES, SCHEME_RATE, SCHEME_STEPS, SCHEME_GROWTH = 2_000, 1e-2, 2_000, 1.3
 

@@ -38,8 +38,9 @@ def _panel(problem: str, axis: Axis, panel: Panel, quantity: Quantity) -> Plot:
     def paint(ax: Axes) -> None:
         if quantity.name == "w2":
             _references(ax, axis, records)
-        for method, own in panel.items():
+        for index, (method, own) in enumerate(panel.items()):
             _series(ax, axis, quantity, own, fits[method])
+            _failures(ax, axis, own, 0.97 - 0.04 * index)
         log_axes(ax, "xy" if any(quantity.of(record) > 0 for record in records) else "x")
         ax.set(xlabel=axis.label, ylabel=quantity.label)
 
@@ -49,7 +50,7 @@ def _panel(problem: str, axis: Axis, panel: Panel, quantity: Quantity) -> Plot:
 
 
 def _series(ax: Axes, axis: Axis, quantity: Quantity, records: Sequence[Record], fit: Fit) -> None:
-    """Replicates as faint markers, the line of their medians, the fitted line, and crosses where runs failed."""
+    """Replicates as faint markers, the line of their medians and the fitted line."""
     series = look(records[0])
     values: dict[float, list[float]] = {}
     for record in records:
@@ -62,13 +63,18 @@ def _series(ax: Axes, axis: Axis, quantity: Quantity, records: Sequence[Record],
                 marker=series.marker, markersize=5, label=series.label)  # fmt: skip
     if not math.isnan(fit.slope):
         ends = np.array([fit.places[0], fit.places[-1]])
-        ax.plot(
-            ends, np.exp(fit.intercept) * ends**fit.slope, color=series.colour, linestyle=(0, (5, 2)), linewidth=1.0
-        )
-    failed = sorted({place(record, axis) for record in records if record.status != "ok"})
-    crosses: Any = {"linestyle": "", "marker": "x", "markersize": 8, "markeredgewidth": 2, "clip_on": False}
-    ax.plot(failed, [0.97] * len(failed), transform=ax.get_xaxis_transform(), color=series.colour,
-            label="" if values else f"{series.label}, failed", **crosses)  # fmt: skip
+        line = np.exp(fit.intercept) * ends**fit.slope
+        ax.plot(ends, line, color=series.colour, linestyle=(0, (5, 2)), linewidth=1.0)
+
+
+def _failures(ax: Axes, axis: Axis, records: Sequence[Record], height: float) -> None:
+    """A cross at the top of the axes at each place where a run failed."""
+    at = sorted({place(record, axis) for record in records if record.status != "ok"})
+    if at:
+        series = look(records[0])
+        crosses: Any = {"linestyle": "", "marker": "x", "markersize": 8, "markeredgewidth": 2, "clip_on": False}
+        ax.plot(at, [height] * len(at), transform=ax.get_xaxis_transform(), color=series.colour,
+                label=f"{series.label}, failed", **crosses)  # fmt: skip
 
 
 def _references(ax: Axes, axis: Axis, records: Sequence[Record]) -> None:

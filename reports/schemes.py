@@ -63,7 +63,8 @@ def time_to_accuracy(records: Sequence[Record]) -> list[Accuracy]:
 def accuracy_table(rows: Sequence[Accuracy]) -> list[list[Any]]:
     """A header and one line for each scheme and threshold, for a file."""
     columns = ["metric", "multiple of floor", "threshold", "scheme", "seconds", "seconds_q05", "seconds_q95",
-               "forward_calls", "forward_calls_q05", "forward_calls_q95", "reached", "runs", "failed", "why"]  # fmt: skip
+               "forward_calls", "forward_calls_q05", "forward_calls_q95", "reached", "runs", "failed",
+               "why"]  # fmt: skip
     return [columns] + [
         [r.metric, r.multiple, r.threshold, r.scheme, *r.seconds[:3], *r.forward_calls[:3], r.reached, r.runs,
          r.failed, r.why]

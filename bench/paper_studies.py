@@ -50,7 +50,7 @@ CUTOFFS, SNRS = (10.0, 12.0, 15.0), (0.1, 10.0)  # besides the last cutoff with 
 
 # Draws of omega in each step: for (2.14) more, since all particles share them. Not tuned.
 SCHEMES = {"method-1": 1, "method-2": 16, "method-3": 4, "closed-form": 1}
-SCHEME_PARTICLES, SCHEME_RATE, SCHEME_STEPS, SCHEME_GROWTH = 2_000, 1e-2, 2_000, 1.3
+SCHEME_PARTICLES, SCHEME_GROWTH = 2_000, 1.3
 
 NOISE_LEVELS = (0.5, 1.0, 1.5, 2.0, 3.0)  # Fig. 2 does not list its own
 
@@ -110,7 +110,7 @@ def sampling(size: Size) -> list[RunConfig]:
     ]
     few = size._replace(n=min(size.n, SCHEME_PARTICLES))
     flows = [
-        flow_on_oned("sampling", f"{scheme}, K={k}", few, {"name": "energy"}, SCHEME_RATE, SCHEME_STEPS)
+        flow_on_oned("sampling", f"{scheme}, K={k}", few, {"name": "energy"}, *TUNED_FLOWS["energy"])
         for scheme, k in SCHEMES.items()
     ]
     return variances + [

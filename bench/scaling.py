@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from cryosip.bench.paper_studies import MAXIMUM_LIKELIHOOD_STEPS, MIXTURE_STEPS
+from cryosip.bench.paper_studies import MAXIMUM_LIKELIHOOD_STEPS, MIXTURE_STEPS, TUNED_FLOWS
 from cryosip.bench.store import RunConfig
 from cryosip.bench.study import Options, Size, run_on
 from cryosip.methods.registry import METHODS
@@ -23,6 +23,7 @@ IMAGES = (100, 1_000, 3_000)
 ORDERS = (1, 2)
 
 DEFAULT_STEPS = 100
+TUNED_RATE, TUNED_STEPS = TUNED_FLOWS["energy"]
 
 # images that are cheap: transport plans in the plane, not rendering, should take the time
 NANOCLUSTER: Options = {"image_size": 32, "tau": 0.5}
@@ -41,7 +42,7 @@ class Base(NamedTuple):
 
 
 def _flow(n_particles: int) -> Options:
-    adam = {"name": "adam", "learning_rate": 1e-2}
+    adam = {"name": "adam", "learning_rate": TUNED_RATE}
     return {"discrepancy": {"name": "energy"}, "optimizer": adam, "n_particles": n_particles}
 
 
@@ -56,7 +57,7 @@ PLAIN = Base(DEFAULT_STEPS, {})
 
 BASES: dict[str, dict[str, Base]] = {
     "oned": {
-        "flow": Base(3_000, _flow(1_000)),
+        "flow": Base(TUNED_STEPS, _flow(1_000)),
         "maximum-likelihood": Base(MAXIMUM_LIKELIHOOD_STEPS, {"n_support": 200}),
         "mixture": Base(MIXTURE_STEPS, {"n_components": 50}),
         "posterior-npmle": _posterior(32, 1),

@@ -12,7 +12,7 @@ from cryosip.reports.records import Record
 from cryosip.reports.spreads import MIN_REPLICATES, Spread, cost_below, counted, spread
 from cryosip.reports.style import LOOKS, Look, Plot, draw, log_axes
 
-MULTIPLES = (1.5, 2.0, 3.0, 5.0)  # of the floor of the data
+MULTIPLES = (1.5, 2.0, 3.0, 5.0, 10.0)  # of the floor of the data
 METRICS = ("w1", "w2")
 UNITS = {"seconds": "seconds (without compilation)", "forward_calls": "forward calls"}
 

@@ -122,6 +122,13 @@ def test_a_replicate_that_was_stopped_half_way_is_left_out(write, results: Path)
     assert (w2.fit.slope, w2.fit.replicates) == (pytest.approx(-0.5), 3)
 
 
+def test_a_replicate_that_went_further_is_fitted_where_the_others_are(write, results: Path) -> None:
+    for i in range(3):
+        write_law(write, i, -0.5, places=(*PARTICLES, 30_000) if i == 0 else PARTICLES)
+    (w2,) = rows_of(results)
+    assert (w2.fit.replicates, w2.fit.places) == (3, PARTICLES)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [(-0.6, -0.45, "as expected"), (-0.9, -0.7, "faster"), (-0.3, -0.1, "slower"), (-0.9, -0.2, "undecided"),

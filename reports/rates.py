@@ -101,7 +101,8 @@ ANYWHERE = {
     ("memory", "draws", "flow"): LINEAR,
     ("memory", "sigma", "*"): FLAT,
     **{("memory", axis, name): UP_TO_LINEAR for axis in ("K", "M", "order")
-       for name in ("flow", "mixture", "reweighting", "maximum-likelihood", "posterior-npmle")},
+       for name in ("flow", "mixture", "reweighting", "maximum-likelihood")},
+    ("memory", "M", "posterior-npmle"): Rate(1.0, 2.0, "M in the search, M² in the weights", WORK),
 }  # fmt: skip
 
 

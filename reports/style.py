@@ -98,13 +98,13 @@ def draw(name: str, paint: Callable[[Axes], None], size: tuple[float, float] = S
 def log_axes(ax: Axes, names: str) -> None:
     """Make the axes named in "x", "y" or "xy" logarithmic with plain numbers at 1, 2 and 5 (k = 1000, M = 10^6).
 
-    A wide range across the page has room for powers of ten alone.
+    A wide range has room for powers of ten alone.
     """
     for name in names:
         ax.set(**{f"{name}scale": "log"})
         axis = ax.xaxis if name == "x" else ax.yaxis
         low, high = axis.get_data_interval()
-        wide = name == "x" and low > 0 and high / low > 2_000
+        wide = low > 0 and high / low > 2_000
         axis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5), numticks=8))
         axis.set_major_formatter(FuncFormatter(lambda x, _: _plain(x)))
         axis.set_minor_locator(NullLocator())

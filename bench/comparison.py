@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cryosip.bench.paper_studies import PROTEIN_IMAGES, PROTEIN_RINGS
 from cryosip.bench.store import RunConfig
 from cryosip.bench.study import Options
 from cryosip.methods.registry import METHODS
@@ -30,15 +31,12 @@ class Arenas(NamedTuple):
     arenas: tuple[Arena, ...]
 
 
-COARSE = {"image_size": 32, "pixel_size_in_angstroms": 6.0, "atom_std_in_angstroms": 5.0, "atoms_per_bead": 2}
-TINY = {"image_size": 12, "pixel_size_in_angstroms": 16.0, "atom_std_in_angstroms": 12.0, "atoms_per_bead": 4}
-
 SMOKE = Arenas(
     1,
     (
         Arena("oned", {"n_observations": 60}, (0.01, 0.1), (1e3, 1e4)),
         Arena("nanocluster", {"n_observations": 40, "image_size": 16, "tau": 0.5}, (0.01, 0.1), (1e3, 1e4)),
-        Arena("adk", {"n_observations": 12} | TINY, (0.1,), (1e4,)),
+        Arena("adk", {"n_observations": 12} | PROTEIN_IMAGES["smoke"], (0.1,), (1e4,)),
     ),
 )
 SMALL = Arenas(
@@ -46,7 +44,7 @@ SMALL = Arenas(
     (
         Arena("oned", {"n_observations": 1_000}, (0.03, 0.3, 1.0), (1e4, 1e5, 1e6)),
         Arena("nanocluster", {"n_observations": 300}, (0.1, 1.0, 3.0), (1e4, 1e5, 1e6)),
-        Arena("adk", {"n_observations": 200} | COARSE, (2.0, 12.0), (1e5, 1e6)),
+        Arena("adk", {"n_observations": 200} | PROTEIN_IMAGES["small"], (2.0, 12.0), (1e5, 1e6)),
     ),
 )
 PAPER = Arenas(
@@ -54,8 +52,8 @@ PAPER = Arenas(
     (
         Arena("oned", {"n_observations": 10_000}, (0.1, 1.0, 10.0), (1e5, 1e6, 1e8)),
         Arena("nanocluster", {"n_observations": 1_000}, (0.3, 3.0, 30.0), (1e5, 1e6, 1e7)),
-        Arena("adk", {"n_observations": 500} | COARSE, (10.0, 60.0), (1e6, 1e7)),
-        Arena("hsp90", {"n_observations": 500} | COARSE, (10.0, 60.0), (1e6, 1e7)),
+        Arena("adk", {"n_observations": 500} | PROTEIN_IMAGES["small"], (10.0, 60.0), (1e6, 1e7)),
+        Arena("hsp90", {"n_observations": 500} | PROTEIN_IMAGES["small"], (10.0, 60.0), (1e6, 1e7)),
     ),
 )
 SAME_SETTINGS = {"hsp90": "adk"}  # one protein is tuned, the other shows whether that carries over
@@ -65,7 +63,7 @@ def _flow(
     discrepancy: str, n: int, rate: float, optimizer: str = "adam", steps: int = 10**6, **options: Any
 ) -> Options:
     """A setting of the flow; Euler steps of a given length fall to zero within all steps."""
-    rings = {"options": {"ring_width": 1.6}} if discrepancy == "invariant-energy" else {}
+    rings = {"options": {"ring_width": PROTEIN_RINGS["small"]}} if discrepancy == "invariant-energy" else {}
     falling = {"cosine_steps": steps} if optimizer == "rms-sgd" else {}
     chosen = {"name": optimizer, "learning_rate": rate} | falling
     return {

@@ -48,6 +48,10 @@ POSTERIOR_EM_STEPS = 10
 POSE_EM_STEPS = 5
 CUTOFFS, SNRS = (10.0, 12.0, 15.0), (0.1, 10.0)  # besides the last cutoff with a ratio of 1
 
+# Draws of omega in each step: for (2.14) more, since all particles share them. Not tuned.
+SCHEMES = {"method-1": 1, "method-2": 16, "method-3": 4, "closed-form": 1}
+SCHEME_PARTICLES, SCHEME_GROWTH = 2_000, 1.3
+
 NOISE_LEVELS = (0.5, 1.0, 1.5, 2.0, 3.0)  # Fig. 2 does not list its own
 
 
@@ -98,11 +102,26 @@ def noise(size: Size) -> list[RunConfig]:
 
 
 def sampling(size: Size) -> list[RunConfig]:
-    """The variances of the estimators (2.13)-(2.15) against their formulas."""
-    return [
+    """The variances of the estimators (2.13)-(2.15) against their formulas; what each scheme buys the flow."""
+    variances = [
         on_oned("sampling", f"N={n}, K={k}", size, scheme, 1, n=n, k=k)
         for n, k in ((20, 2), (20, 8), (100, 2), (100, 8))
         for scheme in FORMULAS
+    ]
+    few = size._replace(n=min(size.n, SCHEME_PARTICLES))
+    flows = [
+        flow_on_oned("sampling", f"{scheme}, K={k}", few, {"name": "energy"}, *TUNED_FLOWS["energy"])
+        for scheme, k in SCHEMES.items()
+    ]
+    return variances + [
+        replace(
+            run,
+            problem_options={"n_observations": size.n},
+            method_options=run.method_options | {"sampling": scheme, "n_draws": k},
+            every=5,
+            growth=SCHEME_GROWTH,
+        )
+        for run, (scheme, k) in zip(flows, SCHEMES.items(), strict=True)
     ]
 
 

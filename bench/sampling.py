@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.random as jr
 import numpy as np
 
-from cryosip.bench.execute import VARIANCE_KEY, Arrays, Fields, OnSnapshot, build_instance
+from cryosip.bench.execute import VARIANCE_KEY, Arrays, Fields, OnSnapshot, build_instance, run_method
 from cryosip.bench.metrics import summary
 from cryosip.bench.store import RunConfig
 from cryosip.methods.problem import Problem
@@ -98,3 +98,8 @@ def measure_variance(config: RunConfig, _on_snapshot: OnSnapshot) -> tuple[Field
             "variance_formula": float(formula),
         },
     }, {}
+
+
+def measure(config: RunConfig, on_snapshot: OnSnapshot) -> tuple[Fields, Arrays]:
+    """The variance of an estimator, or the run of a flow that draws so."""
+    return (measure_variance if config.method in ESTIMATORS else run_method)(config, on_snapshot)

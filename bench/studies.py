@@ -5,7 +5,8 @@ from functools import partial
 from cryosip.bench import comparison
 from cryosip.bench.consistency import consistency, measure_statement
 from cryosip.bench.paper_studies import noise, open_fields, paper_1d, paper_nanocluster, paper_protein, sampling, tau
-from cryosip.bench.sampling import measure_variance
+from cryosip.bench.sampling import measure
+from cryosip.bench.scaling import scaling
 from cryosip.bench.study import Size, Study
 from cryosip.bench.tuning import FIRST_REPLICATE, tuning
 
@@ -29,10 +30,19 @@ STUDIES: dict[str, Study] = {
         noise,
     ),
     "sampling": Study(
-        "Variances of the three sampling schemes of section 2.5.3 against their formulas",
-        {"smoke": Size(1, 300, 1.0), "small": Size(1, 10_000, 1.0), "paper": Size(1, 10_000, 1.0)},
+        "Variances of the sampling schemes of section 2.5.3 against their formulas, and the flow's time to an accuracy",
+        {"smoke": Size(1, 300, 0.01), "small": Size(5, 10_000, 1.0), "paper": Size(10, 10_000, 1.0)},
         sampling,
-        measure_variance,
+        measure,
+    ),
+    "scaling": Study(
+        "Errors, seconds and memory against particles, components, draws, observations and noise",
+        {
+            "smoke": Size(1, 300, 0.004),
+            "small": Size(5, 10_000, 1.0),
+            "paper": Size(10, 10_000, 1.0, all_settings=True),
+        },
+        scaling,
     ),
     "consistency": Study(
         "Section 3: large data, many particles, distance against objective, lambda = K/N and one flow for both",

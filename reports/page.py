@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from cryosip.reports import budgets, figures, images, otd_dto, protein, tables, verdicts
+from cryosip.reports import budgets, figures, images, otd_dto, protein, rates, scaling, schemes, tables, verdicts
 from cryosip.reports.comparison import Row, paper_rows
 from cryosip.reports.consistency import statements
 from cryosip.reports.consistency_figures import consistency_plots
@@ -26,7 +26,7 @@ from cryosip.reports.variances import variances
 HERE = Path(__file__).parent
 PROTEINS = {"paper-hsp90": "HSP90", "paper-adk": "adenylate kinase"}
 PAPER_STUDIES = ("paper-1d", "noise", "sampling", "paper-nanocluster", "tau", *PROTEINS, "hsp90-open")
-KNOWN_STUDIES = (*PAPER_STUDIES, "otd-vs-dto", "consistency")
+KNOWN_STUDIES = (*PAPER_STUDIES, "otd-vs-dto", "scaling", "consistency")
 TRANSPORT = ("w1", "w2")
 OF_PROTEINS = ("energy_distance_squared", "w1", "w2")
 IN_THE_PLANE = ("w1", "w2", "energy_distance_squared", "w2_to_data")
@@ -57,6 +57,7 @@ def build(results: Path, out: Path, command: str = "") -> Path:
     files = {f"figures/{plot.name}.svg": standalone(plot.svg) for group in plots.values() for plot in group}
     files |= {f"figures/{p.name}.csv": _csv([p.columns, *p.rows]) for group in plots.values() for p in group}
     files["paper_vs_reproduced.csv"] = _csv(paper_table(rows))
+    files |= study_tables(records)
     files["index.html"] = render(records, skipped, rows, plots, command)
     _write(out, files)
     return out / "index.html"
@@ -72,6 +73,8 @@ def study_plots(records: Sequence[Record]) -> dict[str, list[Plot]]:
         "dto": figures.against_components(by_study["paper-1d"]),
         "fig2": figures.costs(by_study["noise"]),
         "variances": variances(by_study["sampling"]),
+        "schemes": schemes.schemes(by_study["sampling"]),
+        "scaling": scaling.scaling(by_study["scaling"]),
         "fig3": images.examples(by_study["paper-nanocluster"]),
         "fig4": images.clouds(by_study["paper-nanocluster"]),
         "nanocluster_convergence": figures.convergence(by_study["paper-nanocluster"], "nanocluster-"),
@@ -82,6 +85,15 @@ def study_plots(records: Sequence[Record]) -> dict[str, list[Plot]]:
         **otd_dto.plots(by_study["otd-vs-dto"]),
         **consistency_plots(by_study["consistency"]),
     }
+
+
+def study_tables(records: Sequence[Record]) -> dict[str, str]:
+    """The tables of sections that are files too."""
+    shown = largest(records)
+    accuracies = schemes.time_to_accuracy([r for r in shown if r.study == "sampling"])
+    exponents = rates.exponents([r for r in shown if r.study == "scaling"])
+    files = {"time_to_accuracy.csv": _csv(schemes.accuracy_table(accuracies))} if accuracies else {}
+    return files | ({"scaling_exponents.csv": _csv(rates.exponent_table(exponents))} if exponents else {})
 
 
 def _protein_plots(records: Sequence[Record], prefix: str) -> list[Plot]:
@@ -129,6 +141,7 @@ def render(
     shown = largest(records)
     oned = [record for record in shown if record.study == "paper-1d"]
     nanocluster = [record for record in shown if record.study == "paper-nanocluster"]
+    swept = [record for record in shown if record.study == "scaling"]
     unknown = sorted({record.study for record in shown} - set(KNOWN_STUDIES))
     return env.get_template("template.html").render(
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
@@ -168,6 +181,9 @@ def render(
         budget_rule=budgets.RULE,
         infinity=math.inf,
         statements=statements([record for record in shown if record.study == "consistency"]),
+        accuracies=schemes.time_to_accuracy([r for r in shown if r.study == "sampling"]),
+        axes=scaling.sections(swept, plots["scaling"], rates.exponents(swept)),
+        tolerance=rates.TOLERANCE,
         failed=[record for record in records if record.status != "ok"],
         total=len(records),
         skipped=skipped,

@@ -61,6 +61,7 @@ LOOKS = {
     "method-1": Look("Method 1", "#44aa99", "o"),
     "method-2": Look("Method 2", "#cc6677", "s"),
     "method-3": Look("Method 3", "#8f7fd1", "^"),
+    "closed-form": Look("noise integrated out", "#999933", "D"),
 }
 MANY = 2_000  # from here on only powers of ten have room
 UNKNOWN = Look("", "#888888", "X")

@@ -75,12 +75,15 @@ def _against_k(records: Sequence[Record], n: float) -> Plot:
 
 def _ratios(records: Sequence[Record]) -> Plot:
     cases = sorted({(_n(r), _k(r)) for r in records})
+    replicates = sorted({r.replicate for r in records})
+    apart = 0.13 / max(1, len(replicates) - 1)
 
     def paint(ax: Axes) -> None:
         for index, own in enumerate(_schemes(records).values()):
             series = look(own[0])
             for at, r in enumerate(own):
-                x = cases.index((_n(r), _k(r))) + (index - 1) * 0.2
+                x = cases.index((_n(r), _k(r))) + (index - 1) * 0.25
+                x += apart * (replicates.index(r.replicate) - (len(replicates) - 1) / 2)
                 formula = r.metrics["variance_formula"]
                 ax.errorbar([x], [r.metrics["variance"] / formula], _bars(r, formula), color=series.colour,
                             marker=series.marker, markersize=5, linestyle="", capsize=2.5,
@@ -89,6 +92,6 @@ def _ratios(records: Sequence[Record]) -> Plot:
         ax.set_xticks(range(len(cases)), [f"{n:g}, {k:g}" for n, k in cases], rotation=60, ha="right")
         ax.set(xlabel="N, K", ylabel="measured / formula")
 
-    caption = "1 where the formula of §2.5.3 holds; bars are the 5–95 % of the measured variance."
+    caption = "1 where the formula of §2.5.3 holds; a marker for each replicate, bars are the 5–95 % of its variance."
     return Plot("variance-ratio", "Measured variance over its formula", caption, draw("variance-ratio", paint), COLUMNS,
                 [_row(record) for record in records])  # fmt: skip

@@ -9,7 +9,7 @@ import jax
 import pytest
 from typer.testing import CliRunner
 
-from cryosip.bench import cli, sampling
+from cryosip.bench import cli, paper_studies, sampling
 from cryosip.bench.store import RunConfig
 from cryosip.bench.studies import STUDIES
 from cryosip.bench.study import Size, Study
@@ -33,9 +33,10 @@ def precision():
 
 @pytest.fixture
 def quick(monkeypatch):
-    """The study of the variances with few repeats."""
+    """The study of the variances with few repeats and without its flows."""
     monkeypatch.setattr(sampling, "REPEATS", 50)
     monkeypatch.setattr(sampling, "RESAMPLES", 20)
+    monkeypatch.setattr(paper_studies, "SCHEMES", {})
     return ["run", "sampling", "--profile", "smoke", "--replicates", "1"]
 
 

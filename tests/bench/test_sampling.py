@@ -7,9 +7,13 @@ import pytest
 from scipy.stats import norm
 
 from cryosip.bench import sampling
+from cryosip.bench.execute import build_instance, build_method
+from cryosip.bench.paper_studies import SCHEMES
 from cryosip.bench.sampling import ESTIMATORS, FORMULAS, drift_table, measure_variance, moments
 from cryosip.bench.store import RunConfig
+from cryosip.bench.studies import STUDIES
 from cryosip.datasets.registry import DATASETS
+from cryosip.methods.flow import SAMPLINGS
 
 REPEATS = 6_000
 
@@ -85,3 +89,35 @@ def test_the_record_holds_a_variance_its_interval_and_the_formula(monkeypatch):
     phi = drift_table(DATASETS["oned"](n_observations=100).problem, 0)
     assert found["variance_formula"] == pytest.approx(FORMULAS["method-2"](moments(phi), 20, 2))
     assert found["variance"] == pytest.approx(found["variance_formula"], rel=0.4)
+
+
+@pytest.mark.parametrize("profile", STUDIES["sampling"].sizes)
+def test_flows_differ_by_their_scheme_alone(profile):
+    """And see as many observations as the estimators: a study shows its largest size alone."""
+    runs = STUDIES["sampling"].configs(STUDIES["sampling"].sizes[profile])
+    flows = [run for run in runs if run.method == "flow"]
+    assert [run.method_options["sampling"] for run in flows] == list(SCHEMES) == list(SAMPLINGS)
+    shared = [
+        [run.problem_options, run.steps, run.every, run.growth]
+        + [run.method_options[name] for name in ("optimizer", "discrepancy", "n_particles")]
+        for run in flows
+    ]
+    assert all(one == shared[0] for one in shared)
+    assert flows[0].growth > 1
+    assert {run.problem_options["n_observations"] for run in runs} == {STUDIES["sampling"].sizes[profile].n}
+    for run in flows:
+        few = build_instance(RunConfig("", "", "oned", {"n_observations": 20}, "flow", {}, 1, 1, 0))
+        build_method(few.problem, run.method, run.method_options)
+
+
+def test_the_study_measures_flows_and_estimators(monkeypatch):
+    monkeypatch.setattr(sampling, "REPEATS", 50)
+    monkeypatch.setattr(sampling, "RESAMPLES", 20)
+    study = STUDIES["sampling"]
+    runs = study.configs(study.sizes["smoke"])
+    estimator, flow = runs[0], runs[-1]
+    assert "variance" in study.measure(estimator, lambda _: None)[0]["metrics"]
+    fields, _ = study.measure(flow, lambda _: None)
+    assert fields["steps"] == flow.steps
+    assert np.diff(fields["curve"]["step"]).max() > np.diff(fields["curve"]["step"]).min()
+    assert {"w1", "w2", "seconds", "forward_calls"} <= set(fields["curve"])

@@ -16,8 +16,9 @@ N, K = np.array([30.0, 300.0, 3_000.0, 30_000.0]), np.array([1.0, 2.0, 4.0, 8.0,
 
 
 def put(write, method, setting, replicate, curve, **fields):
+    lists = {name: np.asarray(x, float).tolist() for name, x in curve.items()}
     write(study="consistency", method=method, setting=setting, discrepancy=None, replicate=replicate, seed=replicate,
-          n=1_000, metrics=fields, curve={name: np.asarray(x, float).tolist() for name, x in curve.items()})  # fmt: skip
+          n=1_000, metrics=fields, curve=lists)  # fmt: skip
 
 
 def put_all(write, replicates=5, rate=-0.5, decay=-2.0, alpha=0.2, off=1.0, drift=5.0, certificate=0.0):
@@ -30,8 +31,8 @@ def put_all(write, replicates=5, rate=-0.5, decay=-2.0, alpha=0.2, off=1.0, drif
         d = 2 * gap ** (alpha + jitter / 10)
         put(write, "particle-number", "energy, §4.1", i,
             {"k": K, "gap": gap, "certificate": 0 * K + certificate, "w2": d, "energy_distance": d / 2})  # fmt: skip
-        put(write, "prior-weight", "§4.1", i,
-            {"factor": [0.5, 1, 2], "objective_difference": [1e13, off, 1e13], "distance": [0.1, 1e-9, 0.1]})  # fmt: skip
+        distance = {"factor": [0.5, 1, 2], "distance": [0.1, 1e-9, 0.1]}
+        put(write, "prior-weight", "§4.1", i, distance | {"objective_difference": [1e13, off, 1e13]})
         steps = np.arange(1.0, 4)
         names = [f"{other}_{precision}" for other in ("mixture", "written") for precision in ("float32", "float64")]
         put(write, "gradient-descent", "§4.1", i, {"step": steps, **dict.fromkeys(names, drift * steps / 3)},

@@ -14,7 +14,7 @@ NODES_PER_STD = 8  # of the grid that minima of the first variation are looked f
 SPLINE_NODES_PER_STD = 24
 BISECTIONS = 20
 MAX_ROUNDS = 100
-MAX_EVALUATIONS = 200
+MAX_EVALUATIONS = 100
 GRID_GAP = 1e-9
 PATIENCE = 8  # rounds that may go by before the gap halves again
 NEWTON_STEPS = 2
@@ -27,12 +27,12 @@ class Objective(NamedTuple):
     """A convex E of laws sum_k w_k delta_{theta_k}, smooth on the scale `std` in theta.
 
     `at(theta, w)` gives the first variation V = dE/drho and its derivative, as functions of places, and `curvature` the
-    second derivative of E in the weights. `value_and_slope(theta, w)` gives E and V' at theta itself.
+    second derivative of E in the weights. `on_support(theta, w)` gives E, and V and V' at theta itself, at once.
     """
 
     value: Callable[[Vector, Vector], float]
     at: Callable[[Vector, Vector], "Variation"]
-    value_and_slope: Callable[[Vector, Vector], tuple[float, Vector]]
+    on_support: Callable[[Vector, Vector], tuple[float, Vector, Vector]]
     curvature: Callable[[Vector, Vector], np.ndarray]
     std: float
 
@@ -71,18 +71,19 @@ def likelihood(y: Vector, noise_std: float, _low: float, _high: float) -> Object
 
         return Variation(lambda places: -share @ seen(places), slope)
 
-    def value_and_slope(theta: Vector, w: Vector) -> tuple[float, Vector]:
+    def on_support(theta: Vector, w: Vector) -> tuple[float, Vector, Vector]:
         own = seen(theta)
         density = own @ w
         share = 1 / density / len(y)
-        return -float(np.log(density).mean()), (theta * (share @ own) - (share * y) @ own) / noise_std**2
+        level = share @ own
+        return -float(np.log(density).mean()), -level, (theta * level - (share * y) @ own) / noise_std**2
 
     def curvature(theta: Vector, w: Vector) -> np.ndarray:
         own = seen(theta)
         scaled = own / (own @ w)[:, None]
         return scaled.T @ scaled / len(y)
 
-    return Objective(value, at, value_and_slope, curvature, noise_std)
+    return Objective(value, at, on_support, curvature, noise_std)
 
 
 def half_squared_energy(y: Vector, noise_std: float, low: float, high: float) -> Objective:
@@ -110,10 +111,11 @@ def half_squared_energy(y: Vector, noise_std: float, low: float, high: float) ->
     def curvature(theta: Vector, _w: Vector) -> np.ndarray:
         return -mean_distance(theta[:, None] - theta, root)
 
-    def value_and_slope(theta: Vector, w: Vector) -> tuple[float, Vector]:
-        return value(theta, w), at(theta, w).slope(theta)
+    def on_support(theta: Vector, w: Vector) -> tuple[float, Vector, Vector]:
+        variation = at(theta, w)
+        return value(theta, w), variation.value(theta), variation.slope(theta)
 
-    return Objective(value, at, value_and_slope, curvature, noise_std)
+    return Objective(value, at, on_support, curvature, noise_std)
 
 
 OBJECTIVES: dict[str, Callable[[Vector, float, float, float], Objective]] = {
@@ -179,13 +181,13 @@ def _settled(objective: Objective, theta: Vector, w: Vector, low: float, high: f
 
     def conditions(x: Vector) -> Vector:
         moved = np.where(inside, x[:k], theta)
-        variation = objective.at(moved, x[k : 2 * k])
-        level = variation.value(moved) - x[-1]
-        flat = np.where(inside, variation.slope(moved), x[:k] - theta)
+        _, v, slope = objective.on_support(moved, x[k : 2 * k])
+        level, flat = v - x[-1], np.where(inside, slope, x[:k] - theta)
         return np.concatenate([flat, level, [x[k : 2 * k].sum() - 1]])
 
     start = np.concatenate([theta, w, [w @ objective.at(theta, w).value(theta)]])
-    x = scipy.optimize.root(conditions, start, tol=1e-14, options={"maxfev": MAX_EVALUATIONS}).x
+    with np.errstate(invalid="ignore"):  # weights below zero, on the way
+        x = scipy.optimize.root(conditions, start, tol=1e-14, options={"maxfev": MAX_EVALUATIONS}).x
     moved, weights = x[:k], x[k : 2 * k]
     feasible = weights.min() > 0 and moved.min() >= low and moved.max() <= high
     if not feasible or objective.value(moved, weights / weights.sum()) > objective.value(theta, w):
@@ -254,7 +256,7 @@ def particles(objective: Objective, start: Vector, low: float, high: float) -> t
     w = np.full(len(start), 1 / len(start))
 
     def value_and_slope(theta: Vector) -> tuple[float, Vector]:
-        value, slope = objective.value_and_slope(theta, w)
+        value, _, slope = objective.on_support(theta, w)
         return value, slope * w
 
     bounds = [(low, high)] * len(start)

@@ -60,7 +60,7 @@ def consistency(size: Size) -> list[RunConfig]:
         for name in OBJECTIVES:
             setting = f"{name}, {law}"
             runs.append(on_law(setting, size, "large-data", 1, objective=name, counts=counts, draws=4))
-            runs.append(on_law(setting, size, "particle-number", 1, objective=name, counts=particles, n_starts=2))
+            runs.append(on_law(setting, size, "particle-number", 1, objective=name, counts=particles, n_starts=1))
         modes = len(options.get("means", (0, 0)))
         runs.append(on_law(law, size, "prior-weight", 1, n_components=modes, n=min(size.n, 200)))
         runs.append(on_law(law, size, "gradient-descent", 60, n=min(size.n, 200)))
@@ -79,7 +79,7 @@ def large_data(config: RunConfig) -> Measured:
     noise_std = build_instance(config).problem.noise_std
     low, high = law_range(truth)
     limit = LIMITS[options["objective"]](truth, noise_std)
-    rows: list[dict[str, float]] = []
+    rows: list[dict[str, Any]] = []
     for at, n in enumerate(options["counts"]):
         for draw in range(options["draws"]):
             y = fresh(truth, noise_std, n, (config.replicate, at, draw))
@@ -261,7 +261,7 @@ def _first(config: RunConfig, n: int) -> Instance:
     return instance._replace(problem=instance.problem._replace(observations=instance.problem.observations[:n]))
 
 
-def _told(values: dict[str, float], rows: list[dict[str, float]]) -> Measured:
+def _told(values: dict[str, Any], rows: list[dict[str, Any]]) -> Measured:
     """Plain fields of a record."""
     curve = {name: [float(row[name]) for row in rows] for name in rows[0]}
     return {"steps": len(rows), "metrics": {name: float(value) for name, value in values.items()}, "curve": curve}, {}

@@ -46,7 +46,7 @@ STUDIES: dict[str, Study] = {
     ),
     "consistency": Study(
         "Section 3: large data, many particles, distance against objective, lambda = K/N and one flow for both",
-        {"smoke": Size(1, 60, 0.1), "small": Size(6, 1_000, 1.0), "paper": Size(10, 3_000, 1.0)},
+        {"smoke": Size(1, 60, 0.1), "small": Size(5, 1_000, 1.0), "paper": Size(10, 3_000, 1.0)},
         consistency,
         measure_statement,
     ),

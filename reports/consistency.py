@@ -162,8 +162,8 @@ def equivalence(records: Sequence[Record]) -> Statement:
     for (_, setting), own in by_setting(records, "prior-weight").items():
         same, other = _split([(r.curve["factor"], r.curve["objective_difference"]) for r in own])
         near, far = _split([(r.curve["factor"], r.curve["distance"]) for r in own])
-        objective_holds = same.max() <= AGREE and other.min() >= DIFFER
-        nearest = near.max() <= 1e-3 * far.min()
+        objective_holds = bool(same.max() <= AGREE and other.min() >= DIFFER)
+        nearest = bool(near.max() <= 1e-3 * far.min())
         quantity = "N L_{N,K} against the log-posterior at λ = K/N, roundings"
         findings.append(_agreement(setting, quantity, same, f"at most {AGREE:,.0f}", objective_holds))
         quantity = "distance of the minimiser from the MAP estimate at λ = K/N"
@@ -174,7 +174,7 @@ def equivalence(records: Sequence[Record]) -> Statement:
                 largest = np.array([r.curve[f"{other_name}_{precision}"].max() for r in own])
                 moved = all(r.metrics.get(f"fall_{precision}", 0.0) > 0 for r in own)
                 quantity = f"flow against {label}, {precision}, roundings"
-                agrees = moved and largest.max() <= AGREE
+                agrees = bool(moved and largest.max() <= AGREE)
                 findings.append(_agreement(f"{problem}, {setting}", quantity, largest, f"at most {AGREE:,.0f}", agrees))
     rounded = [finding for finding in findings if finding.quantity.endswith("roundings")]
     located = [finding for finding in findings if finding not in rounded]

@@ -58,8 +58,8 @@ def _powers(
     name: str, title: str, records: Sequence[Record], pairs: Pairs, axes: tuple[str, str], references: dict[str, float]
 ) -> Plot:
     """One quantity against another on logarithmic axes, for each objective."""
+    records = sorted(records, key=lambda r: (_objective(r), r.replicate))
     groups = {_objective(own[0]): own for own in by_setting(records, records[0].method).values()}
-    groups = dict(sorted(groups.items()))
 
     def paint(ax: Axes) -> None:
         for objective, own in groups.items():

@@ -10,7 +10,7 @@ from cryosip.methods import likelihood
 from cryosip.methods.data_kl import data_kl
 from cryosip.methods.flow import flow_target
 from cryosip.methods.kl import silverman
-from cryosip.methods.problem import in_span
+from cryosip.methods.problem import Span, in_span
 
 
 def written_out(x, y, std):
@@ -46,23 +46,37 @@ def test_tiles_do_not_change_the_sums(x64, monkeypatch):
     np.testing.assert_allclose(data_kl(0.5).gradient(x, y), whole, rtol=1e-12)
 
 
+def in_a_plane():
+    """Images of nine pixels that lie in a plane, exactly, and observations that do not."""
+    rng = np.random.default_rng(3)
+    basis = jnp.asarray(np.linalg.qr(rng.normal(size=(9, 2)))[0])
+    observations = jnp.asarray(rng.normal(size=(20, 2))) @ basis.T + 0.8 * jnp.asarray(rng.normal(size=(20, 9)))
+    return DATASETS["oned"](n_observations=2).problem._replace(
+        observations=observations,
+        noise_std=0.8,
+        render=lambda theta, _pose: theta @ basis.T,
+        span=Span(lambda images: images @ basis, lambda theta, _pose: theta, 0.0),
+    )
+
+
 def test_a_span_changes_the_value_by_a_constant_alone(x64):
-    problem = DATASETS["nanocluster"](n_observations=20, image_size=12, tau=0.5, seed=1).problem
+    problem = in_a_plane()
     reduced, target = flow_target(problem, data_kl(), "closed-form")
     pixels = data_kl().bind(problem.observations, problem.noise_std)
     some, other = (jnp.asarray(np.random.default_rng(i).normal(size=(8, 2))) for i in (0, 1))
-    values = [[float(t.value(q.render(theta, ()))) for theta in (some, other)]
-              for q, t in ((reduced, target), (problem, pixels))]  # fmt: skip
-    assert values[0][0] - values[0][1] == pytest.approx(values[1][0] - values[1][1], rel=1e-6)
+    constants = [
+        float(pixels.value(problem.render(theta, ())) - target.value(reduced.render(theta, ())))
+        for theta in (some, other)
+    ]
+    assert constants[0] == pytest.approx(constants[1], rel=1e-12)
     inside = problem.span.project(pixels.gradient(problem.render(some, ())))
-    np.testing.assert_allclose(target.gradient(reduced.render(some, ())), inside, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(target.gradient(reduced.render(some, ())), inside, rtol=1e-9, atol=1e-12)
 
 
 def test_images_that_carry_their_noise_are_kernels_in_the_span(x64):
-    problem = DATASETS["nanocluster"](n_observations=20, image_size=12, tau=0.5, seed=1).problem
+    problem = in_a_plane()
     _, target = flow_target(problem, data_kl(), "method-1")
     coordinates = np.asarray(in_span(problem).observations)
-    x = np.random.default_rng(2).normal(size=(5, coordinates.shape[1]))
-    assert float(target.value(jnp.asarray(x))) == pytest.approx(
-        written_out(x, coordinates, silverman(coordinates))[0], rel=1e-9
-    )
+    x = np.random.default_rng(2).normal(size=(5, 2))
+    expected = written_out(x, coordinates, silverman(coordinates))[0]
+    assert float(target.value(jnp.asarray(x))) == pytest.approx(expected, rel=1e-9)

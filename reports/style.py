@@ -104,7 +104,7 @@ def log_axes(ax: Axes, names: str) -> None:
         ax.set(**{f"{name}scale": "log"})
         axis = ax.xaxis if name == "x" else ax.yaxis
         low, high = axis.get_data_interval()
-        wide = low > 0 and high / low > 2_000
+        wide = 0 < low < high / 2_000
         axis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5), numticks=8))
         axis.set_major_formatter(FuncFormatter(lambda x, _: _plain(x)))
         axis.set_minor_locator(NullLocator())

@@ -33,6 +33,11 @@ class Accuracy(NamedTuple):
     why: str  # there is no interval
 
     @property
+    def order(self) -> tuple[str, float]:
+        """What lines of the same threshold share."""
+        return self.metric, self.multiple
+
+    @property
     def below(self) -> str:
         """The threshold in words."""
         return f"{self.metric.upper()} < {self.multiple:g} × floor"

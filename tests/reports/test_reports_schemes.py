@@ -57,6 +57,9 @@ def test_a_threshold_that_is_not_reached_is_shown_as_such(write, results: Path) 
     section = page[page.index('id="schemes"') : page.index('id="scaling"')]
     assert "not reached" in section
     assert "1 of 3" in section
+    assert "[not reached" not in section
+    rows = [section.index(f"W1 &lt; {multiple:g} × floor") for multiple in MULTIPLES]
+    assert rows == sorted(rows)
     with open(results.parent / "out/time_to_accuracy.csv", encoding="utf-8", newline="") as stream:
         table = list(csv.DictReader(stream))
     assert len(table) == 2 * len(MULTIPLES)

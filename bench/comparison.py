@@ -10,7 +10,6 @@ from cryosip.bench.store import RunConfig
 from cryosip.bench.study import Options
 from cryosip.methods.registry import METHODS
 
-CURRENCIES = ("seconds", "forward_calls")
 GROWTH = 1.5  # of the steps between looks
 UNTUNED: Options = {"options": {}, "steps": 100}  # of a method that no sweep knows
 
@@ -43,17 +42,17 @@ SMALL = Arenas(
     5,
     (
         Arena("oned", {"n_observations": 1_000}, (0.03, 0.3, 1.0), (1e4, 1e5, 1e6)),
-        Arena("nanocluster", {"n_observations": 300}, (0.1, 1.0, 3.0), (1e4, 1e5, 1e6)),
-        Arena("adk", {"n_observations": 200} | PROTEIN_IMAGES["small"], (2.0, 12.0), (1e5, 1e6)),
+        Arena("nanocluster", {"n_observations": 300}, (0.3, 3.0), (1e4, 1e5, 1e6)),
+        Arena("adk", {"n_observations": 100} | PROTEIN_IMAGES["small"], (6.0,), (1e5, 1e6)),
     ),
 )
 PAPER = Arenas(
     5,
     (
         Arena("oned", {"n_observations": 10_000}, (0.1, 1.0, 10.0), (1e5, 1e6, 1e8)),
-        Arena("nanocluster", {"n_observations": 1_000}, (0.3, 3.0, 30.0), (1e5, 1e6, 1e7)),
-        Arena("adk", {"n_observations": 500} | PROTEIN_IMAGES["small"], (10.0, 60.0), (1e6, 1e7)),
-        Arena("hsp90", {"n_observations": 500} | PROTEIN_IMAGES["small"], (10.0, 60.0), (1e6, 1e7)),
+        Arena("nanocluster", {"n_observations": 1_000}, (1.0, 30.0), (1e5, 1e6, 1e7)),
+        Arena("adk", {"n_observations": 500} | PROTEIN_IMAGES["small"], (60.0,), (1e6, 1e7)),
+        Arena("hsp90", {"n_observations": 500} | PROTEIN_IMAGES["small"], (60.0,), (1e6, 1e7)),
     ),
 )
 SAME_SETTINGS = {"hsp90": "adk"}  # one protein is tuned, the other shows whether that carries over
@@ -137,7 +136,7 @@ def run_in(arena: Arena, study: str, method: str, setting: str, tried: Options, 
         every=1,
         growth=GROWTH,
         replicate=0,
-        stop_after_seconds=max(budgets["seconds"] or arena.seconds),
+        stop_after_seconds=max(budgets["seconds"]),
         budgets=budgets,
     )
 
@@ -153,24 +152,24 @@ def otd_vs_dto(size: Arenas) -> list[RunConfig]:
 
 
 def chosen(arena: Arena, method: str) -> list[tuple[Options, dict[str, list[float]]]]:
-    """The settings of a method, each with the budgets of either currency for which it was best in the sweep."""
+    """The settings of a method, each with the budgets of seconds for which it was best in the sweep.
+
+    Forward calls are compared at the setting of the longest of them. A method that no sweep knows has one for all.
+    """
     known = tuned().get(SAME_SETTINGS.get(arena.problem, arena.problem), {"methods": {}})["methods"].get(method)
     if known is None:
-        return [(UNTUNED, {name: list(getattr(arena, name)) for name in CURRENCIES})]
-    picks = {name: [_pick(known["best"][name], i) for i in range(len(getattr(arena, name)))] for name in CURRENCIES}
-    found = []
-    for index in dict.fromkeys([*picks["seconds"], *picks["forward_calls"]]):
-        budgets = {
-            name: [b for b, pick in zip(getattr(arena, name), picks[name], strict=True) if pick == index]
-            for name in CURRENCIES
-        }
-        found.append((_sized(known["settings"][index], arena), budgets))
-    return found
-
-
-def _pick(best: list[int], i: int) -> int:
-    """Budgets are told by their rank: the first is short, the last is long, at every size."""
-    return best[min(i, len(best) - 1)]
+        return [(UNTUNED, {"seconds": list(arena.seconds), "forward_calls": list(arena.forward_calls)})]
+    best = [known["best"][min(i, len(known["best"]) - 1)] for i in range(len(arena.seconds))]  # budgets by their rank
+    return [
+        (
+            _sized(known["settings"][index], arena),
+            {
+                "seconds": [b for b, pick in zip(arena.seconds, best, strict=True) if pick == index],
+                "forward_calls": list(arena.forward_calls) if index == best[-1] else [],
+            },
+        )
+        for index in dict.fromkeys(best)
+    ]
 
 
 def _sized(setting: Options, arena: Arena) -> Options:
@@ -184,8 +183,7 @@ def _sized(setting: Options, arena: Arena) -> Options:
 
 
 def _name(budgets: dict[str, list[float]]) -> str:
-    parts = [f"{b:g} s" for b in budgets["seconds"]] + [f"{b:g} calls" for b in budgets["forward_calls"]]
-    return "for " + ", ".join(parts)
+    return "for " + ", ".join(f"{b:g} s" for b in budgets["seconds"])
 
 
 def tuned_file() -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cryosip.bench import store
-from cryosip.bench.comparison import CURRENCIES, SAME_SETTINGS, Arena, Arenas, run_in, sweep
+from cryosip.bench.comparison import SAME_SETTINGS, Arena, Arenas, run_in, sweep
 from cryosip.bench.environment import code_version
 
 FIRST_REPLICATE = 100  # studies report 0, 1, 2, ...
@@ -20,7 +20,7 @@ def tuning(size: Arenas) -> list[store.RunConfig]:
     return [
         run_in(arena, "tuning", method, f"setting {i}", tried, budgets)
         for arena in _tuned_arenas(size)
-        for budgets in [{name: list(getattr(arena, name)) for name in CURRENCIES}]
+        for budgets in [{"seconds": list(arena.seconds), "forward_calls": []}]
         for method, settings in sweep(arena).items()
         for i, tried in enumerate(settings)
     ]
@@ -31,7 +31,7 @@ def _tuned_arenas(size: Arenas) -> list[Arena]:
 
 
 def found(arena: Arena, records: list[dict[str, Any]]) -> dict[str, Any]:
-    """For each method the settings, their errors at each budget, and the number of the best there.
+    """For each method the settings, their errors at each budget of seconds, and the number of the best there.
 
     The error is the median of W2 over replicates at the last look within the budget. A failed replicate, and one that
     had nothing yet, count as infinite; of equal settings the first is the best.
@@ -47,33 +47,24 @@ def found(arena: Arena, records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _best(arena: Arena, settings: list[dict[str, Any]], records: list[dict[str, Any]]) -> dict[str, Any]:
-    errors = {
-        name: [
-            [_median([error_at(r, name, b) for r in records if r["setting"] == f"setting {i}"]) for b in budgets]
-            for i in range(len(settings))
-        ]
-        for name, budgets in ((name, getattr(arena, name)) for name in CURRENCIES)
-    }
-    plain = {
-        name: [[value if math.isfinite(value) else None for value in row] for row in table]
-        for name, table in errors.items()
-    }
-    best = {name: np.argmin(table, axis=0).tolist() for name, table in errors.items()}
-    return {"settings": settings, METRIC: plain, "best": best}
+    errors = [
+        [_median([error_at(r, b) for r in records if r["setting"] == f"setting {i}"]) for b in arena.seconds]
+        for i in range(len(settings))
+    ]
+    plain = [[value if math.isfinite(value) else None for value in row] for row in errors]
+    return {"settings": settings, METRIC: plain, "best": np.argmin(errors, axis=0).tolist()}
 
 
 def _median(values: list[float]) -> float:
     return float(np.median(values)) if values else math.inf
 
 
-def error_at(record: dict[str, Any], currency: str, budget: float) -> float:
-    """The error at the last look within a budget; building the method is part of the seconds."""
+def error_at(record: dict[str, Any], seconds: float) -> float:
+    """The error at the last look within a budget; building the method is part of it."""
     if record["status"] != "ok":
         return math.inf
-    spent = np.asarray(record["curve"][currency], float)
-    if currency == "seconds":
-        spent = spent + record["setup_seconds"]
-    within = np.flatnonzero(spent <= budget)
+    spent = record["setup_seconds"] + np.asarray(record["curve"]["seconds"], float)
+    within = np.flatnonzero(spent <= seconds)
     return float(record["curve"][METRIC][within[-1]]) if within.size else math.inf
 
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cryosip.bench import campaign, cli, comparison, tuning
-from cryosip.bench.comparison import CURRENCIES, PAPER, SMALL, SMOKE, UNTUNED, chosen, otd_vs_dto, sweep
+from cryosip.bench.comparison import PAPER, SMALL, SMOKE, UNTUNED, chosen, otd_vs_dto, sweep
 from cryosip.bench.execute import execute, run_method
 from cryosip.bench.studies import STUDIES
 from cryosip.methods.method import Info, Method, WeightedPoints
@@ -53,11 +53,9 @@ def test_the_committed_sweep_is_the_one_that_is_written_here():
         for method, settings in sweep(arena).items():
             known = own["methods"][method]
             assert known["settings"] == json.loads(json.dumps(settings)), (arena.problem, method)
-            for currency in CURRENCIES:
-                errors = np.array(known["w2"][currency], float)  # null is nan
-                assert errors.shape == (4, len(getattr(arena, currency)))
-                expected = np.where(np.isnan(errors), np.inf, errors).argmin(0)
-                assert known["best"][currency] == expected.tolist()
+            errors = np.array(known["w2"], float)  # null is nan
+            assert errors.shape == (4, len(arena.seconds))
+            assert known["best"] == np.where(np.isnan(errors), np.inf, errors).argmin(0).tolist()
 
 
 @pytest.mark.parametrize("size", [SMALL, PAPER], ids=["small", "paper"])
@@ -65,7 +63,7 @@ def test_each_budget_has_one_setting_of_each_method(size):
     for arena in size.arenas:
         for method in METHODS:
             found = chosen(arena, method)
-            for currency in CURRENCIES:
+            for currency in ("seconds", "forward_calls"):
                 budgets = sorted(b for _, own in found for b in own[currency])
                 assert budgets == sorted(getattr(arena, currency)), (arena.problem, method)
 
@@ -73,17 +71,16 @@ def test_each_budget_has_one_setting_of_each_method(size):
 def test_the_settings_are_those_that_the_sweep_found_best(monkeypatch):
     arena = SMALL.arenas[0]
     settings = [{"options": {"n_components": k}, "steps": k} for k in (3, 5_000)]
-    best = {"seconds": [0, 1, 0], "forward_calls": [1, 1, 1]}
-    known = {"oned": {"methods": {"mixture": {"settings": settings, "best": best}}}}
+    known = {"oned": {"methods": {"mixture": {"settings": settings, "best": [1, 0, 1]}}}}
     monkeypatch.setattr(comparison, "tuned", lambda: known)
     (first, of_first), (second, of_second) = chosen(arena, "mixture")
     short, middle, long = arena.seconds
-    assert first["options"] == {"n_components": 3}
-    assert of_first == {"seconds": [short, long], "forward_calls": []}
-    assert second == {"options": {"n_components": 1_000}, "steps": 5_000}  # no more components than data
-    assert of_second == {"seconds": [middle], "forward_calls": list(arena.forward_calls)}
-    runs = {run.setting: run for run in otd_vs_dto(SMALL) if (run.problem, run.method) == ("oned", "mixture")}
-    assert [run.stop_after_seconds for run in runs.values()] == [long, middle]
+    assert first == {"options": {"n_components": 1_000}, "steps": 5_000}  # no more components than data
+    assert of_first == {"seconds": [short, long], "forward_calls": list(arena.forward_calls)}
+    assert second["options"] == {"n_components": 3}
+    assert of_second == {"seconds": [middle], "forward_calls": []}
+    runs = [run for run in otd_vs_dto(SMALL) if (run.problem, run.method) == ("oned", "mixture")]
+    assert [run.stop_after_seconds for run in runs] == [long, middle]
 
 
 def test_a_new_method_is_seen_in_every_comparison(monkeypatch):
@@ -100,8 +97,8 @@ def test_a_new_method_is_seen_in_every_comparison(monkeypatch):
 
 
 def looked(setting, replicate, w2, status="ok", setup=0.0, method="mixture"):
-    """A record with looks after 1, 2 and 3 seconds or calls."""
-    curve = {"seconds": [1.0, 2.0, 3.0], "forward_calls": [1, 2, 3], "w2": w2}
+    """A record with looks after 1, 2 and 3 seconds."""
+    curve = {"seconds": [1.0, 2.0, 3.0], "w2": w2}
     return {
         "problem": "oned", "method": method, "setting": f"setting {setting}", "replicate": replicate, "status": status,
         "setup_seconds": setup, "curve": curve, "environment": {"code": "abc"},
@@ -110,11 +107,11 @@ def looked(setting, replicate, w2, status="ok", setup=0.0, method="mixture"):
 
 def test_the_error_within_a_budget_is_that_of_the_last_look():
     record = looked(0, 100, [9.0, 5.0, 7.0], setup=0.5)
-    assert tuning.error_at(record, "forward_calls", 2.9) == 5.0
-    assert tuning.error_at(record, "seconds", 2.4) == 9.0  # building it took half a second
-    assert tuning.error_at(record, "seconds", 99.0) == 7.0
-    assert tuning.error_at(record, "seconds", 1.4) == np.inf
-    assert tuning.error_at(looked(0, 100, [9.0, 5.0, 7.0], status="diverged"), "seconds", 99.0) == np.inf
+    assert tuning.error_at(record, 2.4) == 9.0  # building it took half a second
+    assert tuning.error_at(record, 2.5) == 5.0
+    assert tuning.error_at(record, 99.0) == 7.0
+    assert tuning.error_at(record, 1.4) == np.inf
+    assert tuning.error_at(looked(0, 100, [9.0, 5.0, 7.0], status="diverged"), 99.0) == np.inf
 
 
 def test_the_best_setting_has_the_smallest_median_and_failures_are_far(monkeypatch):
@@ -129,8 +126,8 @@ def test_the_best_setting_has_the_smallest_median_and_failures_are_far(monkeypat
     told = tuning.found(arena, records)
     assert told["replicates"] == [100, 101, 102]
     own = told["methods"]["mixture"]
-    assert own["w2"] == {"seconds": [[1.0, 4.0], [2.0, 3.0], [None, None]], "forward_calls": [[4.0], [3.0], [None]]}
-    assert own["best"] == {"seconds": [0, 1], "forward_calls": [1]}
+    assert own["w2"] == [[1.0, 4.0], [2.0, 3.0], [None, None]]
+    assert own["best"] == [0, 1]
 
 
 def test_tune_writes_what_the_study_reads_and_keeps_other_problems(monkeypatch, tmp_path):
@@ -147,7 +144,7 @@ def test_tune_writes_what_the_study_reads_and_keeps_other_problems(monkeypatch, 
     own = told["oned"]
     assert (own["profile"], own["metric"], own["replicates"]) == ("smoke", "w2", [100, 101])
     assert own["methods"]["reweighting"]["settings"] == few["reweighting"]
-    assert set(own["methods"]["reweighting"]["best"]) == set(CURRENCIES)
+    assert len(own["methods"]["reweighting"]["best"]) == len(SMOKE.arenas[0].seconds)
     monkeypatch.setattr(comparison, "tuned", lambda: told)
     assert all(setting in few["reweighting"] for setting, _ in chosen(SMOKE.arenas[0], "reweighting"))
 

@@ -5,10 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from cryosip.reports.records import Array, Record
-from cryosip.reports.spreads import MIN_REPLICATES, Spread, counted, spread
+from cryosip.reports.spreads import MIN_REPLICATES, Spread, counted, mean_interval, spread
 from cryosip.reports.style import Look, method_look
 from cryosip.reports.tables import number
 
@@ -137,12 +136,9 @@ def ratio(near: Standing, far: Standing) -> Ratio:
     pairs = np.array([[near.ratios[r], far.ratios[r]] for r in shared]).reshape(-1, 2)
     if not np.isfinite(pairs).all() or not len(pairs) or (pairs <= 0).any():
         return Ratio(math.nan, math.nan, math.nan, "a replicate of one of them gave no number")
-    logs = np.log(pairs[:, 0] / pairs[:, 1])
-    mean = float(np.exp(logs.mean()))
-    if len(logs) < MIN_REPLICATES:
-        return Ratio(mean, math.nan, math.nan, f"{counted(len(logs))}, fewer than {MIN_REPLICATES}: no interval")
-    half = float(stats.t.ppf(0.95, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
-    return Ratio(mean, mean * math.exp(-half), mean * math.exp(half), "")
+    log_ratio = mean_interval(np.log(pairs[:, 0] / pairs[:, 1]).tolist())
+    few = f"{counted(log_ratio.n)}, fewer than {MIN_REPLICATES}: no interval" if math.isnan(log_ratio.low) else ""
+    return Ratio(math.exp(log_ratio.value), math.exp(log_ratio.low), math.exp(log_ratio.high), few)
 
 
 def verdicts(records: Sequence[Record]) -> list[Verdict]:

@@ -6,13 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from cryosip.reports.records import Record
-from cryosip.reports.spreads import MIN_REPLICATES, Spread, counted
+from cryosip.reports.spreads import MIN_REPLICATES, Spread, counted, mean_interval
 from cryosip.reports.style import look
 
-CONFIDENCE = 0.9
 TOLERANCE = 0.1  # of an exponent: rates are asymptotic, sizes are not
 TELLING = 0.25  # half the distance of the rates that are told apart, N^-1/2 and N^-1
 
@@ -158,19 +156,9 @@ def fitted(records: Sequence[Record], axis: Axis, quantity: Quantity) -> Fit:
     if not lines:
         return Fit(math.nan, math.nan, math.nan, math.nan, 0, places, "no replicate has all values: no exponent")
     slope, intercept = (float(value) for value in np.mean(lines, axis=0))
-    low, high = interval([float(line[0]) for line in lines])
-    few = f"{counted(len(lines))}, fewer than {MIN_REPLICATES}: no interval" if len(lines) < MIN_REPLICATES else ""
-    return Fit(slope, low, high, intercept, len(lines), places, few)
-
-
-def interval(slopes: Sequence[float]) -> tuple[float, float]:
-    """The 90 % interval of their mean by Student's law, nan for fewer than MIN_REPLICATES."""
-    count = len(slopes)
-    if count < MIN_REPLICATES:
-        return math.nan, math.nan
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * np.std(slopes, ddof=1) / math.sqrt(count))
-    mean = float(np.mean(slopes))
-    return mean - half, mean + half
+    _, low, high, count = mean_interval([float(line[0]) for line in lines])
+    few = f"{counted(count)}, fewer than {MIN_REPLICATES}: no interval" if math.isnan(low) else ""
+    return Fit(slope, low, high, intercept, count, places, few)
 
 
 def judged(fit: Fit, rate: Rate) -> str:

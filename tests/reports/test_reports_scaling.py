@@ -9,9 +9,10 @@ import pytest
 
 from cryosip.reports import rates
 from cryosip.reports.page import build
-from cryosip.reports.rates import Fit, Rate, exponents, interval, judged
+from cryosip.reports.rates import Fit, Rate, exponents, judged
 from cryosip.reports.records import largest, read_records
 from cryosip.reports.scaling import scaling
+from cryosip.reports.spreads import mean_interval
 
 PARTICLES = (100, 1_000, 10_000)
 
@@ -56,7 +57,8 @@ def test_the_interval_is_that_of_students_law(write, results: Path) -> None:
 
 def test_the_interval_holds_the_mean_nine_times_in_ten() -> None:
     rng = np.random.default_rng(0)
-    held = [low <= 1.0 <= high for low, high in (interval(list(rng.normal(1.0, 0.3, 5))) for _ in range(2_000))]
+    intervals = [mean_interval(rng.normal(1.0, 0.3, 5).tolist()) for _ in range(2_000)]
+    held = [each.low <= 1.0 <= each.high for each in intervals]
     assert np.mean(held) == pytest.approx(0.9, abs=0.02)
 
 

@@ -105,7 +105,7 @@ def sweep(arena: Arena) -> dict[str, list[Options]]:
                 for options in annealed
                 for weighted in (False, True)
             ],
-            "reweighting": [_setting(1_000, n_support=k) for k in (400, 900, 1_600, 3_600)],
+            "reweighting": [_setting(100, n_support=k) for k in (400, 900, 1_600, 3_600)],
             "maximum-likelihood": [_setting(50, n_support=k) for k in (100, 400, 900, 1_600)],
             "posterior-npmle": [_posterior(k, c, 5) for k in (100, 400) for c in (1, 4)],
         }

@@ -36,8 +36,8 @@ class Trace(NamedTuple):
 class Modes(NamedTuple):
     """Normal modes: eigenvalues in units of the spring constant, vectors orthonormal over all 3n coordinates.
 
-    The collectivity, in (0, 1], is 1 where all atoms move by as much and 1/n where one moves (Bruschweiler, J. Chem.
-    Phys. 102, 1995).
+    The collectivity, in (0, 1], is 1 where all atoms move by as much and 1/n where one moves
+    [bruschweiler1995].
     """
 
     eigenvalues: Float[np.ndarray, " k"]
@@ -66,7 +66,7 @@ def load(name: str, file: str | Path | None = None, chain: str = "A") -> Trace:
 
 
 def normal_modes(trace: Trace, cutoff_in_angstroms: float = 15.0, n_modes: int = 4) -> Modes:
-    """The lowest non-trivial modes of the anisotropic network model (Atilgan et al., Biophys. J. 80, 2001).
+    """The lowest non-trivial modes of the anisotropic network model [atilgan2001].
 
     Springs of equal strength join all pairs of C-alphas closer than the cutoff. Of each mode the component of largest
     magnitude is positive; of components within 1e-6 of the largest, the first. Modes of equal eigenvalues are defined

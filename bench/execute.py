@@ -66,7 +66,8 @@ def execute(config: RunConfig, profile: str, measure: Measure, on_snapshot: OnSn
     """The record of a run and its arrays, whatever becomes of the run: a failure is a record too."""
     reset_peak_memory()
     try:
-        fields, arrays = measure(config, on_snapshot)
+        with jax.default_matmul_precision("highest"):  # a GPU would else round factors to ten bits
+            fields, arrays = measure(config, on_snapshot)
     except Exception as error:  # the record says what happened; the study goes on
         fields, arrays = {"status": "error", "message": f"{type(error).__name__}: {error}"}, {}
     measured = {"peak_memory_mb": peak_memory_mb(), "environment": environment()}

@@ -84,6 +84,17 @@ def test_what_building_a_method_costs_is_told(monkeypatch):
     assert record["oracle_metrics"]["w2"] < record["metrics"]["w2"]
 
 
+def test_products_are_as_precise_as_the_numbers():
+    """Of a GPU; a processor knows one precision alone, so the program is looked at."""
+
+    def measure(_config, _on_snapshot):
+        told = jax.jit(lambda a: a @ a).lower(jax.numpy.ones((2, 2))).as_text()
+        return {"metrics": {"highest": float("HIGHEST" in told)}}, {}
+
+    record, _ = execute(CONFIG, "smoke", measure, lambda _: None)
+    assert record["metrics"] == {"highest": 1.0}
+
+
 def test_a_record_has_all_keys(ok):
     record, arrays, seen = ok
     assert set(record) == KEYS

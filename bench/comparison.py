@@ -75,23 +75,26 @@ def _setting(steps: int, **options: Any) -> Options:
     return {"options": options, "steps": steps}
 
 
-def _posterior(n_support: int, n_candidates: int, n_refinements: int, **options: Any) -> Options:
-    """Ten EM steps on the weights after all the rest."""
+def _posterior(n_support: int, n_candidates: int, n_refinements: int, steps: int, **options: Any) -> Options:
+    """So many EM steps on the weights after all the rest."""
     known = {"n_support": n_support, "n_candidates": n_candidates, "n_refinements": n_refinements}
-    return {"options": known | options, "steps": n_support + n_refinements + 1 + 10}
+    return {"options": known | options, "steps": n_support + n_refinements + 1 + steps}
 
 
 def sweep(arena: Arena) -> dict[str, list[Options]]:
-    """The settings of each method that are tried: as many for each, of what its users would try first."""
+    """The settings of each method that are tried: as many for each, of what its users would try first.
+
+    Where more EM steps only sharpen, as on the line and on grids, how soon to stop is among them.
+    """
     n = arena.options["n_observations"]
     over_poses = {"quadrature_order": 2, "refine_poses": True, "estimate_noise": True, "estimate_weights": True}
     if arena.problem == "oned":
         return {
             "flow": [_flow(name, n, rate) for name in ("energy", "kl") for rate in (1e-2, 3e-2)],
-            "mixture": [_setting(1_000, n_components=min(k, n)) for k in (10, 50, 200, n)],
-            "reweighting": [_setting(10_000, n_support=k) for k in (50, 100, 200, 400)],
+            "mixture": [_setting(steps, n_components=min(k, n)) for k in (50, 200) for steps in (30, 150)],
+            "reweighting": [_setting(steps, n_support=k) for k in (100, 200) for steps in (30, 300)],
             "maximum-likelihood": [_setting(5, n_support=k) for k in (50, 100, 400, 1_000)],
-            "posterior-npmle": [_posterior(k, c, 2) for k in (50, 200) for c in (1, 4)],
+            "posterior-npmle": [_posterior(k, 1, 2, steps) for k in (50, 200) for steps in (10, 100)],
         }
     if arena.problem == "nanocluster":
         annealed = [{"anneal": (10.0, steps)} for steps in (50, 200)]
@@ -105,9 +108,9 @@ def sweep(arena: Arena) -> dict[str, list[Options]]:
                 for options in annealed
                 for weighted in (False, True)
             ],
-            "reweighting": [_setting(100, n_support=k) for k in (400, 900, 1_600, 3_600)],
+            "reweighting": [_setting(steps, n_support=k) for k in (900, 1_600) for steps in (3, 30)],
             "maximum-likelihood": [_setting(50, n_support=k) for k in (100, 400, 900, 1_600)],
-            "posterior-npmle": [_posterior(k, c, 5) for k in (100, 400) for c in (1, 4)],
+            "posterior-npmle": [_posterior(k, 4, 5, steps) for k in (100, 400) for steps in (3, 30)],
         }
     in_200 = (0.1, "rms-sgd", 200)
     return {
@@ -119,7 +122,7 @@ def sweep(arena: Arena) -> dict[str, list[Options]]:
         + [_setting(20, n_components=10, quadrature_order=1, estimate_noise=True, estimate_weights=True)],
         "reweighting": [_setting(100, n_support=k, quadrature_order=order) for k in (16, 64) for order in (1, 2)],
         "maximum-likelihood": [_setting(20, n_support=k, quadrature_order=1) for k in (8, 16, 32, 64)],
-        "posterior-npmle": [_posterior(k, c, 10, quadrature_order=2) for k in (16, 32) for c in (2, 4)],
+        "posterior-npmle": [_posterior(k, c, 10, 10, quadrature_order=2) for k in (16, 32) for c in (2, 4)],
     }  # fmt: skip
 
 

@@ -182,9 +182,10 @@ def own_method(order: Sequence[Standing]) -> str:
     behind = ratio(own, order[0])
     if behind.why:
         return f"{place + 1} of {len(order)}"
-    return (
-        f"{place + 1} of {len(order)}, {number(behind.mean)} [{number(behind.low)}, {number(behind.high)}] times as far"
-    )
+    told = f"{number(behind.mean)} [{number(behind.low)}, {number(behind.high)}] times as far"
+    if behind.low <= 1:
+        return f"{place + 1} of {len(order)}, not told apart from the first: {told}"
+    return f"{place + 1} of {len(order)}, {told}"
 
 
 class Reach(NamedTuple):

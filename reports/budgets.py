@@ -79,6 +79,13 @@ def error_at(record: Record, metric: str, currency: str, budget: float) -> float
     return float(values[within[-1]]) if within.size else math.inf
 
 
+def spent_within(record: Record, currency: str, budget: float) -> float:
+    """What the last look within the budget had cost, nan where there is none."""
+    cost = spent(record, currency)
+    within = cost[cost <= budget]
+    return float(within[-1]) if within.size else math.nan
+
+
 def budgets(records: Iterable[Record], currency: str) -> list[float]:
     """All budgets for which some run was chosen."""
     return sorted({float(b) for record in records for b in _budgets(record, currency)})

@@ -140,17 +140,18 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _front_of_seconds(problem: str, records: Sequence[Record]) -> Plot:
-    points = [
-        (s.look, budget, s.spread)
-        for budget in budgets.budgets(records, "seconds")
-        for s in budgets.standings(records, "w2", "seconds", budget)
-    ]
+    points = []
+    for budget in budgets.budgets(records, "seconds"):
+        runs = budgets.runs_for(records, "seconds", budget)
+        for s in budgets.standings(records, "w2", "seconds", budget):
+            took = spread([budgets.spent_within(r, "seconds", budget) for r in runs[s.method]]).median
+            points.append((s.look, budget if math.isnan(took) else took, s.spread))
     caption = (
-        "W2 over its floor within each budget of seconds, with the setting chosen for that budget: medians, bars "
-        "5–95 % over replicates (none below 3). The line joins what no other method beats in both. Methods that "
-        "had nothing yet, or failed in most replicates, stand at the top edge."
+        "W2 over its floor within each budget of seconds, with the setting chosen for that budget, at the seconds that "
+        "were spent of it: medians, bars 5–95 % over replicates (none below 3). The line joins what no other method "
+        "beats in both. Methods that had nothing yet, or failed in most replicates, stand at the top edge."
     )
-    return _front(f"{problem}-pareto-seconds", f"{problem}: error against seconds", caption, "seconds", points, 1.03)
+    return _front(f"{problem}-pareto-seconds", f"{problem}: error against seconds", caption, "seconds", points)
 
 
 def _front_of_memory(problem: str, records: Sequence[Record]) -> Plot:
@@ -168,9 +169,7 @@ def _front_of_memory(problem: str, records: Sequence[Record]) -> Plot:
     return _front(f"{problem}-pareto-memory", f"{problem}: error against memory", caption, "MB planned", points)
 
 
-def _front(name: str, title: str, caption: str, xlabel: str, points: Sequence[tuple[Look, float, Spread]],
-           apart: float = 1.0) -> Plot:  # fmt: skip
-    """`apart` moves methods at the same cost sideways."""
+def _front(name: str, title: str, caption: str, xlabel: str, points: Sequence[tuple[Look, float, Spread]]) -> Plot:
     shown = [(series, x, s) for series, x, s in points if math.isfinite(x)]
     finite = [s.median for _, _, s in shown if math.isfinite(s.median)]
     top = 2 * max(finite, default=1.0)
@@ -180,12 +179,12 @@ def _front(name: str, title: str, caption: str, xlabel: str, points: Sequence[tu
         if corners:
             ax.step(*zip(*corners, strict=True), where="post", color=INK, linewidth=1.0, alpha=0.6)
         seen: set[str] = set()
-        for index, (series, x, s) in enumerate(shown):
-            at, inside = x * apart ** (index % 5 - 2), math.isfinite(s.median)
+        for series, x, s in shown:
+            inside = math.isfinite(s.median)
             if inside and math.isfinite(s.q05) and math.isfinite(s.q95):
                 bars = [[s.median - s.q05], [s.q95 - s.median]]
-                ax.errorbar([at], [s.median], bars, color=series.colour, capsize=2.5)
-            ax.plot([at], [s.median if inside else top], marker=series.marker, color=series.colour, linestyle="",
+                ax.errorbar([x], [s.median], bars, color=series.colour, capsize=2.5)
+            ax.plot([x], [s.median if inside else top], marker=series.marker, color=series.colour, linestyle="",
                     markerfacecolor=series.colour if inside else "none", markersize=6,
                     label=None if series.label in seen else series.label)  # fmt: skip
             seen.add(series.label)

@@ -157,6 +157,15 @@ def test_a_run_counts_only_for_the_budgets_it_was_chosen_for(compared, results):
     assert [s.method for s in found["seconds", 8.0].standings] == ["flow"]
 
 
+def test_the_front_is_at_what_was_spent(compared, results):
+    compared("mixture", scattered([9, 3, 2.5]), own={"seconds": [8.0], "forward_calls": []}, setup=0.5)
+    compared("flow", scattered([9, 8, 7, 6]), own={"seconds": [2.0], "forward_calls": []}, setup=3.0)
+    page.build(results, results / "out")
+    lines = (results / "out" / "figures" / "oned-pareto-seconds.csv").read_text().splitlines()[1:]
+    places = {line.split(",")[0]: float(line.split(",")[1]) for line in lines}
+    assert places == {"mixture": 4.5, "flow": 2.0}  # the flow had nothing yet
+
+
 def test_a_front_holds_what_nothing_beats():
     assert otd_dto.front([(3.0, 1.0), (1.0, 5.0), (2.0, 6.0), (2.0, 2.0), (4.0, 1.0)]) == [(1, 5), (2, 2), (3, 1)]
 

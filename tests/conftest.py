@@ -6,6 +6,12 @@ import pytest
 from cryosip.datasets.registry import DATASETS
 
 
+def pytest_configure(config):
+    """Compiling is most of the work of the fast tests; the slow ones measure what optimised programs take."""
+    if config.option.markexpr == "not slow":
+        jax.config.update("jax_disable_most_optimizations", True)
+
+
 @pytest.fixture
 def x64():
     """float64 for the length of a test."""

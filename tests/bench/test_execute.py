@@ -119,6 +119,7 @@ def test_a_record_has_all_keys(ok):
         "growth": 1.0,
         "stop_below": {"w2": 1e-9},
         "stop_after_seconds": None,
+        "budgets": None,
     }
     assert "KDE by FFT" in record["algorithm"]["name"]
     assert 0 <= record["algorithm"]["gradient_error"] < 0.1

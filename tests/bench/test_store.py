@@ -36,6 +36,7 @@ CHANGED = {
     "stop_below": None,
     "growth": 2.0,
     "stop_after_seconds": 1.0,
+    "budgets": {"seconds": [1.0], "forward_calls": []},
 }
 
 

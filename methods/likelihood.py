@@ -50,7 +50,7 @@ def e_step(
     def add(sums: tuple[Scalar, Array, Array], row: Int[Array, " tile"]) -> tuple[tuple[Scalar, Array, Array], None]:
         some = y[jnp.minimum(row, m - 1)]
         logits = log_weights.reshape(-1) - 0.5 * squared_residuals(some, images) / sigma**2
-        top = logits.max(1)
+        top = jax.lax.stop_gradient(logits.max(1))  # it cancels; the derivative of a maximum may divide 0 by 0
         unnormalised = jnp.exp(logits - top[:, None])
         scale = jnp.where(row < m, 1.0, 0.0) / unnormalised.sum(1)
         log_likelihood = jnp.where(row < m, top + jnp.log(unnormalised.sum(1)), 0.0).sum()

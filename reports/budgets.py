@@ -1,5 +1,6 @@
 """OTD against DTO within the same budgets: who leads, by how much, and whether the replicates decide it."""
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -19,7 +20,8 @@ RULE = (
     "A method leads where its median of W2 over replicates is the smallest; it wins where the ratio to the runner-up, "
     "replicate by replicate, is below 1 throughout its 90 % interval (Student's t on the logarithm). A run that failed "
     "or had nothing within the budget counts as infinitely far; with one of them no interval is drawn. No interval is "
-    f"drawn for fewer than {MIN_REPLICATES} replicates either."
+    f"drawn for fewer than {MIN_REPLICATES} replicates either. Intervals are those of one comparison each, "
+    "not widened for the number of budgets, nor for the luck of a sweep of few settings on few replicates."
 )
 
 
@@ -97,12 +99,22 @@ def _budgets(record: Record, currency: str) -> list[float]:
 
 
 def runs_for(records: Iterable[Record], currency: str, budget: float) -> dict[str, list[Record]]:
-    """By method, the runs with the setting that was chosen for this budget."""
+    """By method, the runs with the setting that was chosen for this budget: of two sweeps, by the later one."""
     chosen: dict[str, list[Record]] = {}
     for record in records:
         if budget in _budgets(record, currency):
             chosen.setdefault(record.method, []).append(record)
-    return chosen
+    return {method: _of_one_setting(own) for method, own in chosen.items()}
+
+
+def _of_one_setting(records: list[Record]) -> list[Record]:
+    """Those with the setting of the youngest."""
+    last = max(records, key=lambda r: (r.created, str(r.path)))
+    return [r for r in records if _setting(r) == _setting(last)]
+
+
+def _setting(record: Record) -> str:
+    return json.dumps([record.asked("method"), record.asked("steps")], sort_keys=True)
 
 
 def standings(records: Iterable[Record], metric: str, currency: str, budget: float) -> list[Standing]:
@@ -128,7 +140,7 @@ def options(record: Record) -> str:
             told.append(" ".join(_plain(part) for key, part in value.items() if key != "options"))
         elif name != "n_particles":
             told.append(f"{name} {_plain(value)}")
-    return ", ".join(told) or "defaults"
+    return ", ".join([*told, f"at most {record.number('steps'):,.0f} steps"])
 
 
 def _plain(value: object) -> str:

@@ -17,12 +17,12 @@ BUDGETS = {"seconds": [2.0, 8.0], "forward_calls": [100.0]}
 def compared(write, results: Path):
     """Writes the runs of a method: W2 over its floor after 1, 2, 4 and 8 seconds, 40 calls each, by replicate."""
 
-    def write_runs(method, curves, own=BUDGETS, status=("ok",) * 9, setup=0.0, options=None):
+    def write_runs(method, curves, own=BUDGETS, status=("ok",) * 9, setup=0.0, options=None, **changes):
         for replicate, ratios in enumerate(curves):
             path = write(
                 study="otd-vs-dto", method=method, setting="for all", replicate=replicate, status=status[replicate],
                 discrepancy="energy" if method == "flow" else None, options=options or {}, setup_seconds=setup,
-                program_memory_mb=3.0, oracle_metrics={"w1": 0.01, "w2": 0.02}, curve=_curve(ratios),
+                program_memory_mb=3.0, oracle_metrics={"w1": 0.01, "w2": 0.02}, curve=_curve(ratios), **changes,
             )  # fmt: skip
             text = path.read_text().replace('"stop_below": null', f'"stop_below": null, "budgets": {_json(own)}')
             path.write_text(text)
@@ -67,8 +67,8 @@ def test_the_winner_is_told_with_its_interval_and_so_is_the_papers_own_loss(comp
     assert sorted(found) == [("forward_calls", 100.0), ("seconds", 2.0), ("seconds", 8.0)]
     late = found["seconds", 8.0]
     assert [s.method for s in late.standings] == ["mixture", "flow"]
-    assert late.standings[0].options == "n_components 7, anneal 10 in 50"
-    assert late.standings[1].options == "energy"
+    assert late.standings[0].options == "n_components 7, anneal 10 in 50, at most 25,000 steps"
+    assert late.standings[1].options == "energy, at most 25,000 steps"
     assert late.sentence.startswith("mixture wins with W2 ")
     ratio = budgets.ratio(*late.standings)
     assert ratio.low < ratio.mean < ratio.high < 1
@@ -147,6 +147,15 @@ def test_a_threshold_that_is_not_reached_is_shown_as_such(compared, results):
     assert reach.costs[5.0].median == pytest.approx(2.5)
     text = page.build(results, results / "out").read_text()
     assert "not reached" in text
+
+
+def test_runs_of_two_sweeps_are_never_pooled(compared, results):
+    """The later choice counts, whatever the replicate."""
+    compared("mixture", scattered([9, 2, 2, 2]), options={"n_components": 3}, created="2025-11-21T12:00:00Z")
+    compared("mixture", scattered([9, 7, 7, 7]), options={"n_components": 4}, created="2025-11-22T12:00:00Z")
+    (standing,) = verdicts(results)["seconds", 8.0].standings
+    assert standing.options.startswith("n_components 4,")
+    assert standing.spread.median == pytest.approx(7, rel=0.05)
 
 
 def test_a_run_counts_only_for_the_budgets_it_was_chosen_for(compared, results):

@@ -90,8 +90,8 @@ def _curves(problem: str, records: Sequence[Record], metric: str, currency: str)
 
     caption = (
         "Bold: medians over replicates, of the setting chosen for the longest budget; thin: replicates. Upright "
-        "lines: the budgets. Band: 5–95 % of the floor, an i.i.d. sample of the truth as large as the data; dashed: the "
-        "initial law"
+        "lines: the budgets. Band: 5–95 % of the floor, an i.i.d. sample of the truth as large as the data; dashed: "
+        "the initial law"
         + ("." if metric == "energy_distance_squared" else
            "; hollow, at the right end: the best weights on the method's own points, an oracle.")
     )  # fmt: skip

@@ -78,6 +78,8 @@ def test_collapsed_components_are_counted_once():
     theta = [[0.0, 0.0], [0.0, 0.001], [5.0, 5.0], [9.0, 9.0]]
     assert metrics.collapsed(points(theta, [0.3, 0.3, 0.4, 0.0]), np.ones(2)) == 2
     assert metrics.collapsed(points(theta, [0.3, 0.3, 0.2, 0.2]), np.full(2, 1e-3)) == 0
+    assert metrics.collapsed(points([[0.0, 0.0], [0.0, 0.02]]), np.ones(2)) == 0  # 0.0141 is a hundredth in the plane
+    assert metrics.collapsed(points([[0.0, 0.0], [0.0, 0.013]]), np.ones(2)) == 1
 
 
 def test_the_fixed_view_sees_the_laws_and_nothing_of_the_rotations(record_and_arrays):

@@ -97,15 +97,14 @@ def sweep(arena: Arena) -> dict[str, list[Options]]:
             "posterior-npmle": [_posterior(k, 1, 2, steps) for k in (50, 200) for steps in (10, 100)],
         }
     if arena.problem == "nanocluster":
-        annealed = [{"anneal": (10.0, steps)} for steps in (50, 200)]
         return {
             "flow": [
                 *(_flow("energy", n, rate) for rate in (3e-3, 1e-2, 3e-2)),
                 _flow("energy", n, 1e-2, sampling="closed-form"),
             ],
             "mixture": [
-                _setting(options["anneal"][1] + 50, n_components=n, estimate_weights=weighted, **options)
-                for options in annealed
+                _setting(steps + 50, n_components=n, estimate_weights=weighted, anneal=(10.0, steps))
+                for steps in (50, 200)
                 for weighted in (False, True)
             ],
             "reweighting": [_setting(steps, n_support=k) for k in (900, 1_600) for steps in (3, 30)],

@@ -90,7 +90,7 @@ def spent_within(record: Record, currency: str, budget: float) -> float:
 
 def budgets(records: Iterable[Record], currency: str) -> list[float]:
     """All budgets for which some run was chosen."""
-    return sorted({float(b) for record in records for b in _budgets(record, currency)})
+    return sorted({b for record in records for b in _budgets(record, currency)})
 
 
 def _budgets(record: Record, currency: str) -> list[float]:

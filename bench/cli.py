@@ -163,7 +163,7 @@ def _plan(
             checks.one_of("--only", only, DATASETS)
         configs = campaign.plan(studies, profile, replicates, only, structure)
         if not configs:
-            raise ValueError(f"no study of {', '.join(studies)} is on problem {only!r}")
+            raise ValueError(f"no study of {', '.join(studies)} is on problem {only!r} in profile {profile}")
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     return configs

@@ -90,9 +90,9 @@ def sweep(arena: Arena) -> dict[str, list[Options]]:
     over_poses = {"quadrature_order": 2, "refine_poses": True, "estimate_noise": True, "estimate_weights": True}
     if arena.problem == "oned":
         return {
-            "flow": [_flow(name, n, rate) for name in ("energy", "kl") for rate in (1e-2, 3e-2)],
-            "mixture": [_setting(steps, n_components=min(k, n)) for k in (50, 200) for steps in (30, 150)],
-            "reweighting": [_setting(steps, n_support=k) for k in (100, 200) for steps in (30, 300)],
+            "flow": [_flow(name, n, rate) for name in ("energy", "kl") for rate in (3e-2, 1e-1)],
+            "mixture": [_setting(steps, n_components=min(k, n)) for k in (20, 50) for steps in (10, 30)],
+            "reweighting": [_setting(steps, n_support=200) for steps in (100, 300, 1_000, 3_000)],
             "maximum-likelihood": [_setting(5, n_support=k) for k in (50, 100, 400, 1_000)],
             "posterior-npmle": [_posterior(k, 1, 2, steps) for k in (50, 200) for steps in (10, 100)],
         }

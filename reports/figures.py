@@ -225,6 +225,13 @@ def floor_band(ax: Axes, floors: Sequence[Floor]) -> None:
         ax.axhline(floor.median, color=INK, alpha=0.5, linewidth=0.9, linestyle=":", label=f"floor, n = {floor.n:,}")
 
 
+def initial_line(ax: Axes, records: Iterable[Record], metric: str) -> None:
+    """The initial law's metric: the median over data sets."""
+    initial = spread([record.initial_metrics.get(metric, math.nan) for record in records])
+    if initial.n:
+        ax.axhline(initial.median, color="#888888", linewidth=1.1, linestyle="-.", label="initial law")
+
+
 def against_components(records: Sequence[Record], prefix: str = "") -> list[Plot]:
     """W2 and W1 of the mixture against its number of components, with the other methods as reference lines."""
     kept = [r for r in records if r.status == "ok"]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
+from cryosip.reports.figures import initial_line
 from cryosip.reports.rates import QUANTITIES, Axis, Exponent, Fit, Quantity, fitted, groups, place, step_seconds
 from cryosip.reports.records import Record
 from cryosip.reports.spreads import spread
@@ -44,7 +45,7 @@ def _panel(problem: str, axis: Axis, panel: Panel, quantity: Quantity) -> Plot:
         log_axes(ax, "xy" if any(quantity.of(record) > 0 for record in records) else "x")
         ax.set(xlabel=axis.label, ylabel=quantity.label)
 
-    title = f"{problem}: {DRAWN[quantity.name]} against {axis.name}"
+    title = f"{problem}: {DRAWN[quantity.name]} against {axis.label}"
     rows = [_row(problem, axis, record) for record in records]
     return Plot(name, title, _caption(axis, quantity, panel, fits), draw(name, paint), COLUMNS, rows)
 
@@ -85,9 +86,7 @@ def _references(ax: Axes, axis: Axis, records: Sequence[Record]) -> None:
         low, middle, high = ([getattr(floors[x], name) for x in at] for name in ("q05", "median", "q95"))
         ax.fill_between(at, low, high, color=INK, alpha=0.10, linewidth=0)
         ax.plot(at, middle, color=INK, alpha=0.5, linewidth=0.9, linestyle=":", label="floor of the data")
-    initial = spread([record.initial_metrics.get("w2", math.nan) for record in records])
-    if initial.n:
-        ax.axhline(initial.median, color="#888888", linewidth=1.1, linestyle="-.", label="initial law")
+    initial_line(ax, records, "w2")
 
 
 def _caption(axis: Axis, quantity: Quantity, panel: Panel, fits: dict[str, Fit]) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from cryosip.reports.figures import floor_band
+from cryosip.reports.figures import floor_band, initial_line
 from cryosip.reports.records import Record
 from cryosip.reports.spreads import MIN_REPLICATES, Spread, cost_below, counted, spread
 from cryosip.reports.style import LOOKS, UNKNOWN, Look, Plot, draw, log_axes
@@ -123,6 +123,7 @@ def _curves(by_scheme: dict[str, list[Record]], metric: str, unit: str) -> Plot:
 
     def paint(ax: Axes) -> None:
         floor_band(ax, [r.data_floors[metric] for r in records if metric in r.data_floors])
+        initial_line(ax, records, metric)
         for name, (cost, values) in lines.items():
             series = _look(by_scheme[name][0])
             ax.plot(cost, [value.median for value in values], color=series.colour, linewidth=1.4, marker=series.marker,

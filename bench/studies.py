@@ -26,12 +26,12 @@ STUDIES: dict[str, Study] = {
     ),
     "noise": Study(
         "Fig. 2: steps and seconds to an accuracy against the noise level",
-        {"smoke": Size(1, 300, 0.004), "small": Size(2, 10_000, 1.0), "paper": Size(1, 10_000, 1.0)},
+        {"smoke": Size(1, 300, 0.004), "small": Size(3, 10_000, 1.0), "paper": Size(1, 10_000, 1.0)},
         noise,
     ),
     "sampling": Study(
         "Variances of the sampling schemes of section 2.5.3 against their formulas, and the flow's time to an accuracy",
-        {"smoke": Size(1, 300, 0.01), "small": Size(5, 10_000, 1.0), "paper": Size(1, 10_000, 1.0)},
+        {"smoke": Size(1, 300, 0.01), "small": Size(3, 10_000, 1.0), "paper": Size(1, 10_000, 1.0)},
         sampling,
         measure,
     ),

@@ -24,6 +24,11 @@ class ProblemSection(NamedTuple):
     verdicts: list[Verdict]
     reaches: dict[str, list[Reach]]
 
+    @property
+    def longest(self) -> list[Verdict]:
+        """The one of the longest budget of seconds."""
+        return [verdict for verdict in self.verdicts if verdict.currency == "seconds"][-1:]
+
 
 def sections(records: Sequence[Record]) -> list[ProblemSection]:
     """One for each problem."""

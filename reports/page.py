@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import os
+import shlex
 import shutil
 import tempfile
 from collections import Counter
@@ -26,6 +27,13 @@ from cryosip.reports.variances import variances
 HERE = Path(__file__).parent
 PROTEINS = {"paper-hsp90": "HSP90", "paper-adk": "adenylate kinase"}
 PAPER_STUDIES = ("paper-1d", "noise", "sampling", "paper-nanocluster", "tau", *PROTEINS, "hsp90-open")
+CONTENTS = (
+    ("summary", "Summary"), ("paper", "Paper against reproduction"), ("fig1", "§4.1: distributions"),
+    ("convergence", "convergence"), ("fig2", "noise"), ("methods", "methods"), ("variances", "estimators"),
+    ("schemes", "schemes"), ("scaling", "Scaling"), ("nanocluster", "§4.2: nanocluster"),
+    ("protein", "§4.3: protein"), ("consistency", "§3: theory"), ("otd-vs-dto", "OTD against DTO"),
+    ("conventions", "Assumptions"), ("failures", "Failures"), ("provenance", "Environment, data, command"),
+)  # fmt: skip
 KNOWN_STUDIES = (*PAPER_STUDIES, "otd-vs-dto", "scaling", "consistency")
 TRANSPORT = ("w1", "w2")
 OF_PROTEINS = ("energy_distance_squared", "w1", "w2")
@@ -53,38 +61,67 @@ def build(results: Path, out: Path, command: str = "") -> Path:
     """
     records, skipped = read_records(results)
     rows = paper_rows(records)
-    plots = study_plots(records)
+    drawn = study_figures(records)
+    plots = {name: group for groups in drawn.values() for name, group in groups.items()}
     files = {f"figures/{plot.name}.svg": standalone(plot.svg) for group in plots.values() for plot in group}
     files |= {f"figures/{p.name}.csv": _csv([p.columns, *p.rows]) for group in plots.values() for p in group}
     files["paper_vs_reproduced.csv"] = _csv(paper_table(rows))
     files |= study_tables(records)
-    files["index.html"] = render(records, skipped, rows, plots, command)
+    files["index.html"] = render(records, skipped, rows, plots, figure_commands(records, drawn), command)
     _write(out, files)
     return out / "index.html"
 
 
-def study_plots(records: Sequence[Record]) -> dict[str, list[Plot]]:
-    """Every figure by section, from the largest profile of each study."""
+Figures = dict[str, dict[str, list[Plot]]]  # by study and section
+
+
+def study_figures(records: Sequence[Record]) -> Figures:
+    """Every figure, from the largest profile of each study."""
     shown = largest(records)
     by_study = {name: [record for record in shown if record.study == name] for name in KNOWN_STUDIES}
+    oned, nanocluster = by_study["paper-1d"], by_study["paper-nanocluster"]
     return {
-        "fig1": figures.distributions(by_study["paper-1d"]),
-        "convergence": figures.convergence(by_study["paper-1d"]),
-        "dto": figures.against_components(by_study["paper-1d"]),
-        "fig2": figures.costs(by_study["noise"]),
-        "variances": variances(by_study["sampling"]),
-        "schemes": schemes.schemes(by_study["sampling"]),
-        "scaling": scaling.scaling(by_study["scaling"]),
-        "fig3": images.examples(by_study["paper-nanocluster"]),
-        "fig4": images.clouds(by_study["paper-nanocluster"]),
-        "nanocluster_convergence": figures.convergence(by_study["paper-nanocluster"], "nanocluster-"),
-        "nanocluster_dto": figures.against_components(by_study["paper-nanocluster"], "nanocluster-"),
-        "tau": images.against_tau(_of_one_size(by_study["tau"] + by_study["paper-nanocluster"])),
-        **{study: _protein_plots(by_study[study], f"{study}-") for study in PROTEINS},
-        "hsp90_open": protein.open_fields(by_study["hsp90-open"]),
-        **otd_dto.plots(by_study["otd-vs-dto"]),
-        **consistency_plots(by_study["consistency"]),
+        "paper-1d": {
+            "fig1": figures.distributions(oned),
+            "convergence": figures.convergence(oned),
+            "dto": figures.against_components(oned),
+        },
+        "noise": {"fig2": figures.costs(by_study["noise"])},
+        "sampling": {"variances": variances(by_study["sampling"]), "schemes": schemes.schemes(by_study["sampling"])},
+        "scaling": {"scaling": scaling.scaling(by_study["scaling"])},
+        "paper-nanocluster": {
+            "fig3": images.examples(nanocluster),
+            "fig4": images.clouds(nanocluster),
+            "nanocluster_convergence": figures.convergence(nanocluster, "nanocluster-"),
+            "nanocluster_dto": figures.against_components(nanocluster, "nanocluster-"),
+        },
+        "tau": {"tau": images.against_tau(_of_one_size(by_study["tau"] + nanocluster))},
+        **{study: {study: _protein_plots(by_study[study], f"{study}-")} for study in PROTEINS},
+        "hsp90-open": {"hsp90_open": protein.open_fields(by_study["hsp90-open"])},
+        "otd-vs-dto": otd_dto.plots(by_study["otd-vs-dto"]),
+        "consistency": consistency_plots(by_study["consistency"]),
     }
+
+
+def figure_commands(records: Sequence[Record], drawn: Figures) -> dict[str, str]:
+    """By the name of a figure, the command that makes the records behind it."""
+    shown = largest(records)
+    return {
+        plot.name: _command([record for record in shown if record.study == study])
+        for study, groups in drawn.items()
+        for group in groups.values()
+        for plot in group
+    }
+
+
+def _command(records: Sequence[Record]) -> str:
+    """Of one study in the profiles that are shown."""
+    structure = next((str(s) for r in records if (s := r.asked("problem.options.structure"))), "")
+    double = any(record.environment.get("dtype") == "float64" for record in records)
+    words = ["cryosip", "run", records[0].study, "--profile", records[0].profile,
+             "--replicates", str(len({record.replicate for record in records})),
+             *(["--structure", Path(structure).name] if structure else []), *(["--x64"] if double else [])]  # fmt: skip
+    return shlex.join(words)
 
 
 def study_tables(records: Sequence[Record]) -> dict[str, str]:
@@ -125,6 +162,7 @@ def render(
     skipped: Sequence[Skipped],
     rows: Sequence[Row],
     plots: dict[str, list[Plot]],
+    commands: dict[str, str],
     command: str,
 ) -> str:
     """The page as one HTML text, everything that comes from a record escaped."""
@@ -150,6 +188,8 @@ def render(
         rules=verdicts.RULES,
         conventions=CONVENTIONS,
         plots=plots,
+        commands=commands,
+        contents=CONTENTS,
         sizes=_sizes(shown),
         hidden=Counter((r.study, r.profile) for r in records if r not in shown),
         methods=tables.method_rows([r for r in oned if r.setting != "tuned"], TRANSPORT),

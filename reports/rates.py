@@ -155,7 +155,7 @@ def fitted(records: Sequence[Record], axis: Axis, quantity: Quantity) -> Fit:
     lines = [np.polyfit(np.log(places), np.log([own[x] for x in places]), 1) for own in whole]
     if not lines:
         return Fit(math.nan, math.nan, math.nan, math.nan, 0, places, "no replicate has all values: no exponent")
-    slope, intercept = (float(value) for value in np.round(np.mean(lines, axis=0), 12))  # 0 of what is constant
+    slope, intercept = (round(float(value), 12) for value in np.mean(lines, axis=0))  # 0 of what is constant
     _, low, high, count = mean_interval([float(line[0]) for line in lines])
     few = f"{counted(count)}, fewer than {MIN_REPLICATES}: no interval" if math.isnan(low) else ""
     return Fit(slope, low, high, intercept, count, places, few)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("methods", "datasets", "bench", "reports")
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("document", ["README.md", "GUIDE.md"])
 def test_code_blocks_run(document, capsys):
     text = (ROOT / document).read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)

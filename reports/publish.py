@@ -1,0 +1,83 @@
+"""The suite's own report: a page with the records behind it, small enough to be committed."""
+
+import argparse
+import io
+import shutil
+import tarfile
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from cryosip.reports import page
+from cryosip.reports.records import Array, read_records
+
+REPORT, RECORDS, COMMAND = "report.tar.xz", "records.tar.xz", "command.txt"
+SHOWN = ("*.csv", "figures/fig1a.svg")  # beside the archives, for who browses the repository
+
+
+class Watched(dict[str, Array]):
+    """Arrays that remember whether one of them was taken."""
+
+    taken = False
+
+    def __getitem__(self, name: str) -> Array:
+        self.taken = True
+        return super().__getitem__(name)
+
+
+def publish(results: Path, out: Path, command: str) -> Path:
+    """Write the report and its records as archives into a folder; arrays only of records that a figure draws them of.
+
+    Raises RuntimeError where the page of what is kept is not the page of all records.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        whole, kept = (Path(folder) / name for name in ("whole", "kept"))
+        page.build(results, whole, command)
+        _keep(results, kept)
+        page.build(kept, Path(folder) / "again", command)
+        for file in sorted(whole.rglob("*.*")):
+            if file.read_bytes() != (Path(folder) / "again" / file.relative_to(whole)).read_bytes():
+                raise RuntimeError(f"{file.relative_to(whole)} needs arrays that were not kept")
+        out.mkdir(parents=True, exist_ok=True)
+        for file in (file for pattern in SHOWN for file in whole.glob(pattern)):
+            shutil.copy(file, out)
+        _archive(whole, out / REPORT)
+        _archive(kept, out / RECORDS)
+        (out / COMMAND).write_text(f"{command}\n")
+    return out / REPORT
+
+
+def unpack(published: Path, folder: Path) -> str:
+    """The published report and its records into folder/report and folder/results; returns what made the records."""
+    for name, target in ((REPORT, "report"), (RECORDS, "results")):
+        with tarfile.open(published / name) as archive:
+            archive.extractall(folder / target, filter="data")
+    return (published / COMMAND).read_text().strip()
+
+
+def _keep(results: Path, kept: Path) -> None:
+    watched = [(record, Watched(record.arrays)) for record in read_records(results)[0]]
+    page.study_figures([replace(record, arrays=arrays) for record, arrays in watched])
+    for record, arrays in watched:
+        (kept / record.path).parent.mkdir(parents=True, exist_ok=True)
+        for path in (record.path, record.path.with_suffix(".npz"))[: 1 + arrays.taken]:
+            shutil.copy(results / path, kept / path)
+
+
+def _archive(folder: Path, file: Path) -> None:
+    """Without times and owners: the same records give the same bytes."""
+    with tarfile.open(file, "w:xz") as archive:
+        for path in sorted(folder.rglob("*.*")):
+            data = path.read_bytes()
+            entry = tarfile.TarInfo(path.relative_to(folder).as_posix())
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("command", help="what made the records, as the page is to tell it")
+    asked = parser.parse_args()
+    print(publish(asked.results, asked.out, asked.command))

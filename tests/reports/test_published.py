@@ -1,0 +1,105 @@
+"""The committed report: remade from its records to the byte, and looked at in a browser."""
+
+import json
+import shutil
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pytest
+
+from cryosip.reports import page, publish
+
+PUBLISHED = Path(__file__).parents[2] / "reports/published"
+NARROW, WIDE = 380, 1600
+SMALLEST_LETTER = 5.0  # pixels, of a figure on a telephone that cannot be zoomed
+MISSING = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("published")
+    (folder / "command").write_text(publish.unpack(PUBLISHED, folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(unpacked: Path) -> Path:
+    return page.build(unpacked / "results", unpacked / "again", (unpacked / "command").read_text()).parent
+
+
+def test_the_committed_report_is_remade_from_its_records(unpacked, built):
+    committed = {path.relative_to(unpacked / "report"): path for path in (unpacked / "report").rglob("*.*")}
+    assert len(committed) > 100
+    for name, path in committed.items():
+        assert (built / name).read_bytes() == path.read_bytes(), name
+    for path in PUBLISHED.glob("*.csv"):
+        assert (built / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium that logs what it asks for and what scripts complain of."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    if MISSING:
+        pytest.skip(f"not installed: {', '.join(MISSING)}")
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(params=[NARROW, WIDE])
+def opened(request, browser, built):
+    """The page at a width."""
+    size = {"width": request.param, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get((built / "index.html").as_uri())
+    return browser
+
+
+def test_the_page_asks_for_nothing_and_complains_of_nothing(opened, built):
+    messages = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
+    asked = {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
+    assert {url for url in asked if not url.startswith("data:")} == {(built / "index.html").as_uri()}
+    assert opened.get_log("browser") == []
+
+
+def test_every_figure_is_seen_and_nothing_sticks_out(opened):
+    seen = opened.execute_script(
+        """
+        document.querySelectorAll("details").forEach(d => d.open = true);
+        const width = document.documentElement.clientWidth;
+        const figures = [...document.querySelectorAll("figure")].map(figure => {
+          const picture = figure.querySelector("svg"), svg = picture.getBoundingClientRect();
+          const zoom = svg.width / picture.viewBox.baseVal.width;
+          const texts = [...picture.querySelectorAll("text")];
+          const letters = texts.map(t => parseFloat(getComputedStyle(t).fontSize) * zoom);
+          return {name: figure.id, width: svg.width, height: svg.height, left: svg.left, right: svg.right,
+                  drawn: picture.querySelectorAll("path, use, image").length, smallest: Math.min(...letters, 99)};
+        });
+        return {figures, width, scroll: document.documentElement.scrollWidth};
+        """
+    )
+    assert len(seen["figures"]) > 50
+    assert seen["scroll"] <= seen["width"]
+    for figure in seen["figures"]:
+        assert figure["width"] > 200, figure
+        assert figure["height"] > 80, figure
+        assert figure["left"] >= 0, figure
+        assert figure["right"] <= seen["width"], figure
+        assert figure["drawn"] >= 2, figure
+        assert figure["smallest"] >= SMALLEST_LETTER, figure
+
+
+def test_every_link_resolves(opened, built):
+    links = opened.execute_script("return [...document.querySelectorAll('a')].map(a => a.getAttribute('href'))")
+    ids = set(opened.execute_script("return [...document.querySelectorAll('[id]')].map(e => e.id)"))
+    assert links
+    for link in links:
+        target = urlparse(link)
+        assert not target.scheme, link
+        assert (built / unquote(target.path)).is_file() if target.path else target.fragment in ids, link

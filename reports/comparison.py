@@ -63,12 +63,14 @@ def _largest(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if _size(record) == size]
 
 
-def _smaller(records: Sequence[Record]) -> str:
+def _undecided(records: Sequence[Record]) -> tuple[Verdict, str]:
+    """Without runs at the size of the paper."""
     if not records:
-        return "No run of this setting in the records."
+        return "not run", "No run of this setting in the records."
     n, steps = _size(records[0])
     profiles = ", ".join(sorted({record.profile for record in records}))
-    return f"The {profiles} profile ran n = {n:,.0f} and {steps:,.0f} steps, not the size of the paper: no verdict."
+    why = f"The {profiles} profile ran n = {n:,.0f} and {steps:,.0f} steps, not the size of the paper: no verdict."
+    return "other size", why
 
 
 def number_row(published: Published, records: Sequence[Record]) -> Row:
@@ -86,7 +88,7 @@ def number_row(published: Published, records: Sequence[Record]) -> Row:
     decided = at_size and not published.open_reading
     accepted = prediction_range(values, width) if decided and len(values) >= MIN_REPLICATES else None
     failed = len(shown) - len(values)
-    verdict, why = _judge(published, values, width, failed) if at_size else ("not run", _smaller(shown))
+    verdict, why = _judge(published, values, width, failed) if at_size else _undecided(shown)
     return Row(
         published.part, published.quantity, published.printed, verdict, published.convention, why,
         spread(values), floor, accepted and (max(accepted[0], 0.0), accepted[1]),
@@ -164,8 +166,10 @@ def cost_rows(records: Sequence[Record]) -> list[Row]:
     ]
     rows = []
     for quantity, outcomes, contradicted in statements:
-        verdict = statement_verdict(outcomes, contradicted) if at_size else "not run"
-        why = _reason(verdict, shown) if at_size else _smaller(shown)
+        verdict, why = _undecided(shown)
+        if at_size:
+            verdict = statement_verdict(outcomes, contradicted)
+            why = _reason(verdict, shown)
         rows.append(Row("§4.1, Fig. 2", quantity, "stated", verdict, paper.FIG2_CONVENTION, why,
                         finding=_finding(outcomes)))  # fmt: skip
     return rows

@@ -9,13 +9,13 @@ from scipy import stats
 
 from cryosip.reports.spreads import MIN_REPLICATES, prediction_range
 
-Verdict = Literal["reproduced", "better", "worse", "ambiguous", "not run"]
+Verdict = Literal["reproduced", "better", "worse", "ambiguous", "other size", "not run"]
 Outcome = Literal["holds", "fails", "undecided"]
-VERDICTS: tuple[Verdict, ...] = ("reproduced", "better", "worse", "ambiguous", "not run")
+VERDICTS: tuple[Verdict, ...] = ("reproduced", "better", "worse", "ambiguous", "other size", "not run")
 
 RULES = (
-    "A verdict needs runs at the published setting and size. Runs of another size are shown, and the verdict stays "
-    "“not run”.",
+    "A verdict needs runs at the published setting and size. Runs of the setting at another size are shown without, "
+    "as “other size”.",
     "Distances: “reproduced” when the published value, which is a single run's, lies within the 90 % prediction range "
     "for one further run of ours, mean ± √(t²s²(1 + 1/R) + (f/2)²): s is the standard deviation over our R replicates, "
     "t the 95 % Student quantile with R − 1 degrees of freedom, and f the 5–95 % width of one estimate's metric over "

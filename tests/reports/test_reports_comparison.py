@@ -44,7 +44,7 @@ def test_smaller_runs_are_shown_without_verdict_and_sizes_not_pooled(write, resu
         write(profile="small", n=2_000, planned=5_000, replicate=i, metrics={"w2": 0.3})
         write(profile="smoke", n=200, planned=50, replicate=i, metrics={"w2": 0.9})
     w2 = row(results, "energy distance", "W2")
-    assert (w2.verdict, w2.ours.median, w2.ours.n, w2.accepted) == ("not run", pytest.approx(0.3), 3, None)
+    assert (w2.verdict, w2.ours.median, w2.ours.n, w2.accepted) == ("other size", pytest.approx(0.3), 3, None)
     assert "n = 2,000 and 5,000 steps" in w2.why
 
 
@@ -87,7 +87,7 @@ def test_statements_need_the_published_size(write, results: Path) -> None:
         for name in ("energy", "kl"):
             write(study="noise", profile="small", n=2_000, replicate=i, discrepancy=name, curve=cost_curve(10, 10))
     reached = row(results, "is reached")
-    assert (reached.verdict, reached.finding) == ("not run", "holds: energy σ 1.5, KL σ 1.5")
+    assert (reached.verdict, reached.finding) == ("other size", "holds: energy σ 1.5, KL σ 1.5")
     assert "n = 2,000" in reached.why
 
 

@@ -31,6 +31,7 @@ Structure = Annotated[
     Path | None, typer.Option(help="PDB or mmCIF file of the protein, instead of 2IOP or 4AKE.", metavar="FILE")
 ]
 
+DASH = Path("-")  # stands for the standard output
 HSP90_STUDIES = ["paper-hsp90", "hsp90-open"]
 PAPER_STUDIES = ["paper-1d", "noise", "sampling", "paper-nanocluster", "tau", *HSP90_STUDIES]
 
@@ -77,6 +78,45 @@ def run(
 def report(results: Results = Path("results"), out: Out = Path("report")) -> None:
     """Write the report of the records at hand and print its path."""
     _report(results, out)
+
+
+@app.command()
+def show(
+    run_id: Annotated[str, typer.Argument(help="A run id, or as much of its beginning as no other has.")],
+    results: Results = Path("results"),
+) -> None:
+    """Print one record: what ran, its metrics beside their floors, what it cost, where its files are."""
+    from rich.console import Console
+
+    from cryosip.reports import card
+
+    with _plain_errors():
+        card.show(results, run_id, Console())
+
+
+@app.command()
+def export(
+    results: Results = Path("results"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="CSV, Parquet where it ends in .parquet, - prints.")] = DASH,
+) -> None:
+    """Write all records as one table, a row for each record and metric."""
+    from cryosip.bench import store
+    from cryosip.reports import export
+    from cryosip.reports.card import visible
+    from cryosip.reports.records import read_records
+
+    with _plain_errors():
+        records, skipped = read_records(results)
+        form = export.as_parquet if out.suffix.lower() == ".parquet" else export.as_csv
+        table = form(export.rows(records))
+        if out != DASH:
+            store.check_writable(out.parent)
+            store.write_bytes(out, table)
+    if skipped:
+        typer.echo(f"cryosip: files that were not read: {len(skipped)}", err=True)
+    for path, reason in skipped:
+        typer.echo(visible(f"  {path}: {reason}"), err=True)
+    typer.echo(table if out == DASH else out, nl=out != DASH)
 
 
 @app.command()

@@ -66,7 +66,15 @@ def write(path: Path, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> 
 
 def write_text(path: Path, text: str) -> None:
     """All of the text or nothing."""
-    _write_atomically(path, lambda file: file.write(text.encode()))
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """All of the bytes or nothing, through a link. Raises OSError for what exists and is no file, such as a device."""
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} exists and is not a file")
+    _write_atomically(path, lambda file: file.write(data))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -82,7 +90,15 @@ def _write_atomically(path: Path, write_to: Callable[[IO[bytes]], Any]) -> None:
             write_to(file)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _umask() -> int:
+    """What the user withholds from others; it can only be asked for by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

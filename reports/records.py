@@ -2,6 +2,7 @@
 
 import json
 import math
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SCHEMA = 1
+UNWRITABLE = {code: f"\\x{code:02x}" for code in range(32) if chr(code) not in "\t\n\r"}
 STATUSES = ("ok", "diverged", "timeout", "error")
 
 Array = NDArray[np.float64]
@@ -88,19 +90,16 @@ def read_records(results: Path) -> tuple[list[Record], list[Skipped]]:
     Of two records of the same configuration and replicate the younger one is kept: pooling them would count one
     draw twice. Paths are relative to the results folder. Raises ValueError where no record can be read.
     """
-    if not results.is_dir():
-        raise ValueError(f"no results folder at {results}: wanted a folder that holds <study>/<run_id>.json")
     records: list[Record] = []
     skipped: list[Skipped] = []
-    for path in sorted(results.glob("*/*.json")):
+    for path in record_files(results):
         relative = path.relative_to(results)
         try:
-            data = _load_json(path)
-            arrays, reason = _load_arrays(path.with_suffix(".npz"))
-            records.append(_parse(data, relative, arrays))
-        except (ValueError, OSError, OverflowError, RecursionError) as error:
+            record, reason = read_record(results, relative)
+        except ValueError as error:
             skipped.append((relative, str(error)))
             continue
+        records.append(record)
         if reason:
             skipped.append((relative.with_suffix(".npz"), reason))
     records, older = _of_one_code(records)
@@ -109,6 +108,26 @@ def read_records(results: Path) -> tuple[list[Record], list[Skipped]]:
         wanted = f"no readable record in {results} (wanted <study>/<run_id>.json, schema {SCHEMA})"
         raise ValueError("; ".join([wanted, *(f"{path}: {reason}" for path, reason in skipped[:3])]))
     return records, sorted(skipped + older + superseded)
+
+
+def record_files(results: Path) -> list[Path]:
+    """Every RESULTS/<study>/<run_id>.json, whatever is in it. Raises ValueError where there is no such folder."""
+    if not results.is_dir():
+        raise ValueError(f"no results folder at {results}: wanted a folder that holds <study>/<run_id>.json")
+    return sorted(results.glob("*/*.json"))
+
+
+def read_record(results: Path, path: Path) -> tuple[Record, str]:
+    """The record at a path relative to the results folder, and why the arrays beside it were not read, or "".
+
+    Raises ValueError that says what is wrong with a file that is no record of this schema.
+    """
+    try:
+        data = _load_json(results / path)
+        arrays, reason = _load_arrays((results / path).with_suffix(".npz"))
+        return _parse(data, path, arrays), reason
+    except (OSError, OverflowError, RecursionError) as error:
+        raise ValueError(_why(error)) from error
 
 
 def observations(record: Record) -> float:
@@ -159,7 +178,8 @@ def _youngest(records: list[Record]) -> tuple[list[Record], list[Skipped]]:
 
 def _load_json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"not complete JSON: {error}") from None
     except UnicodeDecodeError:
@@ -167,8 +187,22 @@ def _load_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict) or "schema" not in data or "run_id" not in data:
         raise ValueError("not a cryosip record: no schema and run_id")
     if data["schema"] != SCHEMA:
-        raise ValueError(f"schema {data['schema']!r}: this version of cryosip reads schema {SCHEMA}")
-    return data
+        raise ValueError(f"schema {reprlib.repr(data['schema'])}: this version of cryosip reads schema {SCHEMA}")
+    return _written_out(data) if "\\" in text else data  # only an escape brings such characters
+
+
+def _written_out(value: Any) -> Any:
+    """The same, with characters that no SVG may hold, such as half of a pair, as escapes in all texts and keys."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode().translate(UNWRITABLE)
+    if isinstance(value, dict):
+        return {_written_out(key): _written_out(inner) for key, inner in value.items()}
+    return [_written_out(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _why(error: Exception) -> str:
+    """The reason without the place: a page does not tell where on a disk it was made."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _load_arrays(path: Path) -> tuple[dict[str, Array], str]:
@@ -179,7 +213,7 @@ def _load_arrays(path: Path) -> tuple[dict[str, Array], str]:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: np.asarray(archive[name], dtype=np.float64) for name in archive.files}
     except Exception as error:  # a damaged archive raises whatever numpy, zipfile and zlib come to
-        return {}, f"arrays not read: {error}"
+        return {}, f"arrays not read: {_why(error)}"
     points = arrays.get("theta", np.empty((0, 0)))
     clouds_are_tables = all(array.ndim == 2 for name, array in arrays.items() if name != "weights")
     if not clouds_are_tables or ("weights" in arrays and arrays["weights"].shape != points.shape[:1]):
@@ -190,7 +224,7 @@ def _load_arrays(path: Path) -> tuple[dict[str, Array], str]:
 def _parse(data: dict[str, Any], path: Path, arrays: dict[str, Array]) -> Record:
     status = _text(data, "status")
     if status not in STATUSES:
-        raise ValueError(f"status {status!r}: wanted one of {', '.join(STATUSES)}")
+        raise ValueError(f"status {reprlib.repr(status)}: wanted one of {', '.join(STATUSES)}")
     return Record(
         path=path,
         run_id=_text(data, "run_id"),
@@ -234,26 +268,26 @@ def _text(data: dict[str, Any], key: str, default: str | None = None) -> str:
     if value is None and default is not None:
         return default
     if not isinstance(value, str):
-        raise ValueError(f"{key} is {value!r}: wanted text")
+        raise ValueError(f"{key} is {reprlib.repr(value)}: wanted text")
     return value
 
 
 def _whole(data: dict[str, Any], key: str) -> int:
     value = data.get(key, 0)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{key} is {value!r}: wanted a whole number")
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
+        raise ValueError(f"{key} is {reprlib.repr(value)}: wanted a whole number of 64 bits")
     return value
 
 
 def _table(data: dict[str, Any], key: str) -> dict[str, Any]:
     value = data.get(key)
     if value is not None and not isinstance(value, dict):
-        raise ValueError(f"{key} is {value!r}: wanted a table")
+        raise ValueError(f"{key} is {reprlib.repr(value)}: wanted a table")
     return value or {}
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    return float(value) if type(value) in (int, float) else math.nan
 
 
 def _numbers(table: dict[str, Any]) -> dict[str, float]:

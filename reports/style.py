@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -29,6 +30,7 @@ SETTINGS: Any = {
     "axes.grid": True,
     "grid.color": INK,
     "grid.alpha": 0.12,
+    **dict.fromkeys(("figure.facecolor", "figure.edgecolor", "axes.facecolor"), "none"),
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
 }
 
@@ -92,14 +94,14 @@ class Plot(NamedTuple):
 def draw(name: str, paint: Callable[[Axes], None], size: tuple[float, float] = SIZE) -> str:
     """The SVG of one panel: no metadata, no random ids, ids prefixed with the figure's name, ink = currentColor."""
     with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size, dpi=200, layout="constrained")
         ax = figure.add_subplot()
         paint(ax)
         handles, labels = ax.get_legend_handles_labels()
         if handles:
             figure.legend(handles, labels, loc="outside upper left", ncols=2)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, dpi=200)
+        FigureCanvasSVG(figure).print_svg(buffer)  # savefig would draw a second time, only to lay out
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)

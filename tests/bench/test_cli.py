@@ -149,6 +149,55 @@ def test_a_report_of_nothing_exits_with_1_and_says_so(tmp_path):
         assert "Traceback" not in text
 
 
+@pytest.fixture
+def two_records(failing, tmp_path):
+    """A results folder with a run that failed and one that did not, and a file that is no record."""
+    results = tmp_path / "results"
+    cryosip("run", "failing", "--profile", "smoke", "--results", results)
+    (results / "failing" / "cut.json").write_text("{")
+    return results
+
+
+def test_a_record_is_shown_by_the_beginning_of_its_id(two_records):
+    paths = (two_records / "failing").glob("*[0-9a-f].json")
+    ok, failed = sorted(paths, key=lambda path: "on fire" in path.read_text())
+    code, text = cryosip("show", failed.stem[:6], "--results", two_records)
+    assert (code, "failing: broken" in text, "error: RuntimeError: [the] disk is on fire" in text) == (0, True, True)
+    assert str(failed) in text
+    assert ok.stem not in text
+
+
+@pytest.mark.parametrize(("run_id", "says"), [("", "3 run ids begin with ''"), ("zz", "no run id in .*'zz'")])
+def test_an_id_that_is_not_one_exits_with_1_and_names_others(two_records, run_id, says):
+    code, text = cryosip("show", run_id, "--results", two_records)
+    assert code == 1
+    assert re.match(f"cryosip: {says}.*failing/[0-9a-f]{{16}}", text), text
+
+
+def test_records_are_exported_to_a_file_and_to_the_output(two_records, tmp_path):
+    out = tmp_path / "new" / "all.csv"
+    code, text = cryosip("export", "--results", two_records, "--out", out)
+    assert code == 0
+    assert "cryosip: files that were not read: 1 failing/cut.json: not complete JSON" in text
+    assert text.strip().endswith(str(out))
+    assert sorted(line.split(",")[9] for line in out.read_text().splitlines()) == ["error", "ok", "status"]
+    for words in ([], ["--out", "-"]):
+        result = CliRunner().invoke(cli.app, ["export", "--results", str(two_records), *words])
+        assert (result.exit_code, result.stdout) == (0, out.read_text())
+
+
+def test_an_export_that_fails_leaves_the_old_file(two_records, tmp_path, monkeypatch):
+    out = tmp_path / "all.parquet"
+    out.write_text("old")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    code, text = cryosip("export", "--results", two_records, "--out", out)
+    assert (code, "cryosip: Parquet needs pyarrow" in text, out.read_text()) == (1, True, "old")
+    code, text = cryosip("export", "--results", tmp_path / "missing", "--out", out)
+    assert (code, "cryosip: no results folder" in text, out.read_text()) == (1, True, "old")
+    code, text = cryosip("export", "--results", two_records, "--out", tmp_path)
+    assert (code, "exists and is not a file" in text) == (1, True)
+
+
 def test_results_that_cannot_be_written_are_told_in_a_line(quick, tmp_path):
     (tmp_path / "results").write_text("a file")
     code, text = cryosip(*quick, "--results", tmp_path / "results")

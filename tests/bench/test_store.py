@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import os
+import stat
 
 import numpy as np
 import pytest
@@ -117,3 +118,27 @@ def test_a_record_without_arrays_leaves_none_of_an_earlier_run(path):
     """`--fresh` may turn a run into an error: the arrays beside its record would be those of another run."""
     store.write(path, {"run": "new"}, {})
     assert files(path.parent) == ["0123456789abcdef.json"]
+
+
+def test_a_file_is_written_through_a_link_and_never_over_a_device(tmp_path):
+    real, link, pipe = (tmp_path / name for name in ("real", "link", "pipe"))
+    real.write_text("old")
+    link.symlink_to(real)
+    store.write_text(link, "new")
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="pipe exists and is not a file"):
+        store.write_text(pipe, "new")
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_files_are_as_readable_as_the_user_makes_all_files(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        store.write(tmp_path / "a.json", {}, {"theta": np.zeros((3, 1))})
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o666 & ~mask}

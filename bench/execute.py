@@ -19,6 +19,7 @@ import optax
 from cryosip.bench import metrics
 from cryosip.bench.environment import environment, peak_memory_mb, reset_peak_memory
 from cryosip.bench.fixed_view import principal_components
+from cryosip.bench.frames import Frame, film, frame
 from cryosip.bench.image_distances import observed_totals, readings, simulated_images
 from cryosip.bench.runner import Snapshot, run
 from cryosip.bench.store import SCHEMA, RunConfig
@@ -75,12 +76,13 @@ def execute(config: RunConfig, profile: str, measure: Measure, on_snapshot: OnSn
 
 
 def run_method(config: RunConfig, on_snapshot: OnSnapshot) -> tuple[Fields, Arrays]:
-    """Runs a method on a problem and keeps its metrics over time and its last finite estimate."""
+    """Runs a method on a problem; keeps its metrics over time, its last finite estimate and, of replicate 0, frames."""
     instance = build_instance(config)
     method, setup_seconds = _set_up(instance.problem, config)
     points = metrics.reference(instance.truth)
     curve: Curve = {}
     looked_at = CURVE_METRICS if config.budgets is None else (*CURVE_METRICS, "energy_distance_squared")
+    frames: list[Frame] = []
     last, message = None, ""
     key = jr.fold_in(jr.key(config.replicate), RUN_KEY)
     for snapshot in run(key, method, config.steps, config.every, config.growth):
@@ -90,6 +92,8 @@ def run_method(config: RunConfig, on_snapshot: OnSnapshot) -> tuple[Fields, Arra
             break
         last, values = snapshot, metrics.some(looked_at, snapshot.estimate, points)
         _append(curve, snapshot, values)
+        if config.replicate == 0:
+            frames.append(frame(snapshot.step, snapshot.estimate))
         if config.stop_below and all(values[name] < limit for name, limit in config.stop_below.items()):
             break
         if config.stop_after_seconds is not None and setup_seconds + snapshot.seconds >= config.stop_after_seconds:
@@ -108,7 +112,7 @@ def run_method(config: RunConfig, on_snapshot: OnSnapshot) -> tuple[Fields, Arra
         "program_memory_mb": _finite(last.program_memory_mb),
         "curve": curve,
     }
-    return outcome | fields, arrays
+    return outcome | fields, arrays | film(frames)
 
 
 def _set_up(problem: Problem, config: RunConfig) -> tuple[Method, float]:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from cryosip.reports.csv_text import csv_text
-from cryosip.reports.records import Record, observations
+from cryosip.reports.records import Floor, Record, observations
 
-NO_FLOOR = (None, None, None, None)
+FloorCells = tuple[float | None, float | None, float | None, int | None]
 
 
 class Row(NamedTuple):
@@ -95,8 +95,8 @@ def _row(record: Record, metric: str) -> Row:
         record.message,
         metric,
         record.metrics.get(metric),
-        *(record.floors.get(metric) or NO_FLOOR),
-        *(record.data_floors.get(metric) or NO_FLOOR),
+        *_floor(record.floors.get(metric)),
+        *_floor(record.data_floors.get(metric)),
         record.initial_metrics.get(metric),
         record.oracle_metrics.get(metric),
         record.steps,
@@ -112,6 +112,10 @@ def _row(record: Record, metric: str) -> Row:
         record.run_id,
         record.created,
     )
+
+
+def _floor(floor: Floor | None) -> FloorCells:
+    return floor or (None, None, None, None)
 
 
 def _known(value: float) -> float | None:

@@ -15,7 +15,19 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from cryosip.reports import budgets, figures, images, otd_dto, protein, rates, scaling, schemes, tables, verdicts
+from cryosip.reports import (
+    budgets,
+    figures,
+    images,
+    movies,
+    otd_dto,
+    protein,
+    rates,
+    scaling,
+    schemes,
+    tables,
+    verdicts,
+)
 from cryosip.reports.comparison import Row, paper_rows
 from cryosip.reports.consistency import statements
 from cryosip.reports.consistency_figures import consistency_plots
@@ -77,13 +89,23 @@ def build(results: Path, out: Path, command: str = "") -> Path:
     rows = paper_rows(records)
     drawn = study_figures(records)
     plots = {name: group for groups in drawn.values() for name, group in groups.items()}
-    files = {f"figures/{plot.name}.svg": standalone(plot.svg) for group in plots.values() for plot in group}
-    files |= {f"figures/{p.name}.csv": csv_text([p.columns, *p.rows]) for group in plots.values() for p in group}
+    files = figure_files([plot for group in plots.values() for plot in group])
     files["paper_vs_reproduced.csv"] = csv_text(paper_table(rows))
     files |= study_tables(records)
     files["index.html"] = render(records, skipped, rows, plots, figure_commands(records, drawn), command)
     _write(out, files)
     return out / "index.html"
+
+
+def figure_files(plots: Sequence[Plot]) -> dict[str, str | bytes]:
+    """Each figure as SVG and PDF, its numbers, the table of what it shows, and the script that redraws it from that."""
+    files: dict[str, str | bytes] = {}
+    for plot in plots:
+        files[f"figures/{plot.name}.svg"] = standalone(plot.svg)
+        files[f"figures/{plot.name}.pdf"] = plot.drawing.pdf
+        files[f"figures/{plot.name}.csv"] = csv_text([plot.columns, *plot.rows])
+        files[f"figures/{plot.name}.drawn.csv"] = csv_text(plot.drawing.table)
+    return files | {"figures/redraw.py": (HERE / "redraw.py").read_text(encoding="utf-8")}
 
 
 Figures = dict[str, dict[str, list[Plot]]]  # by study and section
@@ -96,7 +118,7 @@ def study_figures(records: Sequence[Record]) -> Figures:
     oned, nanocluster = by_study["paper-1d"], by_study["paper-nanocluster"]
     return {
         "paper-1d": {
-            "fig1": figures.distributions(oned),
+            "fig1": figures.distributions(oned) + movies.particles(oned, "fig1-"),
             "convergence": figures.convergence(oned),
             "dto": figures.against_components(oned),
         },
@@ -105,7 +127,7 @@ def study_figures(records: Sequence[Record]) -> Figures:
         "scaling": {"scaling": scaling.scaling(by_study["scaling"])},
         "paper-nanocluster": {
             "fig3": images.examples(nanocluster),
-            "fig4": images.clouds(nanocluster),
+            "fig4": images.clouds(nanocluster) + movies.particles(nanocluster, "fig4-"),
             "nanocluster_convergence": figures.convergence(nanocluster, "nanocluster-"),
             "nanocluster_dto": figures.against_components(nanocluster, "nanocluster-"),
         },
@@ -148,8 +170,8 @@ def study_tables(records: Sequence[Record]) -> dict[str, str]:
 
 
 def _protein_plots(records: Sequence[Record], prefix: str) -> list[Plot]:
-    """Figs. 5 to 8."""
-    parts = (protein.molecule, protein.marginals, protein.motions, protein.principal)
+    """Figs. 5 to 8, and Fig. 7 moving."""
+    parts = (protein.molecule, protein.marginals, protein.motions, movies.modes, protein.principal)
     return [plot for part in parts for plot in part(records, prefix)]
 
 
@@ -283,16 +305,16 @@ def _cell(value: Any) -> str:
     return tables.number(value) if isinstance(value, float) else str(value)
 
 
-def _write(out: Path, files: dict[str, str]) -> None:
+def _write(out: Path, files: dict[str, str | bytes]) -> None:
     """Write all files into a temporary sibling of `out`, then move them into place in order."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
         try:
-            for name, text in files.items():
+            for name, content in files.items():
                 (staging / name).parent.mkdir(parents=True, exist_ok=True)
-                with open(staging / name, "w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
-                    stream.write(text)
+                with open(staging / name, "wb") as stream:
+                    stream.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
                     stream.flush()
                     os.fsync(stream.fileno())
             for name in files:

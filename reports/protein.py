@@ -22,14 +22,14 @@ DISTANCE = "energy_distance_squared"
 
 def molecule(records: Sequence[Record], prefix: str) -> list[Plot]:
     """Fig. 5: the structure (a), images of it without (b) and with noise (c)."""
-    shown = _first(records, {"beads", "image_clean", "image_noisy"})
+    shown = first_with(records, {"beads", "image_clean", "image_noisy"})
     if shown is None:
         return []
     beads = shown.arrays["beads"]
     about = shown.molecule
 
     def paint(ax: Axes) -> None:
-        for points, left in _views(beads):
+        for points, left in views(beads):
             ax.plot(points[:, 0] + left, points[:, 1], color=INK, linewidth=0.6, alpha=0.5)
             ax.scatter(points[:, 0] + left, points[:, 1], 9, c=np.arange(len(points)), cmap="viridis", zorder=2)
         ax.set_aspect(1)
@@ -103,7 +103,7 @@ def _marginal(records: Sequence[Record], i: int, name: str) -> Plot:
 
 def motions(records: Sequence[Record], prefix: str) -> list[Plot]:
     """Fig. 7: the molecule at five places along each mode, in two views."""
-    shown = _first(records, {"beads", "motions"})
+    shown = first_with(records, {"beads", "motions"})
     if shown is None:
         return []
     beads, moves = shown.arrays["beads"], shown.arrays["motions"].reshape(-1, *shown.arrays["beads"].shape)
@@ -118,7 +118,7 @@ def _motion(beads: Array, move: Array, i: int, name: str, collectivity: float) -
     def paint(ax: Axes) -> None:
         colours = matplotlib.colormaps["coolwarm"](np.linspace(0, 1, len(STANDS)))
         for stand, colour in zip(STANDS, colours, strict=True):
-            for points, left in _views(beads + stand * move, beads):
+            for points, left in views(beads + stand * move, beads):
                 label = f"z = {stand:g}" if left == 0 else None
                 ax.plot(points[:, 0] + left, points[:, 1], color=colour, linewidth=0.9, label=label)
         ax.set_aspect(1)
@@ -134,7 +134,7 @@ def _motion(beads: Array, move: Array, i: int, name: str, collectivity: float) -
     return Plot(name, f"Fig. 7: motion along mode {i + 1}", caption, draw(name, paint, (5.0, 3.6)), columns, rows)
 
 
-def _views(points: Array, reference: Array | None = None) -> list[tuple[Array, float]]:
+def views(points: Array, reference: Array | None = None) -> list[tuple[Array, float]]:
     """The points in two views, and how far to the right each is drawn."""
     reference = points if reference is None else reference
     width = 1.35 * max(float(np.ptp(reference[:, axes[0]])) for axes in FROM)
@@ -275,7 +275,8 @@ def collapsed(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def _first(records: Sequence[Record], arrays: set[str]) -> Record | None:
+def first_with(records: Sequence[Record], arrays: set[str]) -> Record | None:
+    """The record of the first replicate that has these arrays."""
     kept = [r for r in records if arrays <= set(r.arrays)]
     return min(kept, key=lambda r: r.replicate) if kept else None
 

@@ -1,38 +1,22 @@
-"""How the figures look: one colour and marker for each method across the page, and SVG that is the same every time."""
+"""How the figures look: one colour and marker for each method across the page, the same files every time."""
 
 import io
 import math
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from cryosip.reports.drawn import drawn
 from cryosip.reports.records import Record
+from cryosip.reports.redraw import INK, SETTINGS
 
-INK = "#010203"  # drawn as the colour of the surrounding text, so that axes read on light and on dark
 SIZE = (5.0, 3.8)  # inches: one panel, still readable on a telephone
-SETTINGS: Any = {
-    "svg.hashsalt": "cryosip",
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.size": 10,
-    "font.family": ["sans-serif"],
-    "font.sans-serif": ["DejaVu Sans"],
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": INK,
-    "grid.alpha": 0.12,
-    **dict.fromkeys(("figure.facecolor", "figure.edgecolor", "axes.facecolor"), "none"),
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
-}
 
 
 class Look(NamedTuple):
@@ -80,28 +64,64 @@ def look(record: Record) -> Look:
     return LOOKS.get(name, UNKNOWN._replace(label=f"{record.method} {record.discrepancy}".strip()))
 
 
+class Drawing(NamedTuple):
+    """A figure for the page, on paper, and as the table from which redraw.py draws it again."""
+
+    svg: str
+    pdf: bytes
+    table: list[list[str]]
+
+
 class Plot(NamedTuple):
-    """A drawn figure and the table behind it."""
+    """A drawn figure, the table behind it, and where it moves an animated SVG."""
 
     name: str
     title: str
     caption: str
-    svg: str
+    drawing: Drawing
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
+    movie: str = ""
+
+    @property
+    def svg(self) -> str:
+        """The figure for the page."""
+        return self.drawing.svg
 
 
-def draw(name: str, paint: Callable[[Axes], None], size: tuple[float, float] = SIZE) -> str:
-    """The SVG of one panel: no metadata, no random ids, ids prefixed with the figure's name, ink = currentColor."""
-    with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=size, dpi=200, layout="constrained")
-        ax = figure.add_subplot()
-        paint(ax)
-        handles, labels = ax.get_legend_handles_labels()
-        if handles:
-            figure.legend(handles, labels, loc="outside upper left", ncols=2)
-        buffer = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(buffer)  # savefig would draw a second time, only to lay out
+def draw(name: str, paint: Callable[[Axes], None], size: tuple[float, float] = SIZE) -> Drawing:
+    """One panel in all its forms, the same bytes for the same records: no dates, no random ids."""
+    with styled():
+        figure, ax = painted(paint, size)
+        svg = inline(name, figure)
+        table = drawn(figure, ax)
+        figure.set_layout_engine("none")  # it is laid out
+        pdf = io.BytesIO()
+        figure.savefig(pdf, format="pdf", dpi=200, metadata={"CreationDate": None})
+    return Drawing(svg, pdf.getvalue(), table)
+
+
+def styled() -> AbstractContextManager[None]:
+    """The settings with which figures are painted and saved."""
+    return matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "cryosip", "svg.fonttype": "none"})
+
+
+def painted(paint: Callable[[Axes], None], size: tuple[float, float]) -> tuple[Figure, Axes]:
+    """One panel with its legend above it."""
+    figure = Figure(figsize=size, layout="constrained")
+    ax = figure.add_subplot()
+    paint(ax)
+    handles, labels = ax.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside upper left", ncols=2)
+    return figure, ax
+
+
+def inline(name: str, figure: Figure) -> str:
+    """SVG for a page: no metadata, ids that begin with the name, and ink in the colour of the surrounding text, so that
+    axes read on light and on dark."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, dpi=200)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
@@ -136,4 +156,4 @@ def _short(x: float) -> str:
 def standalone(svg: str) -> str:
     """The same figure as a file of its own: dark ink on a light card."""
     head = '<?xml version="1.0" encoding="utf-8"?>\n'
-    return head + svg.replace("<svg ", '<svg style="color:#1f2328;background:#ffffff" ', 1)
+    return head + svg.replace("<svg ", f'<svg style="color:{INK};background:#ffffff" ', 1)

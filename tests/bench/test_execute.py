@@ -9,10 +9,12 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from cryosip.bench import frames
 from cryosip.bench.execute import build_instance, build_method, execute, run_method
 from cryosip.bench.store import RunConfig
 from cryosip.datasets.gaussian_mixture import GaussianMixture
 from cryosip.datasets.instance import Instance, Truth
+from cryosip.methods.method import WeightedPoints
 from cryosip.methods.registry import METHODS
 
 KEYS = {
@@ -264,7 +266,8 @@ def test_a_record_of_images(sampling):
     assert set(record["curve"]) >= {"w1", "w2"}
     assert record["algorithm"]["name"].startswith("all pairs")
     assert record["algorithm"]["gradient_error"] < 1e-4
-    assert set(arrays) == {"theta", "weights", "theta_init", "theta_true", "image_clean", "image_noisy"}
+    known = {"theta", "weights", "theta_init", "theta_true", "image_clean", "image_noisy"}
+    assert set(arrays) == known | {"frames", "frame_steps"}
     instance = build_instance(dataclasses.replace(CONFIG, **IMAGES, replicate=0))
     inside = 0 if sampling == "closed-form" else instance.problem.span.project(instance.problem.observations).shape[1]
     assert f"noise of {256 - inside} dimensions" in record["algorithm"]["name"]
@@ -280,3 +283,51 @@ def test_other_methods_on_images_are_measured_by_their_parameters():
     assert set(record["metrics"]) == DISTANCES | TO_DATA
     assert record["floors"]["w2"]["n"] == 3
     assert record["metrics"]["w2_to_data"] > 0
+
+
+def test_the_first_replicate_keeps_frames_of_the_same_particles(monkeypatch):
+    """As many as the bounds allow, evenly among the looks, the first and the last among them."""
+    monkeypatch.setattr(frames, "POINTS", 4)
+    monkeypatch.setattr(frames, "FRAMES", 3)
+    record, arrays, seen = executed(replicate=0, steps=8, every=1)
+    assert len(seen) == 9
+    assert arrays["frame_steps"].tolist() == [[0], [4], [8]]
+    rows = [0, 16, 33, 49]  # of 50
+    expected = np.concatenate([seen[step].estimate.theta[np.array(rows)] for step in (0, 4, 8)])
+    np.testing.assert_array_equal(arrays["frames"], expected)
+    assert arrays["frames"].dtype == np.float32
+    np.testing.assert_array_equal(arrays["frames"][-4:], arrays["theta"][rows])
+    assert record["curve"]["step"] == list(range(9))
+    for replicate in (1, 2):
+        assert "frames" not in executed(replicate=replicate)[1]
+
+
+def test_frames_are_bounded():
+    cloud = np.random.default_rng(0).normal(size=(10_000, 9))
+    kept = frames.film([frames.frame(step, WeightedPoints(cloud + step, np.ones(10_000))) for step in range(100)])
+    assert (kept["frames"].shape, kept["frame_steps"].shape) == ((12 * 300, 9), (12, 1))
+    assert kept["frames"].nbytes < 150_000
+    steps = kept["frame_steps"][:, 0]
+    assert (steps[0], steps[-1]) == (0, 99)
+    assert set(np.diff(steps)) == {9}
+    shown = kept["frames"].reshape(12, 300, 9) - steps[:, None, None]
+    np.testing.assert_allclose(shown, np.broadcast_to(shown[0], shown.shape), atol=1e-4)  # the same ones
+    assert len(np.unique(shown[0, :, 0])) == 300
+
+
+def test_rows_that_do_not_stay_the_same_points_are_no_frames():
+    def looks(*sizes):
+        return [frames.frame(step, WeightedPoints(np.zeros((n, 2)), np.ones(n))) for step, n in enumerate(sizes)]
+
+    assert frames.film(looks(5, 5))["frames"].shape == (10, 2)
+    assert frames.film(looks(400, 500)) == {}  # 300 of either
+    assert frames.film(looks(5)) == frames.film([]) == {}
+
+
+def test_a_run_that_diverges_keeps_the_frames_before():
+    sgd = {"name": "sgd", "learning_rate": 1e30}
+    options = CONFIG.method_options | {"optimizer": sgd}
+    record, arrays, _ = executed(replicate=0, method_options=options, steps=20, every=1)
+    assert record["status"] == "diverged"
+    assert np.isfinite(arrays["frames"]).all()
+    assert arrays["frame_steps"].max() == record["steps"]

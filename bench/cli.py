@@ -120,6 +120,29 @@ def export(
 
 
 @app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="Folder of the records before, or of the one machine.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Folder of the records after, or of the other machine.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for a page, compare.html, with all numbers.")] = None,
+    fail_on_regression: Annotated[
+        bool, typer.Option("--fail-on-regression", help="Exit with 1 when something got worse from A to B.")
+    ] = False,
+) -> None:
+    """Set two results folders side by side: which numbers moved beyond their intervals."""
+    from rich.console import Console
+
+    from cryosip.reports import compare_page
+    from cryosip.reports.compare import regressions
+
+    with _plain_errors():
+        comparison = compare_page.read(a, b)
+        compare_page.tell(comparison, Console())
+        if out is not None:
+            typer.echo(compare_page.build(comparison, out, _command()))
+    raise typer.Exit(1 if fail_on_regression and regressions(comparison.groups) else 0)
+
+
+@app.command()
 def tune(
     profile: Profile = "small",
     results: Results = Path("results"),
@@ -231,7 +254,11 @@ def _report(results: Path, out: Path) -> None:
     from cryosip.reports.page import build
 
     with _plain_errors():
-        typer.echo(build(results, out, shlex.join(["cryosip", *sys.argv[1:]])))
+        typer.echo(build(results, out, _command()))
+
+
+def _command() -> str:
+    return shlex.join(["cryosip", *sys.argv[1:]])
 
 
 @contextmanager

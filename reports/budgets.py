@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cryosip.reports.records import Array, Record
-from cryosip.reports.spreads import MIN_REPLICATES, Spread, counted, mean_interval, spread
+from cryosip.reports.spreads import MIN_REPLICATES, Ratio, Spread, paired_ratio, spread
 from cryosip.reports.style import Look, method_look
 from cryosip.reports.tables import number
 
@@ -37,15 +37,6 @@ class Standing(NamedTuple):
     @property
     def spread(self) -> Spread:
         return spread(list(self.ratios.values()))
-
-
-class Ratio(NamedTuple):
-    """How many times as far as another method: geometric mean and 90 % interval, nan where there is none and why."""
-
-    mean: float
-    low: float
-    high: float
-    why: str
 
 
 class Verdict(NamedTuple):
@@ -152,12 +143,7 @@ def _plain(value: object) -> str:
 def ratio(near: Standing, far: Standing) -> Ratio:
     """near / far over the replicates that both have."""
     shared = sorted(set(near.ratios) & set(far.ratios))
-    pairs = np.array([[near.ratios[r], far.ratios[r]] for r in shared]).reshape(-1, 2)
-    if not np.isfinite(pairs).all() or not len(pairs) or (pairs <= 0).any():
-        return Ratio(math.nan, math.nan, math.nan, "a replicate of one of them gave no number")
-    log_ratio = mean_interval(np.log(pairs[:, 0] / pairs[:, 1]).tolist())
-    few = f"{counted(log_ratio.n)}, fewer than {MIN_REPLICATES}: no interval" if math.isnan(log_ratio.low) else ""
-    return Ratio(math.exp(log_ratio.value), math.exp(log_ratio.low), math.exp(log_ratio.high), few)
+    return paired_ratio([(near.ratios[r], far.ratios[r]) for r in shared])
 
 
 def verdicts(records: Sequence[Record]) -> list[Verdict]:

@@ -2,17 +2,13 @@
 
 import gc
 import math
-import os
 import shlex
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 from markupsafe import Markup
 
 from cryosip.reports import (
@@ -21,6 +17,7 @@ from cryosip.reports import (
     images,
     movies,
     otd_dto,
+    output,
     protein,
     rates,
     scaling,
@@ -37,7 +34,6 @@ from cryosip.reports.records import Record, Skipped, largest, observations, read
 from cryosip.reports.style import Plot, standalone
 from cryosip.reports.variances import variances
 
-HERE = Path(__file__).parent
 PROTEINS = {"paper-hsp90": "HSP90", "paper-adk": "adenylate kinase"}
 PAPER_STUDIES = ("paper-1d", "noise", "sampling", "paper-nanocluster", "tau", *PROTEINS, "hsp90-open")
 CONTENTS = (
@@ -93,7 +89,7 @@ def build(results: Path, out: Path, command: str = "") -> Path:
     files["paper_vs_reproduced.csv"] = csv_text(paper_table(rows))
     files |= study_tables(records)
     files["index.html"] = render(records, skipped, rows, plots, figure_commands(records, drawn), command)
-    _write(out, files)
+    output.write(out, files)
     return out / "index.html"
 
 
@@ -105,7 +101,7 @@ def figure_files(plots: Sequence[Plot]) -> dict[str, str | bytes]:
         files[f"figures/{plot.name}.pdf"] = plot.drawing.pdf
         files[f"figures/{plot.name}.csv"] = csv_text([plot.columns, *plot.rows])
         files[f"figures/{plot.name}.drawn.csv"] = csv_text(plot.drawing.table)
-    return files | {"figures/redraw.py": (HERE / "redraw.py").read_text(encoding="utf-8")}
+    return files | {"figures/redraw.py": (output.HERE / "redraw.py").read_text(encoding="utf-8")}
 
 
 Figures = dict[str, dict[str, list[Plot]]]  # by study and section
@@ -202,10 +198,7 @@ def render(
     command: str,
 ) -> str:
     """The page as one HTML text, everything that comes from a record escaped."""
-    loader = jinja2.FileSystemLoader(HERE)
-    env = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-                             lstrip_blocks=True)  # fmt: skip
-    env.filters |= {
+    filters = {
         "number": tables.number,
         "interval": tables.interval,
         "svg": Markup,
@@ -218,8 +211,9 @@ def render(
     nanocluster = [record for record in shown if record.study == "paper-nanocluster"]
     swept = [record for record in shown if record.study == "scaling"]
     unknown = sorted({record.study for record in shown} - set(KNOWN_STUDIES))
-    return env.get_template("template.html").render(
-        css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+    return output.html(
+        "template.html",
+        filters,
         rows=rows,
         counts=[(verdict, count) for verdict, count in _verdict_counts(rows) if count],
         rules=verdicts.RULES,
@@ -303,24 +297,3 @@ def _generic(study: str, records: Sequence[Record]) -> tuple[str, list[str], lis
 
 def _cell(value: Any) -> str:
     return tables.number(value) if isinstance(value, float) else str(value)
-
-
-def _write(out: Path, files: dict[str, str | bytes]) -> None:
-    """Write all files into a temporary sibling of `out`, then move them into place in order."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-        try:
-            for name, content in files.items():
-                (staging / name).parent.mkdir(parents=True, exist_ok=True)
-                with open(staging / name, "wb") as stream:
-                    stream.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-            for name in files:
-                (out / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(staging / name, out / name)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write the report to {out}: {error.strerror or error}") from error

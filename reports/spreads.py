@@ -98,3 +98,22 @@ def mean_interval(values: Sequence[float]) -> Estimate:
         return Estimate(mean, math.nan, math.nan, len(kept))
     half = float(stats.t.ppf(0.95, len(kept) - 1) * np.std(kept, ddof=1)) / math.sqrt(len(kept))
     return Estimate(mean, mean - half, mean + half, len(kept))
+
+
+class Ratio(NamedTuple):
+    """How many times as large: geometric mean and 90 % interval, nan where there is none and why."""
+
+    mean: float
+    low: float
+    high: float
+    why: str
+
+
+def paired_ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
+    """First / second, pair by pair: Student's law of the logarithm; no interval for fewer than MIN_REPLICATES pairs."""
+    table = np.array(pairs, float).reshape(-1, 2)
+    if not np.isfinite(table).all() or not len(table) or (table <= 0).any():
+        return Ratio(math.nan, math.nan, math.nan, "a replicate of one of them gave no number")
+    log_ratio = mean_interval(np.log(table[:, 0] / table[:, 1]).tolist())
+    few = f"{counted(log_ratio.n)}, fewer than {MIN_REPLICATES}: no interval" if math.isnan(log_ratio.low) else ""
+    return Ratio(math.exp(log_ratio.value), math.exp(log_ratio.low), math.exp(log_ratio.high), few)

@@ -44,23 +44,29 @@ def _order(record: Record) -> tuple[Any, ...]:
 
 def _method_row(records: list[Record], metrics: Sequence[str]) -> MethodRow:
     ok = [record for record in records if record.status == "ok"]
-    counts = Counter(record.status for record in records)
     return MethodRow(
         look(records[0]).label,
         look(records[0]).colour,
         records[0].setting,
         records[0].profile,
         {name: spread([r.metrics.get(name, math.nan) for r in ok]) for name in metrics},
-        {name: spread([_ratio(r, name) for r in ok]) for name in metrics},
+        {name: spread([over_floor(r, name) for r in ok]) for name in metrics},
         {name: typical_floor([r.data_floors[name] for r in ok if name in r.data_floors]) for name in metrics},
         spread([r.run_seconds for r in ok]),
         spread([r.compile_seconds for r in ok]),
         spread([float(r.forward_calls) for r in ok]),
-        ", ".join(f"{count} {status}" for status, count in sorted(counts.items())),
+        statuses(records),
     )
 
 
-def _ratio(record: Record, metric: str) -> float:
+def statuses(records: Iterable[Record]) -> str:
+    """How many runs ended how."""
+    counts = Counter(record.status for record in records)
+    return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+
+
+def over_floor(record: Record, metric: str) -> float:
+    """The metric in units of the floor of the data, nan where one of the two is missing."""
     floor = record.data_floors.get(metric)
     return record.metrics.get(metric, math.nan) / floor.median if floor and floor.median > 0 else math.nan
 

@@ -198,6 +198,50 @@ def test_an_export_that_fails_leaves_the_old_file(two_records, tmp_path, monkeyp
     assert (code, "exists and is not a file" in text) == (1, True)
 
 
+def records_of(folder, errors, **changes):
+    """One replicate for each error, all of one run."""
+    (folder / "paper-1d").mkdir(parents=True)
+    same = {"schema": 1, "study": "paper-1d", "profile": "small", "setting": "published", "problem": "oned",
+            "method": "flow", "status": "ok"}  # fmt: skip
+    for i, w2 in enumerate(errors):
+        own = {"run_id": f"{i}", "replicate": i, "dataset_hash": f"feed{i}", "metrics": {"w2": w2}}
+        (folder / "paper-1d" / f"{i}.json").write_text(json.dumps(same | own | changes))
+    return folder
+
+
+def test_two_folders_side_by_side_exit_with_1_only_where_that_is_asked_and_b_is_worse(tmp_path):
+    a = records_of(tmp_path / "a", [0.10, 0.20, 0.30])
+    b = records_of(tmp_path / "b", [0.12, 0.25, 0.36])
+    code, text = cryosip("compare", a, b)
+    assert code == 0
+    assert "worse paper-1d (small), oned: flow, published: w2 0.2 → 0.25 1.216 [1.1" in text
+    assert "Regressions from A to B: 1." in text
+    assert cryosip("compare", a, b, "--fail-on-regression")[0] == 1
+    assert cryosip("compare", b, a, "--fail-on-regression")[0] == 0
+    code, text = cryosip("compare", a, a, "--fail-on-regression", "--out", tmp_path / "page")
+    assert (code, "Nothing moved beyond its interval." in text) == (0, True)
+    assert text.strip().endswith(str(tmp_path / "page" / "compare.html"))
+    assert {path.name for path in (tmp_path / "page").iterdir()} == {"compare.html"}
+
+
+def test_folders_that_cannot_be_compared_are_told_in_a_line(tmp_path):
+    a = records_of(tmp_path / "a", [0.1])
+    b = records_of(tmp_path / "b", [0.1], setting="tuned")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("in the way")
+    for words, says in (
+        ([a, tmp_path / "missing"], f"cryosip: no results folder at {tmp_path / 'missing'}"),
+        ([tmp_path / "empty", a], f"cryosip: no readable record in {tmp_path / 'empty'}"),
+        ([a, b], "cryosip: nothing to compare: none of the 1 runs of A is among the 1 of B"),
+        ([a, a, "--out", tmp_path / "file"], f"cryosip: [Errno 17] cannot write the report to {tmp_path / 'file'}"),
+    ):
+        code, text = cryosip("compare", *words)
+        assert code == 1
+        assert says in text
+        assert "Traceback" not in text
+    assert cryosip("compare", a)[0] == 2
+
+
 def test_results_that_cannot_be_written_are_told_in_a_line(quick, tmp_path):
     (tmp_path / "results").write_text("a file")
     code, text = cryosip(*quick, "--results", tmp_path / "results")

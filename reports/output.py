@@ -1,0 +1,47 @@
+"""A page as one self-contained HTML text, and folders that are written whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+HERE = Path(__file__).parent
+
+
+def html(template: str, filters: Mapping[str, Any], **values: Any) -> str:
+    """A template of this folder with the style of all pages; every value is escaped."""
+    loader = jinja2.FileSystemLoader(HERE)
+    env = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+                             lstrip_blocks=True)  # fmt: skip
+    env.filters |= filters
+    css = Markup((HERE / "page.css").read_text(encoding="utf-8"))
+    return env.get_template(template).render(css=css, **values)
+
+
+def write(out: Path, files: dict[str, str | bytes]) -> None:
+    """Write all files into a temporary sibling of `out`, then move them into place in order.
+
+    Raises OSError where `out` cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        try:
+            for name, content in files.items():
+                (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                with open(staging / name, "wb") as stream:
+                    stream.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            for name in files:
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(staging / name, out / name)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write the report to {out}: {error.strerror or error}") from error

@@ -136,7 +136,7 @@ def test_figures_tables_and_section(write, results, tmp_path):
     assert plots["particle-number"][0].rows[0] == ["energy", "§4.1", 0, 1.0, 0.4]
     out = build(results, tmp_path / "out")
     text = out.read_text(encoding="utf-8")
-    assert text.count('class="verdict holds"') == 4 + 1 + 1 + 2 + 6
+    assert text.count('class="verdict holds"') == 4 + 4 + 1 + 1 + 2 + 6
     for group in plots.values():
         for plot in group:
             assert (Path(out.parent) / "figures" / f"{plot.name}.svg").is_file()

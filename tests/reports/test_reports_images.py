@@ -70,7 +70,7 @@ def test_the_section_has_every_figure(records, results, tmp_path):
         assert (tmp_path / "out" / "figures" / f"{name}.csv").is_file()
     assert '<figure id="fig4-7">' not in text
     assert "Study paper-nanocluster" not in text  # not the plain section of a study that the report does not know
-    assert "maximum likelihood, per image" in text
+    assert "maximum-likelihood, per image" in text
     assert not re.findall(r'href="(?!#|figures/|data:|paper_vs)[^"]*"', text)
 
 

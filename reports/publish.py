@@ -5,24 +5,35 @@ import io
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from cryosip.reports import page
 from cryosip.reports.records import Array, read_records
 
 REPORT, RECORDS, COMMAND = "report.tar.xz", "records.tar.xz", "command.txt"
+LARGE = 50_000  # numbers of an array
 SHOWN = ("*.csv", "figures/fig1a.svg")  # beside the archives, for who browses the repository
 
 
 class Watched(dict[str, Array]):
-    """Arrays that remember whether one of them was taken."""
+    """Arrays that remember which of them were taken."""
 
-    taken = False
+    def __init__(self, arrays: dict[str, Array]) -> None:
+        super().__init__(arrays)
+        self.taken: set[str] = set()
 
     def __getitem__(self, name: str) -> Array:
-        self.taken = True
+        self.taken.add(name)
         return super().__getitem__(name)
+
+    def kept(self) -> dict[str, np.ndarray]:
+        """What was taken, and what else is small of a record of which something was: figures ask what there is."""
+        small = {name for name, array in self.items() if self.taken and array.size < LARGE}
+        return {name: array.astype(np.float32) for name, array in self.items() if name in self.taken | small}
 
 
 def publish(results: Path, out: Path, command: str) -> Path:
@@ -37,12 +48,12 @@ def publish(results: Path, out: Path, command: str) -> Path:
         page.build(kept, Path(folder) / "again", command)
         for file in sorted(whole.rglob("*.*")):
             if file.read_bytes() != (Path(folder) / "again" / file.relative_to(whole)).read_bytes():
-                raise RuntimeError(f"{file.relative_to(whole)} needs arrays that were not kept")
+                raise RuntimeError(f"{file.relative_to(whole)} needs arrays or names files that were not kept")
         out.mkdir(parents=True, exist_ok=True)
         for file in (file for pattern in SHOWN for file in whole.glob(pattern)):
             shutil.copy(file, out)
-        _archive(whole, out / REPORT)
-        _archive(kept, out / RECORDS)
+        _archive([whole / "index.html", *whole.glob("*.csv")], whole, out / REPORT)
+        _archive(kept.rglob("*.*"), kept, out / RECORDS)
         (out / COMMAND).write_text(f"{command}\n")
     return out / REPORT
 
@@ -60,14 +71,15 @@ def _keep(results: Path, kept: Path) -> None:
     page.study_figures([replace(record, arrays=arrays) for record, arrays in watched])
     for record, arrays in watched:
         (kept / record.path).parent.mkdir(parents=True, exist_ok=True)
-        for path in (record.path, record.path.with_suffix(".npz"))[: 1 + arrays.taken]:
-            shutil.copy(results / path, kept / path)
+        shutil.copy(results / record.path, kept / record.path)
+        if drawn := arrays.kept():
+            np.savez_compressed((kept / record.path).with_suffix(".npz"), allow_pickle=False, **drawn)
 
 
-def _archive(folder: Path, file: Path) -> None:
+def _archive(paths: Iterable[Path], folder: Path, file: Path) -> None:
     """Without times and owners: the same records give the same bytes."""
     with tarfile.open(file, "w:xz") as archive:
-        for path in sorted(folder.rglob("*.*")):
+        for path in sorted(paths):
             data = path.read_bytes()
             entry = tarfile.TarInfo(path.relative_to(folder).as_posix())
             entry.size = len(data)

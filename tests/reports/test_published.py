@@ -29,7 +29,7 @@ def built(unpacked: Path) -> Path:
 
 def test_the_committed_report_is_remade_from_its_records(unpacked, built):
     committed = {path.relative_to(unpacked / "report"): path for path in (unpacked / "report").rglob("*.*")}
-    assert len(committed) > 100
+    assert Path("index.html") in committed
     for name, path in committed.items():
         assert (built / name).read_bytes() == path.read_bytes(), name
     for path in PUBLISHED.glob("*.csv"):

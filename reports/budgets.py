@@ -51,14 +51,14 @@ class Verdict(NamedTuple):
 
 def spent(record: Record, currency: str) -> Array:
     """What each look of a run had cost; building the method is part of its seconds."""
-    cost = record.curve.get(currency, np.empty(0))
+    cost = record.curve.get(currency, np.full(len(record.curve.get("step", ())), np.nan))
     return cost + record.setup_seconds if currency == "seconds" else cost
 
 
 def over_floor(record: Record, metric: str) -> Array:
     """The curve of a metric in units of its floor, that of an i.i.d. sample of the truth as large as the data."""
     floor = record.data_floors.get(metric)
-    if floor is None or metric not in record.curve:
+    if floor is None or floor.median <= 0 or metric not in record.curve:
         return np.empty(0)
     return record.curve[metric] / floor.median
 

@@ -15,6 +15,12 @@ AGREE, DIFFER = 1e3, 1e6  # roundings
 PRECISIONS = ("float32", "float64")
 OTHERS = {"mixture": "gradient descent on (3.5)", "written": "automatic differentiation of (3.5) written out"}
 DISTANCES = {"w2": "W2", "energy_distance": "energy distance"}
+NEEDED = {
+    "large-data": {"n", "gap", "certificate"},
+    "particle-number": {"k", "gap", "certificate", *DISTANCES},
+    "prior-weight": {"factor", "distance", "objective_difference"},
+    "gradient-descent": {"step", *(f"{other}_{precision}" for other in OTHERS for precision in PRECISIONS)},
+}
 
 
 class Finding(NamedTuple):
@@ -40,9 +46,20 @@ class Statement(NamedTuple):
 
 def statements(records: Sequence[Record]) -> list[Statement]:
     """The statements that have runs which ended well, in the order of the paper."""
-    kept = [record for record in records if record.status == "ok" and record.curve]
+    kept = measured(records)
     parts = (large_data(kept), particle_number(kept), distance(kept), equivalence(kept))
     return [part for part in parts if part.findings]
+
+
+def measured(records: Sequence[Record]) -> list[Record]:
+    """The runs that ended well and have a finite number for all that their statement is about."""
+    return [
+        record
+        for record in records
+        if record.status == "ok"
+        and NEEDED.get(record.method, {""}) <= set(record.curve)
+        and all(np.isfinite(record.curve[name]).all() for name in NEEDED[record.method])
+    ]
 
 
 def by_setting(records: Sequence[Record], method: str) -> dict[tuple[str, str], list[Record]]:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from cryosip.reports.consistency import DISTANCES, OTHERS, PRECISIONS, by_setting, distances, exponent, gaps
+from cryosip.reports.consistency import DISTANCES, OTHERS, PRECISIONS, by_setting, distances, exponent, gaps, measured
 from cryosip.reports.records import Array, Record
 from cryosip.reports.spreads import mean_interval
-from cryosip.reports.style import INK, LOOKS, Look, Plot, draw, log_axes
+from cryosip.reports.style import INK, LOOKS, UNKNOWN, Look, Plot, draw, log_axes
 
 Pairs = Callable[[Record], tuple[Array, Array]]
 REFERENCES = {"energy": -1.0, "likelihood": -0.5}
@@ -19,7 +19,7 @@ FITTED = "Thin lines: replicates; markers: their median; dashed: the power with 
 
 def consistency_plots(records: Sequence[Record]) -> dict[str, list[Plot]]:
     """Figures by the name of the statement."""
-    kept = [record for record in records if record.status == "ok" and record.curve]
+    kept = measured(records)
     laws = dict.fromkeys(_law(r) for r in kept if r.method in ("large-data", "particle-number"))
     plots: dict[str, list[Plot]] = {name: [] for name in ("large-data", "particle-number", "distance", "equivalence")}
     for at, law in enumerate(laws):
@@ -63,7 +63,7 @@ def _powers(
 
     def paint(ax: Axes) -> None:
         for objective, own in groups.items():
-            series = LOOKS[f"objective-{objective}"]
+            series = LOOKS.get(f"objective-{objective}", UNKNOWN._replace(label=objective))
             for record in own:
                 ax.plot(*pairs(record), color=series.colour, linewidth=0.7, alpha=0.35)
             x, y = _median(own, pairs)

@@ -116,21 +116,25 @@ def _failures(records: Sequence[Record]) -> str:
 
 
 def _bounds(ax: Axes, records: Sequence[Record], metric: str) -> None:
-    floors = [r.data_floors[metric] for r in records if metric in r.data_floors]
+    floors = [r.data_floors[metric] for r in records if _has_floor(r, metric)]
     if not floors:
         return
     low, high = (np.median([getattr(f, q) / f.median for f in floors]) for q in ("q05", "q95"))
     ax.axhspan(low, high, color=INK, alpha=0.10, linewidth=0)
     ax.axhline(1.0, color=INK, alpha=0.5, linewidth=0.9, linestyle=":", label=f"floor, n = {floors[0].n:,}")
     initial = [r.initial_metrics[metric] / r.data_floors[metric].median for r in records
-               if metric in r.initial_metrics and metric in r.data_floors]  # fmt: skip
+               if metric in r.initial_metrics and _has_floor(r, metric)]  # fmt: skip
     if initial:
         ax.axhline(float(np.median(initial)), color=INK, alpha=0.5, linewidth=0.9, linestyle="--", label="initial law")
 
 
+def _has_floor(record: Record, metric: str) -> bool:
+    return metric in record.data_floors and record.data_floors[metric].median > 0
+
+
 def _oracle(records: Sequence[Record], metric: str) -> float:
     values = [r.oracle_metrics[metric] / r.data_floors[metric].median for r in records
-              if r.status == "ok" and metric in r.oracle_metrics and metric in r.data_floors]  # fmt: skip
+              if r.status == "ok" and metric in r.oracle_metrics and _has_floor(r, metric)]  # fmt: skip
     return spread(values).median
 
 

@@ -181,7 +181,7 @@ def _named(record: Record) -> Look:
 
 def open_fields(records: Sequence[Record]) -> list[Plot]:
     """What §4.3 leaves open: the distance against the cutoff of the network, and against the signal-to-noise ratio."""
-    ok = [r for r in records if r.status == "ok" and DISTANCE in r.metrics]
+    ok = [r for r in records if r.status == "ok" and DISTANCE in r.metrics and DISTANCE in r.initial_metrics]
     plots = []
     for option, fixed, name, label in (
         ("cutoff_in_angstroms", "snr", "cutoff", "cutoff of the network, Å"),

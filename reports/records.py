@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cryosip.reports.shapes import misshapen
+
 SCHEMA = 1
 UNWRITABLE = {code: f"\\x{code:02x}" for code in range(32) if chr(code) not in "\t\n\r"}
 STATUSES = ("ok", "diverged", "timeout", "error")
@@ -179,7 +181,7 @@ def _youngest(records: list[Record]) -> tuple[list[Record], list[Skipped]]:
 def _load_json(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        data = json.loads(text)
+        data = json.loads(text, parse_int=_within_floats)
     except json.JSONDecodeError as error:
         raise ValueError(f"not complete JSON: {error}") from None
     except UnicodeDecodeError:
@@ -189,6 +191,12 @@ def _load_json(path: Path) -> dict[str, Any]:
     if data["schema"] != SCHEMA:
         raise ValueError(f"schema {reprlib.repr(data['schema'])}: this version of cryosip reads schema {SCHEMA}")
     return _written_out(data) if "\\" in text else data  # only an escape brings such characters
+
+
+def _within_floats(digits: str) -> int:
+    """A whole number that a figure can draw. Raises OverflowError for others."""
+    float(number := int(digits))
+    return number
 
 
 def _written_out(value: Any) -> Any:
@@ -214,11 +222,8 @@ def _load_arrays(path: Path) -> tuple[dict[str, Array], str]:
             arrays = {name: np.asarray(archive[name], dtype=np.float64) for name in archive.files}
     except Exception as error:  # a damaged archive raises whatever numpy, zipfile and zlib come to
         return {}, f"arrays not read: {_why(error)}"
-    points = arrays.get("theta", np.empty((0, 0)))
-    clouds_are_tables = all(array.ndim == 2 for name, array in arrays.items() if name != "weights")
-    if not clouds_are_tables or ("weights" in arrays and arrays["weights"].shape != points.shape[:1]):
-        return {}, "arrays not read: wanted points (k, d) and weights (k,)"
-    return arrays, ""
+    wrong = misshapen(arrays)
+    return ({}, f"arrays not read: {wrong}") if wrong else (arrays, "")
 
 
 def _parse(data: dict[str, Any], path: Path, arrays: dict[str, Array]) -> Record:
@@ -233,7 +238,7 @@ def _parse(data: dict[str, Any], path: Path, arrays: dict[str, Array]) -> Record
         setting=_text(data, "setting"),
         problem=_text(data, "problem"),
         method=_text(data, "method"),
-        config=_table(data, "config"),
+        config=_config(data),
         replicate=_whole(data, "replicate"),
         seed=_whole(data, "seed"),
         status=status,
@@ -257,7 +262,7 @@ def _parse(data: dict[str, Any], path: Path, arrays: dict[str, Array]) -> Record
         sampled=_floors(_table(data, "sampled_metrics")),
         initial_sampled=_floors(_table(data, "initial_sampled_metrics")),
         curve=_curve(_table(data, "curve")),
-        molecule=_table(data, "molecule"),
+        molecule=_molecule(data),
         collapsed_components=_number(data.get("collapsed_components")),
         arrays=arrays,
     )
@@ -286,6 +291,24 @@ def _table(data: dict[str, Any], key: str) -> dict[str, Any]:
     return value or {}
 
 
+def _config(data: dict[str, Any]) -> dict[str, Any]:
+    """The configuration, in which problem and method have tables of options."""
+    config = _table(data, "config")
+    for part in ("problem", "method"):
+        _table(_table(config, part), "options")
+    return config
+
+
+def _molecule(data: dict[str, Any]) -> dict[str, Any]:
+    """The molecule; of each mode, if it has any, an eigenvalue and a collectivity."""
+    molecule = _table(data, "molecule")
+    modes = [molecule.get(name, []) for name in ("eigenvalues", "collectivity")] if molecule else [[], []]
+    numbers = all(isinstance(values, list) and all(map(math.isfinite, map(_number, values))) for values in modes)
+    if not numbers or len(modes[0]) != len(modes[1]):
+        raise ValueError("molecule: wanted as many numbers in eigenvalues as in collectivity")
+    return molecule
+
+
 def _number(value: Any) -> float:
     return float(value) if type(value) in (int, float) else math.nan
 
@@ -306,4 +329,7 @@ def _curve(table: dict[str, Any]) -> dict[str, Array]:
         raise ValueError("curve: wanted a list for each name")
     if len({len(values) for values in table.values()}) > 1:
         raise ValueError("curve: its lists differ in length")
+    along = {"k"} if "k" in table else {"step", "seconds"}  # Lemma 3.2 has its distances against K
+    if {"w1", "w2"} & set(table) and not along <= set(table):
+        raise ValueError("curve: wanted step and seconds beside the distances")
     return {name: np.array([_number(value) for value in values]) for name, values in table.items()}

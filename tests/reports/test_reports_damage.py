@@ -94,3 +94,75 @@ def test_characters_that_no_file_may_hold_are_written_out(write, results, tmp_pa
         path.stem: "".join(ElementTree.parse(path).getroot().itertext()) for path in (out / "figures").glob("*.svg")
     }
     assert r"a\ud83d\x1b[1mb" in texts["scaling-oned-n-w2"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"config": {"method": {"options": [1]}}}, "options is [1]: wanted a table"),
+        ({"config": {"problem": "oned"}}, "problem is 'oned': wanted a table"),
+        ({"steps": 2**63}, "steps is 9223372036854775808: wanted a whole number of 64 bits"),
+        ({"config": {"steps": 10**400}}, "int too large to convert to float"),
+        ({"molecule": {"eigenvalues": [1.0, 2.0], "collectivity": [0.5]}}, "as many numbers in eigenvalues"),
+        ({"molecule": {"eigenvalues": ["a"], "collectivity": [0.5]}}, "as many numbers in eigenvalues"),
+        ({"curve": {"seconds": [1.0], "w2": [0.5]}}, "curve: wanted step and seconds beside the distances"),
+    ],
+)
+def test_what_no_figure_could_be_drawn_of_is_named(write, results, tmp_path, changes, reason):
+    write()
+    bad = write(study="otd-vs-dto", **changes)
+    page = build(results, tmp_path / "out").read_text(encoding="utf-8")
+    assert "Files not read: 1." in page
+    row = page[page.index(f"<code>otd-vs-dto/{bad.name}</code>") :]
+    assert reason in html.unescape(row[: row.index("</tr>")])
+
+
+CLOUD = {"theta": np.ones((4, 2)), "weights": np.full(4, 0.25), "theta_true": np.zeros((9, 2))}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"theta": np.full((4, 2), np.nan)}, "theta holds what is no finite number"),
+        ({"theta": np.ones((0, 2)), "weights": np.ones(0)}, "theta has shape (0, 2)"),
+        ({"theta_true": np.ones((9, 3))}, "theta, theta_init, theta_true differ in their numbers of columns"),
+        ({"weights": np.zeros(4)}, "not all zero"),
+        ({"weights": np.array([0.5, 0.5, 0.5, -0.5])}, "none below zero"),
+        ({"weights": np.ones((4, 1))}, "wanted points (k, d) and weights (k,)"),
+        ({"image_clean": np.ones((4, 8)), "image_noisy": np.ones((4, 8))}, "images have 8 pixels"),
+        ({"image_clean": np.ones((4, 9)), "image_noisy": np.ones((4, 16))}, "differ in their numbers of columns"),
+        ({"beads": np.ones((5, 2))}, "beads has shape (5, 2)"),
+        ({"beads": np.ones((5, 3)), "motions": np.ones((2, 14))}, "motions has shape (2, 14): wanted 15 columns"),
+    ],
+)
+def test_arrays_that_no_figure_could_be_drawn_of_are_named(write, results, tmp_path, changes, reason):
+    write(CLOUD | {"beads": np.ones((5, 3)), "motions": np.ones((2, 15)), "image_clean": np.ones((4, 9))})
+    bad = write(CLOUD | changes, study="paper-adk", molecule={"eigenvalues": [1.0], "collectivity": [0.5]})
+    page = build(results, tmp_path / "out").read_text(encoding="utf-8")
+    assert "Files not read: 1." in page
+    row = page[page.index(f"<code>paper-adk/{bad.stem}.npz</code>") :]
+    assert re.search(f"arrays not read: .*{re.escape(reason)}", row[: row.index("</tr>")])
+
+
+def test_numbers_that_are_missing_leave_a_page(write, results, tmp_path):
+    """Runs that lack what a figure is about are left out of it."""
+    short = {"step": [1, 2], "seconds": [1.0, 2.0], "w2": [0.5, 0.4], "w1": [0.5, 0.4]}
+    budgets = {"config": {"budgets": {"seconds": [2.0], "forward_calls": [10.0]}}}
+    write(study="otd-vs-dto", curve=short, **budgets)
+    zero = {"w2": {"median": 0.0, "q05": 0.0, "q95": 0.0, "n": 5}}
+    write(study="otd-vs-dto", curve=short, data_floors=zero, oracle_metrics={"w2": 0.1}, replicate=1, **budgets)
+    for replicate, cutoff in enumerate((10.0, 12.0)):
+        settings = {"problem": {"options": {"cutoff_in_angstroms": cutoff, "snr": 1.0}}}
+        write(study="hsp90-open", config=settings, replicate=replicate, metrics={"energy_distance_squared": 1.0})
+    for method in ("large-data", "particle-number", "prior-weight", "gradient-descent", "another"):
+        write(study="consistency", method=method, discrepancy=None, curve={"n": [1.0, 2.0]})
+    holes = {"n": [1.0, 2.0], "gap": [1.0, None], "certificate": [0.0, 0.0]}
+    write(study="consistency", method="large-data", setting="energy, x", discrepancy=None, curve=holes, replicate=1)
+    whole = holes | {"gap": [1.0, 0.5]}
+    write(study="consistency", method="large-data", setting="new, x", discrepancy=None, curve=whole, replicate=2)
+    page = build(results, tmp_path / "out").read_text(encoding="utf-8")
+    assert "Every file was read." in page
+    assert (tmp_path / "out" / "figures" / "consistency-n-0.csv").read_text().splitlines()[1:] == [
+        "new,x,2,1.0,1.0",
+        "new,x,2,2.0,0.5",
+    ]

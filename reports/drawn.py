@@ -26,23 +26,24 @@ COLUMNS = (
     "y_in", "clip_on", "zorder",
 )  # fmt: skip
 EDGE = 1e-9  # of the length of an axis: a tick that rounding puts outside is drawn
+NAMES = {"-": "solid", "--": "dashed", "-.": "dashdot", ":": "dotted"}  # no text begins like a formula
 
 Artist = Any  # of matplotlib, whose own annotations are too wide for what its artists return
 Cells = dict[str, Any]
 
 
-def drawn(figure: Figure, ax: Axes) -> list[list[str]]:
+def drawn(figure: Figure, ax: Axes) -> list[list[Any]]:
     """A header and one row for each point of a figure that was rendered; raises ValueError for what cannot be told."""
     rows = list(_axes(figure, ax))
     for number, artist in enumerate(_artists(ax), start=1):
         told = _told(artist, ax)
         rows += [{"artist": number, "kind": told[0]["kind"], **cells} for cells in told]
-    return [list(COLUMNS), *([_text(cells.get(name, "")) for name in COLUMNS] for cells in rows)]
+    return [list(COLUMNS), *([_cell(cells.get(name, "")) for name in COLUMNS] for cells in rows)]
 
 
-def _text(value: Any) -> str:
-    """The shortest text that means the same number; what is not a number is empty."""
-    return "" if value != value else repr(float(value)) if isinstance(value, float) else str(value)
+def _cell(value: Any) -> Any:
+    """A plain number, or text."""
+    return float(value) if isinstance(value, float) else value if isinstance(value, int) else str(value)
 
 
 def _axes(figure: Figure, ax: Axes) -> Iterator[Cells]:
@@ -130,15 +131,14 @@ def _line(line: Artist) -> list[Cells]:
 def _dashes(line: Artist) -> str:
     """A name, or the lengths of dashes and gaps: `get_linestyle` calls every pattern "--"."""
     known = matplotlib.rcParams
-    patterns = {
-        "--": known["lines.dashed_pattern"],
-        ":": known["lines.dotted_pattern"],
-        "-.": known["lines.dashdot_pattern"],
+    named = {
+        tuple(known["lines.dashed_pattern"]): "dashed",
+        tuple(known["lines.dotted_pattern"]): "dotted",
+        tuple(known["lines.dashdot_pattern"]): "dashdot",
     }
-    named = {tuple(lengths): sign for sign, lengths in patterns.items()}
     lengths = line._unscaled_dash_pattern[1]
     if lengths is None:
-        return str(line.get_linestyle())
+        return NAMES.get(line.get_linestyle(), "none")
     return named.get(tuple(lengths), " ".join(f"{length:g}" for length in lengths))
 
 
@@ -182,7 +182,7 @@ def _steps(steps: Artist) -> list[Cells]:
     return _rows(
         {"x": map(float, edges), "y": [*map(float, values), math.nan]},
         kind="filled steps" if steps.get_fill() else "steps", color=to_hex(color),
-        linestyle=steps.get_linestyle(), linewidth=float(steps.get_linewidth()),
+        linestyle=NAMES.get(steps.get_linestyle(), steps.get_linestyle()), linewidth=float(steps.get_linewidth()),
     )  # fmt: skip
 
 

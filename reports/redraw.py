@@ -9,7 +9,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK = "#1f2328"
@@ -33,7 +32,7 @@ def column(rows: list[dict[str, str]], name: str) -> np.ndarray:
     return np.array([float(row[name] or "nan") for row in rows])
 
 
-def style(ax: Axes, row: dict[str, str]) -> dict[str, Any]:
+def style(ax: Any, row: dict[str, str]) -> dict[str, Any]:
     """The keyword arguments of an artist."""
     given: dict[str, Any] = {name: row[name] for name in WORDS if row[name]}
     given |= {name: float(row[name]) for name in NUMBERS if row[name]}
@@ -45,7 +44,7 @@ def style(ax: Axes, row: dict[str, str]) -> dict[str, Any]:
     return given | ({"clip_on": False} if row["clip_on"] == "no" else {})
 
 
-def add(ax: Axes, rows: list[dict[str, str]]) -> None:
+def add(ax: Any, rows: list[dict[str, str]]) -> None:
     """Draw one artist."""
     kind, x, y, how = rows[0]["kind"], column(rows, "x"), column(rows, "y"), style(ax, rows[0])
     if kind == "line":
@@ -70,7 +69,7 @@ def add(ax: Axes, rows: list[dict[str, str]]) -> None:
 
 def redraw(rows: list[dict[str, str]]) -> Figure:
     """The figure of a table, to be made and saved with SETTINGS."""
-    rows = [{name: cell.removeprefix("'") for name, cell in row.items()} for row in rows]  # that keeps "-" from running
+    rows = [{name: cell.removeprefix("'") for name, cell in row.items()} for row in rows]  # '-a in the file is -a
     parts: dict[tuple[str, str], list[dict[str, str]]] = {}
     for row in rows:
         parts.setdefault((row["artist"], row["kind"]), []).append(row)

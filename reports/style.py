@@ -69,7 +69,7 @@ class Drawing(NamedTuple):
 
     svg: str
     pdf: bytes
-    table: list[list[str]]
+    table: list[list[Any]]
 
 
 class Plot(NamedTuple):

@@ -1,6 +1,7 @@
 """Movies: what moves is what the records hold, within a bound of bytes, and stands still where that is asked for."""
 
 import re
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -198,7 +199,10 @@ def test_old_records_have_none(write, results: Path) -> None:
 @pytest.mark.parametrize("d", [1, 2])
 def test_a_flow_and_a_truth_of_one_point_are_drawn(write, d: int) -> None:
     theta = np.zeros((2, 5, d))
-    (plot,) = particles([put(write, theta, arrays={"theta_true": np.zeros((9, d))})], "x-")
+    record = put(write, theta, arrays={"theta_true": np.zeros((9, d))})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of limits that are one
+        (plot,) = particles([record], "x-")
     (path, *_), _ = animated(plot.movie)
     assert np.isfinite(positions(path)).all()
 

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -96,8 +98,9 @@ def draw(name: str, paint: Callable[[Axes], None], size: tuple[float, float] = S
         svg = inline(name, figure)
         table = drawn(figure, ax)
         figure.set_layout_engine("none")  # it is laid out
+        figure.patch.set_facecolor("white")
         pdf = io.BytesIO()
-        figure.savefig(pdf, format="pdf", dpi=200, metadata={"CreationDate": None})
+        FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})
     return Drawing(svg, pdf.getvalue(), table)
 
 
@@ -121,7 +124,10 @@ def inline(name: str, figure: Figure) -> str:
     """SVG for a page: no metadata, ids that begin with the name, and ink in the colour of the surrounding text, so that
     axes read on light and on dark."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, dpi=200)
+    figure.set_dpi(200)  # of images in it
+    for patch in (figure.patch, *(ax.patch for ax in figure.axes)):
+        patch.set_facecolor("none")
+    FigureCanvasSVG(figure).print_svg(buffer)  # savefig would draw everything twice, once only to lay it out
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)

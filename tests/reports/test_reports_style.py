@@ -21,6 +21,8 @@ import test_reports_protein
 import test_reports_scaling
 import test_reports_schemes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from cryosip.reports import drawn, redraw, style
@@ -102,11 +104,10 @@ def _compared(write, i: int) -> None:
         )  # fmt: skip
 
 
-def lay_out(figure: Figure, file: Any, format: str, **_: Any) -> None:
+def lay_out(canvas: FigureCanvasSVG, file: Any) -> None:
     """Files take most of the time and are not looked at."""
-    if format == "svg":
-        figure.draw_without_rendering()
-        file.write("<svg></svg>")
+    FigureCanvasAgg(canvas.figure).draw()
+    file.write("<svg></svg>")
 
 
 @pytest.fixture
@@ -126,7 +127,8 @@ def figures(write, results: Path, everything: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(style, "painted", paint)
     monkeypatch.setattr(style, "drawn", tell)
-    monkeypatch.setattr(Figure, "savefig", lay_out)
+    monkeypatch.setattr(FigureCanvasSVG, "print_svg", lay_out)
+    monkeypatch.setattr(FigureCanvasPdf, "print_pdf", lambda *_, **__: None)
     write_the_rest(write)
     by_study = study_figures([*read_records(everything)[0], *read_records(results)[0]])
     groups = {name: group for own in by_study.values() for name, group in own.items()}

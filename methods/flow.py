@@ -8,7 +8,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float
 
-from cryosip.methods import checks
+from cryosip.methods import checks, devices
 from cryosip.methods.discrepancy import Discrepancy, Target
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.problem import Points, Pose, PRNGKey, Problem, checked, in_span
@@ -37,7 +37,8 @@ def particle_flow(
     each particle; or "closed-form", where the discrepancy integrates the noise out and only poses are drawn.
     `optimizer` is any optax transformation; optax.sgd(dt) is the forward Euler scheme of (2.17). Where the problem
     offers the span of its images and the discrepancy can work there, omega is drawn in the span, and the noise outside,
-    which no parameter can follow, is integrated out; problem._replace(span=None) draws every pixel.
+    which no parameter can follow, is integrated out; problem._replace(span=None) draws every pixel. Several devices
+    share the particles.
 
     Raises ValueError for counts below 1, unknown schemes, `n_draws` with a scheme that takes one draw, and noise that
     the discrepancy cannot integrate out.
@@ -66,10 +67,10 @@ def particle_flow(
 
     def init(key: PRNGKey) -> FlowState:
         theta = problem.sample_init(key, n)
-        return FlowState(theta, optimizer.init(theta))
+        return devices.spread(FlowState(theta, optimizer.init(theta)), n)
 
     def step(key: PRNGKey, state: FlowState) -> tuple[FlowState, Info]:
-        pose, noise = draw(key)
+        pose, noise = devices.spread(draw(key), n * k)
 
         def images(theta: Points) -> Float[Array, "nk r"]:
             return problem.render(jnp.repeat(theta, k, axis=0), pose)
@@ -80,7 +81,7 @@ def particle_flow(
         (drift,) = pull_back(target.gradient(y) / k)
         update, optimizer_state = optimizer.update(drift, state.optimizer, state.theta)
         info = Info(target.value(y), jnp.asarray(n * k))
-        return FlowState(state.theta + update, optimizer_state), info
+        return devices.spread(FlowState(state.theta + update, optimizer_state), n), info
 
     def estimate(state: FlowState) -> WeightedPoints:
         return WeightedPoints(state.theta, jnp.full(n, 1 / n))

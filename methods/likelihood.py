@@ -9,13 +9,14 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Array, Float, Int
 
-from cryosip.methods import checks
+from cryosip.methods import checks, devices
 from cryosip.methods.pairwise import FEW_PIXELS
 from cryosip.methods.problem import Observations, Points, Pose, Problem
 
 TILE = 2**20  # observations times images at a time
 
 Scalar = Float[Array, ""]
+Sums = tuple[Scalar, Array, Array]
 
 
 class Moments(NamedTuple):
@@ -39,26 +40,33 @@ def squared_residuals(y: Float[Array, "m p"], images: Float[Array, "k p"]) -> Fl
 def e_step(
     y: Observations, images: Float[Array, "kq p"], log_weights: Float[Array, "k q"], sigma: Scalar | float
 ) -> Moments:
-    """Responsibilities r_ikq of all images for all observations, summed over tiles of the observations.
+    """Responsibilities r_ikq of all images for all observations, summed over tiles of the observations, on all devices.
 
     `mass` is mean_i r_ikq, `total` is mean_i r_ikq y_i, and the log-likelihood is mean_i log sum_kq exp(...).
     """
     m, n_images = len(y), len(images)
-    tile = max(1, min(m, TILE // n_images))
-    rows = jnp.arange(-(-m // tile) * tile).reshape(-1, tile)
 
-    def add(sums: tuple[Scalar, Array, Array], row: Int[Array, " tile"]) -> tuple[tuple[Scalar, Array, Array], None]:
-        some = y[jnp.minimum(row, m - 1)]
-        logits = log_weights.reshape(-1) - 0.5 * squared_residuals(some, images) / sigma**2
-        top = jax.lax.stop_gradient(logits.max(1))  # it cancels; the derivative of a maximum may divide 0 by 0
-        unnormalised = jnp.exp(logits - top[:, None])
-        scale = jnp.where(row < m, 1.0, 0.0) / unnormalised.sum(1)
-        log_likelihood = jnp.where(row < m, top + jnp.log(unnormalised.sum(1)), 0.0).sum()
-        total = jnp.matmul(unnormalised.T, some * scale[:, None], precision="highest")
-        return (sums[0] + log_likelihood, sums[1] + scale @ unnormalised, sums[2] + total), None
+    def sums(y: Observations, n: Int[Array, ""] | int) -> Sums:
+        """Over the first n rows."""
+        tile = max(1, min(len(y), TILE // n_images))
+        rows = jnp.arange(-(-len(y) // tile) * tile).reshape(-1, tile)
 
-    zeros = jnp.zeros((), y.dtype), jnp.zeros(n_images, y.dtype), jnp.zeros(images.shape, y.dtype)
-    (log_likelihood, mass, total), _ = jax.lax.scan(add, zeros, rows)
+        def add(
+            sums: tuple[Scalar, Array, Array], row: Int[Array, " tile"]
+        ) -> tuple[tuple[Scalar, Array, Array], None]:
+            some = y[jnp.minimum(row, len(y) - 1)]
+            logits = log_weights.reshape(-1) - 0.5 * squared_residuals(some, images) / sigma**2
+            top = jax.lax.stop_gradient(logits.max(1))  # it cancels; the derivative of a maximum may divide 0 by 0
+            unnormalised = jnp.exp(logits - top[:, None])
+            scale = jnp.where(row < n, 1.0, 0.0) / unnormalised.sum(1)
+            log_likelihood = jnp.where(row < n, top + jnp.log(unnormalised.sum(1)), 0.0).sum()
+            total = jnp.matmul(unnormalised.T, some * scale[:, None], precision="highest")
+            return (sums[0] + log_likelihood, sums[1] + scale @ unnormalised, sums[2] + total), None
+
+        zeros = jnp.zeros((), y.dtype), jnp.zeros(n_images, y.dtype), jnp.zeros(images.shape, y.dtype)
+        return jax.lax.scan(add, zeros, rows)[0]
+
+    log_likelihood, mass, total = devices.summed(sums, y)
     shape = log_weights.shape
     return Moments(log_likelihood / m, mass.reshape(shape) / m, total.reshape(*shape, -1) / m)
 

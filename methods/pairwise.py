@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from cryosip.methods import devices
 from cryosip.methods.problem import Images, Observations
 
 FEW_PIXELS = 8  # up to here differences cost no more than the Gram product, and do not cancel
@@ -24,8 +25,12 @@ class Radial(NamedTuple):
 
 
 def map_rows(f: Callable[[Point], Array], y: Images, n: int, tile: int | None = None) -> Array:
-    """f of every row of y, where each row meets n others, `tile` pairs at a time (TILE by default)."""
-    return jax.lax.map(f, y, batch_size=max(1, min(len(y), (tile or TILE) // n)))
+    """f of every row of y, where each row meets n others, `tile` pairs at a time (TILE by default) on each device."""
+
+    def tiled(rows: Images) -> Array:
+        return jax.lax.map(f, rows, batch_size=max(1, min(len(rows), (tile or TILE) // n)))
+
+    return devices.by_rows(tiled, y)
 
 
 def centred(y: Images, cloud: Observations) -> tuple[Images, Observations]:
@@ -83,7 +88,7 @@ def log_kde(y: Images, cloud: Observations, std: float) -> Float[Array, " n"]:
     return map_rows(lambda u: jax.nn.logsumexp(-0.5 * (distances(u, cloud) / std) ** 2) - log_norm, y, n)
 
 
-def kde_score(y: Images, cloud: Observations, std: float) -> Images:
+def kde_score(y: Images, cloud: Observations, std: float, tile: int | None = None) -> Images:
     """Row i: gradient at y_i of log (1/n) sum_j N(y; cloud_j, std^2 I)."""
     y, cloud = centred(y, cloud)
 
@@ -93,4 +98,4 @@ def kde_score(y: Images, cloud: Observations, std: float) -> Images:
             return jnp.sum(weight * (cloud[:, 0] - point), keepdims=True) / std**2
         return (jnp.matmul(weight, cloud, precision="highest") - point) / std**2
 
-    return map_rows(at, y, len(cloud))
+    return map_rows(at, y, len(cloud), tile)

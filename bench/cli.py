@@ -180,6 +180,17 @@ def list_() -> None:
             typer.echo(f"{kind:12} {name:18} {sentence}")
 
 
+@app.command()
+def speed(
+    peers: Annotated[bool, typer.Option("--peers", help="Against what one would take instead of ours.")] = False,
+    results: Results = Path("results"),
+) -> None:
+    """Measure how fast our kernels are; the report shows it."""
+    if not peers:
+        raise typer.BadParameter("nothing is asked for; wanted --peers")
+    _against_peers(results)
+
+
 def main() -> None:
     """Entry point of the command `cryosip`."""
     app()
@@ -248,6 +259,17 @@ def _with_protein(structure: Path | None, only: str | None) -> list[str]:
             typer.echo(f"Adenylate kinase stands in for HSP90: {error}", err=True)
             return [*without, "paper-adk"]
     return PAPER_STUDIES
+
+
+def _against_peers(results: Path) -> None:
+    from rich.console import Console
+
+    from cryosip.bench import peer_cases, peers
+
+    console = Console(soft_wrap=True)
+    with _plain_errors():
+        path = peers.record(peer_cases.COMPARISONS.values(), results, lambda m: console.print(peers.table(m)))
+    typer.echo(path)
 
 
 def _report(results: Path, out: Path) -> None:

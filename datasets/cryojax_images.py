@@ -2,6 +2,7 @@
 
 cryoJAX keeps a Gaussian's integral where ours keep its height: weights are multiplied by 2 pi std^2. Its default
 integrator, "average", takes the mean over each pixel (error functions); "point" takes the value at its centre as we do.
+With `n_spread` it computes an atom on so many pixels of each axis alone.
 """
 
 from typing import Literal
@@ -27,6 +28,7 @@ def images(
     *,
     voltage_in_kilovolts: float = 300.0,
     sampling: Sampling = "average",
+    n_spread: int | None = None,
     pose: PoseClass = "QuaternionPose",
 ) -> Float[Array, "n s s"]:
     """sum_a weights_a exp(-|g - (R X_a)_xy - t|^2 / (2 std^2)) at the pixels g, times the CTF where there is a defocus.
@@ -39,7 +41,7 @@ def images(
 
     # not precompute_mode="none", the default: it caches grids, tracers included
     config = cxs.BasicImageConfig((size, size), pixel_size, voltage_in_kilovolts, precompute_mode="rfft")
-    integrator = cxs.GaussianMixtureProjection(sampling_mode=sampling)
+    integrator = cxs.GaussianMixtureProjection(sampling_mode=sampling, n_spread=n_spread)
     amplitudes = 2 * np.pi * std**2 * weights
 
     def image(
@@ -64,12 +66,13 @@ def projections(
     positions: Float[Array, "n a 3"],
     *,
     sampling: Sampling = "average",
+    n_spread: int | None = None,
 ) -> Float[Array, "n s s"]:
     """The bare integrator on atoms that have been moved already, one image after the other: the least it can cost."""
     import cryojax.simulator as cxs
 
     config = cxs.BasicImageConfig((size, size), pixel_size, precompute_mode="rfft")
-    integrator = cxs.GaussianMixtureProjection(sampling_mode=sampling)
+    integrator = cxs.GaussianMixtureProjection(sampling_mode=sampling, n_spread=n_spread)
     amplitudes = 2 * np.pi * std**2 * weights
 
     def image(position: Float[Array, "a 3"]) -> Float[Array, "s s"]:

@@ -30,6 +30,7 @@ from cryosip.reports.consistency import statements
 from cryosip.reports.consistency_figures import consistency_plots
 from cryosip.reports.csv_text import csv_text
 from cryosip.reports.paper import CONVENTIONS, NANOCLUSTER_IMAGES
+from cryosip.reports.peers import Peers, peer_table, read_peers
 from cryosip.reports.records import Record, Skipped, largest, observations, read_records
 from cryosip.reports.style import Plot, standalone
 from cryosip.reports.variances import variances
@@ -41,7 +42,8 @@ CONTENTS = (
     ("convergence", "convergence"), ("fig2", "noise"), ("methods", "methods"), ("variances", "estimators"),
     ("schemes", "schemes"), ("scaling", "Scaling"), ("nanocluster", "§4.2: nanocluster"),
     ("protein", "§4.3: protein"), ("consistency", "§3: theory"), ("otd-vs-dto", "OTD against DTO"),
-    ("conventions", "Assumptions"), ("failures", "Failures"), ("provenance", "Environment, data, command"),
+    ("peers", "Speed"), ("conventions", "Assumptions"), ("failures", "Failures"),
+    ("provenance", "Environment, data, command"),
 )  # fmt: skip
 KNOWN_STUDIES = (*PAPER_STUDIES, "otd-vs-dto", "scaling", "consistency")
 TRANSPORT = ("w1", "w2")
@@ -88,7 +90,10 @@ def build(results: Path, out: Path, command: str = "") -> Path:
     files = figure_files([plot for group in plots.values() for plot in group])
     files["paper_vs_reproduced.csv"] = csv_text(paper_table(rows))
     files |= study_tables(records)
-    files["index.html"] = render(records, skipped, rows, plots, figure_commands(records, drawn), command)
+    peers, unread = read_peers(results)
+    files |= {"peers.csv": csv_text(peer_table(peers))} if peers else {}
+    commands = figure_commands(records, drawn)
+    files["index.html"] = render(records, [*skipped, *unread], rows, plots, commands, command, peers)
     output.write(out, files)
     return out / "index.html"
 
@@ -196,6 +201,7 @@ def render(
     plots: dict[str, list[Plot]],
     commands: dict[str, str],
     command: str,
+    peers: Peers | None,
 ) -> str:
     """The page as one HTML text, everything that comes from a record escaped."""
     filters = {
@@ -220,7 +226,7 @@ def render(
         conventions=CONVENTIONS,
         plots=plots,
         commands=commands,
-        contents=CONTENTS,
+        contents=[(name, title) for name, title in CONTENTS if peers or name != "peers"],
         sizes=_sizes(shown),
         hidden=Counter((r.study, r.profile) for r in records if r.path not in shown_paths),
         methods=tables.method_rows([r for r in oned if r.setting != "tuned"], TRANSPORT),
@@ -255,6 +261,7 @@ def render(
         accuracies=schemes.time_to_accuracy([r for r in shown if r.study == "sampling"]),
         axes=scaling.sections(swept, plots["scaling"], rates.exponents(swept)),
         tolerance=rates.TOLERANCE,
+        peers=peers,
         failed=[record for record in records if record.status != "ok"],
         total=len(records),
         skipped=skipped,

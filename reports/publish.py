@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cryosip.reports import page
+from cryosip.reports.peers import FILE as PEERS
 from cryosip.reports.records import Array, read_records
 
 REPORT, RECORDS, COMMAND = "report.tar.xz", "records.tar.xz", "command.txt"
@@ -74,6 +75,9 @@ def _keep(results: Path, kept: Path) -> None:
         shutil.copy(results / record.path, kept / record.path)
         if drawn := arrays.kept():
             np.savez_compressed((kept / record.path).with_suffix(".npz"), allow_pickle=False, **drawn)
+    if (results / PEERS).exists():
+        (kept / PEERS).parent.mkdir(exist_ok=True)
+        shutil.copy(results / PEERS, kept / PEERS)
 
 
 def _archive(paths: Iterable[Path], folder: Path, file: Path) -> None:

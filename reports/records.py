@@ -16,6 +16,7 @@ from cryosip.reports.shapes import misshapen
 SCHEMA = 1
 UNWRITABLE = {code: f"\\x{code:02x}" for code in range(32) if chr(code) not in "\t\n\r"}
 STATUSES = ("ok", "diverged", "timeout", "error")
+SPEED = "speed"  # the folder of RESULTS that holds timings and no runs
 
 Array = NDArray[np.float64]
 Skipped = tuple[Path, str]
@@ -113,10 +114,13 @@ def read_records(results: Path) -> tuple[list[Record], list[Skipped]]:
 
 
 def record_files(results: Path) -> list[Path]:
-    """Every RESULTS/<study>/<run_id>.json, whatever is in it. Raises ValueError where there is no such folder."""
+    """Every RESULTS/<study>/<run_id>.json, whatever is in it; timings are no runs.
+
+    Raises ValueError where there is no such folder.
+    """
     if not results.is_dir():
         raise ValueError(f"no results folder at {results}: wanted a folder that holds <study>/<run_id>.json")
-    return sorted(results.glob("*/*.json"))
+    return sorted(path for path in results.glob("*/*.json") if path.parent.name != SPEED)
 
 
 def read_record(results: Path, path: Path) -> tuple[Record, str]:

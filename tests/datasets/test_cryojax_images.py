@@ -1,7 +1,5 @@
 """Our images are cryoJAX's: rotations, handedness, pixel axes, shifts and the CTF; and they are made faster."""
 
-import time
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +7,8 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.spatial.transform import Rotation
 
+from cryosip.bench.peer_cases import renderer
+from cryosip.bench.peers import measure
 from cryosip.datasets import cryojax_images
 from cryosip.datasets.projection import project
 from cryosip.datasets.protein import hsp90
@@ -17,7 +17,6 @@ from cryosip.datasets.protein import hsp90
 TOY = np.array([[0.0, 0.0, 0.0], [12.0, 0.0, 0.0], [0.0, 8.0, 0.0], [3.0, -2.0, 10.0], [-5.0, 6.0, -7.0]])
 WEIGHTS = np.array([1.0, 2.0, 3.0, 1.5, 2.5])
 STD = 4.0
-ROUNDS = 5
 
 
 def views(n):
@@ -115,39 +114,9 @@ def test_a_protein_is_cryojaxs(tmp_path, defocus_range):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("radius", [50.0, 90.0])
-def test_images_and_their_gradients_are_faster(radius):
+def test_images_and_their_gradients_are_faster(radius, capsys):
     """Forward and vjp, alternately in one process, atoms in a ball: as a protein's, or filling the whole image."""
-    n, atoms, size, pixel, std = 64, 599, 128, 1.5, 2.5
-    rng = np.random.default_rng(1)
-    ball = rng.normal(size=(n, atoms, 3))
-    ball *= radius * rng.uniform(size=(n, atoms, 1)) ** (1 / 3) / np.linalg.norm(ball, axis=2, keepdims=True)
-    rotation, shift = views(n)
-    positions, view = jnp.asarray(ball, "f4"), (rotation, 0 * shift)
-    cotangent = jnp.asarray(rng.normal(size=(n, size, size)), "f4")
-
-    def bare(size, pixel, positions, rotation, shift, weights, std):
-        turned = jnp.einsum("nij,naj->nai", rotation, positions, precision="highest")
-        return cryojax_images.projections(size, pixel, std, weights, turned)
-
-    def compiled(renderer):
-        def both(positions):
-            images, pull = jax.vjp(
-                lambda x: renderer(size, pixel, x, *view, weights=np.ones(atoms), std=std), positions
-            )
-            return images, pull(cotangent)[0]
-
-        return jax.jit(both).lower(positions).compile()
-
-    fs = {name: compiled(f) for name, f in {"ours": ours, "bare integrator": bare, "image model": theirs}.items()}
-    seconds = {name: [] for name in fs}
-    for i in range(ROUNDS + 1):
-        for name, f in fs.items():
-            began = time.perf_counter()
-            jax.block_until_ready(f(positions))
-            if i:  # the first call warms up
-                seconds[name].append(time.perf_counter() - began)
-    medians = {name: float(np.median(s)) for name, s in seconds.items()}
-    print(f"\nradius {radius:g}: " + ", ".join(f"{name} {1e3 * s:.0f} ms" for name, s in medians.items()))
-    ratios = {name: s / medians["ours"] for name, s in medians.items() if name != "ours"}
-    print(", ".join(f"{ratio:.1f} times faster than the {name}" for name, ratio in ratios.items()))
-    assert ratios["image model"] >= 8
+    for theirs in measure(renderer(radius), rounds=5)["rows"][1:]:
+        with capsys.disabled():
+            print(f"\nradius {radius:g}: {theirs['times']['ours']:.1f} times faster than {theirs['form']}")
+        assert theirs["times"]["ours"] >= theirs["wanted"].get("ours", 1.0)

@@ -23,46 +23,56 @@ def ranks(y: Line) -> Line:
 
 
 class Ordered(NamedTuple):
-    """Sorted points with a look-up table: the points of cell c stand at places start[c] ... start[c + 1] - 1."""
+    """Sorted points, infinities after them, and a look-up table: before the points of cell c stand start[c] others.
+
+    No cell holds more than 2^halvings - 1 points, nor are there fewer infinities; `half_tied` is half of how often the
+    value at each place occurs, and the cells begin at the first point, `width` in all, `scale` of them in a unit.
+    """
 
     points: np.ndarray
-    multiplicity: np.ndarray
+    half_tied: np.ndarray
     start: np.ndarray
+    width: np.floating
     scale: np.floating
     halvings: int
 
 
 def ordered(points: np.ndarray) -> Ordered:
-    """Sorts the points and cuts their range into four cells for each."""
+    """Sorts the points and cuts their range into eight cells for each."""
     points = np.sort(points)
-    low, high = points[0], points[-1]
-    n_cells = 4 * len(points)
-    scale = points.dtype.type(n_cells / (high - low) if high > low else 0.0)
-    counts = np.bincount(_cell(points, points, scale, n_cells), minlength=n_cells)
-    halvings = int(np.ceil(np.log2(counts.max() + 1)))
-    start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    return Ordered(points, _multiplicity(points).astype(points.dtype), start, scale, halvings)
+    of_type, n_cells = points.dtype.type, 8 * len(points)
+    with np.errstate(over="ignore", divide="ignore"):
+        width = min(points[-1] - points[0], np.finfo(of_type).max)
+        scale = of_type(n_cells / width)
+        if not np.isfinite(scale):  # all points in one place, or nearly
+            width, scale = of_type(0), of_type(0)
+        counts = np.bincount(_cell(points, points[0], width, scale), minlength=n_cells)
+    halvings = int(counts.max()).bit_length()
+    start = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int32)
+    after = (0, 2**halvings)
+    half_tied = (0.5 * _multiplicity(points)).astype(of_type)
+    return Ordered(
+        np.pad(points, after, constant_values=np.inf), np.pad(half_tied, after), start, width, scale, halvings
+    )
 
 
 def ranks_among(z: Ordered, y: Line) -> Line:
     """#{j : z_j < y_i} + half of #{j : z_j = y_i}: the table gives the cell, halving finds the place in it.
 
-    Points and y meet the same rounding in `_cell`, which never decreases, so the cells before hold only smaller points.
+    Points and y meet the same rounding in `_cell`, which never decreases: the cells before hold only smaller points, and
+    those after only larger ones, so that halving may run past the end of a cell.
     """
-    points, multiplicity, start = (jnp.asarray(a) for a in z[:3])
-    cell = _cell(y, points, z.scale, len(z.start) - 1)
-    low, high = start[cell], start[cell + 1]
-    last = len(z.points) - 1
-    for _ in range(z.halvings):
-        middle = (low + high) // 2
-        below = (points[jnp.minimum(middle, last)] < y) & (low < high)
-        low, high = jnp.where(below, middle + 1, low), jnp.where(below, high, middle)
-    at = jnp.minimum(low, last)
-    return (low + jnp.where(points[at] == y, 0.5 * multiplicity[at], 0.0)).astype(y.dtype)
+    points, half_tied, start = (jnp.asarray(a).at for a in z[:3])
+    below = start[_cell(y, z.points[0], z.width, z.scale)].get(mode="clip")  # a particle that is nan finds some cell
+    for step in reversed(range(z.halvings)):
+        tried = points[below + (2**step - 1)].get(mode="promise_in_bounds")
+        below = jnp.where(tried < y, below + 2**step, below)
+    tied = points[below].get(mode="promise_in_bounds") == y
+    return below.astype(y.dtype) + jnp.where(tied, half_tied[below].get(mode="promise_in_bounds"), 0.0)
 
 
-def _cell(y: Any, points: Any, scale: np.floating, n_cells: int) -> Any:
-    return ((y - points[0]) * scale).clip(0, n_cells - 1).astype(np.int32)
+def _cell(y: Any, first: np.floating, width: np.floating, scale: np.floating) -> Any:
+    return ((y - first).clip(0, width) * scale).astype(np.int32)
 
 
 def _multiplicity(points: np.ndarray) -> np.ndarray:
@@ -77,28 +87,29 @@ def _fill_ranks(_context: Any, out: Any, y: Any) -> None:
 
 def _ranks_numpy(y: np.ndarray) -> np.ndarray:
     climbing, order = _sort(y)
-    place = np.arange(len(y), dtype=y.dtype) + y.dtype.type(0.5)
+    place = np.arange(0.5, len(y), dtype=y.dtype)
     tied = np.flatnonzero(climbing[1:] == climbing[:-1])
     if len(tied):
-        first = tied[np.diff(tied, prepend=-2) > 1]
-        equal = tied[np.diff(tied, append=len(y) + 1) > 1] + 2 - first
-        members = np.arange(equal.sum()) + np.repeat(first - np.cumsum(equal) + equal, equal)
-        place[members] = np.repeat(first + equal / 2, equal)
+        first, last = (np.searchsorted(climbing, climbing[tied], side) for side in ("left", "right"))
+        place[tied] = place[tied + 1] = (first + last) / 2
     rank = np.empty_like(y)
     rank[order] = place
     return rank
 
 
 def _sort(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sort keys in order, and the order. A float32 and its place fit one int64, which sorts faster than an argsort."""
-    if y.dtype != np.float32:
-        order = np.argsort(y)
-        return y[order], order
-    bits = (y + np.float32(0)).view(np.int32)  # -0 becomes 0
-    keys = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # integers in the order of the floats
-    packed = (keys.astype(np.int64) << 32) | np.arange(len(y))
-    packed.sort()
-    return packed >> 32, packed & 0xFFFFFFFF
+    """The points in order, and the order. A float64 has 29 bits more than a float32: with the place of each point there
+    they sort faster than by argsort.
+    """
+    if y.dtype == np.float32:
+        packed = y.astype(np.float64) + 2.0**-266  # moves the zeros alone, whose bits would be those of subnormals
+        bits = packed.view(np.int64)
+        bits |= np.arange(len(y))
+        packed.sort()
+        if np.isfinite(packed[-1]):  # else bits have made nan of infinity
+            return (bits & -(2**29)).view(np.float64), bits & (2**29 - 1)
+    order = np.argsort(y)
+    return y[order], order
 
 
 def _ranks_jax(y: Line) -> Line:

@@ -19,13 +19,16 @@ CASES = {
     "one": np.array([-2.0]),
     "signed zeros": np.array([-0.0, 0.0, -1.0, 1.0, 0.0]),
     "huge range": np.array([-1e30, -1.0, 0.0, 1e-30, 1.0, 1e30]),
+    "widest range": np.array([-3e38, 0.0, 1.0, 2.0, 3e38]),
+    "narrowest range": np.array([0.0, 5e-38, 5e-38, 2e-38]),
 }
+INFINITE = {"infinite": np.array([np.inf, 1.0, -np.inf, np.inf, 0.0, -np.inf]), "above": np.array([0.0, np.inf, -1.0])}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES | INFINITE)
 @pytest.mark.parametrize("form", ["numpy", "jax"])
 def test_ranks_count(case, form):
-    y = jnp.asarray(CASES[case], jnp.float32)
+    y = jnp.asarray((CASES | INFINITE)[case], jnp.float32)
     found = ranks.ranks(y) if form == "numpy" else ranks._ranks_jax(y)
     np.testing.assert_array_equal(found, counted(np.asarray(y), np.asarray(y)))
 
@@ -37,10 +40,16 @@ def test_ranks_count_in_float64(x64, case):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("other", CASES)
+@pytest.mark.parametrize("other", CASES | INFINITE)
 def test_ranks_among_count(case, other):
-    z, y = np.float32(CASES[case]), jnp.asarray(CASES[other], jnp.float32)
+    z, y = np.float32(CASES[case]), jnp.asarray((CASES | INFINITE)[other], jnp.float32)
     np.testing.assert_array_equal(ranks.ranks_among(ranks.ordered(z), y), counted(z, np.asarray(y)))
+
+
+def test_a_particle_that_is_no_number_leaves_the_ranks_of_others_alone():
+    z, y = np.float32(CASES["spread out"]), np.float32([np.nan, 0.3, 1e9])
+    np.testing.assert_array_equal(ranks.ranks_among(ranks.ordered(z), jnp.asarray(y))[1:], counted(z, y)[1:])
+    np.testing.assert_array_equal(ranks.ranks(jnp.asarray(y))[1:], [0.5, 1.5])
 
 
 def test_ranks_inside_a_compiled_loop():

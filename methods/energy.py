@@ -24,7 +24,8 @@ def energy(algorithm: str = "auto", n_cells: int = 8192, tile: int | None = None
     n * d value / d y_i = gradient_i. In one dimension D = integral (F_N - F_M)^2 and the gradient is 2 (F_M - F_N)(y_i)
     with the two distribution functions: "binned" reads them from `n_cells` cells (error at most twice the largest
     masses of a cell, O(n)), "sorted" from ranks (exact, O(n log n)), "pairwise" sums all pairs (exact, O(n^2), any
-    dimension; `tile` pairs at a time, a million by default, bound the memory beyond images and observations).
+    dimension; `tile` pairs of either kind at a time, a million by default, and one more copy of the images bound the
+    memory beyond images, observations and gradient).
     "auto" is "binned" in one dimension, or "sorted" where a cell holds more than a hundredth of the observations, as
     when there are few of them or an outlier stretches the cells.
 

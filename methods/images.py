@@ -89,19 +89,17 @@ def pairs(observed: Observed, tile: int | None) -> Target:
     extended = observed.coordinates
     if observed.outside.any():  # one more coordinate holds it
         extended = np.column_stack([extended, np.sqrt(observed.outside)]).astype(extended.dtype)
-    mean = extended.mean(0, dtype=np.float64).astype(extended.dtype)
-    cloud, center = jnp.asarray(extended - mean), jnp.asarray(mean)
+    cloud = pairwise.around_mean(jnp.asarray(extended))
 
-    def lifted(y: Coordinates) -> Float[Array, "n s"]:
-        return jnp.pad(y, ((0, 0), (0, len(mean) - y.shape[1]))) - center
+    def filled(y: Coordinates) -> Float[Array, "n s"]:
+        return jnp.pad(y, ((0, 0), (0, len(cloud.mean) - y.shape[1])))
 
     def value(y: Coordinates) -> Scalar:
         within = pairwise.mean_kernel(own, y, y, tile) + typical - observed.within
-        return 0.5 * within - pairwise.mean_kernel(other, lifted(y), cloud, tile)
+        return 0.5 * within - pairwise.mean_kernel(other, filled(y) - cloud.mean, cloud.points, tile)
 
     def gradient(y: Coordinates) -> Coordinates:
-        pulled = pairwise.mean_slope_near_zero(other, lifted(y), cloud, tile)[:, : y.shape[1]]
-        return pairwise.mean_slope(own, y, y, tile) - pulled
+        return pairwise.slope_gap(own, other, filled(y), cloud, tile)[:, : y.shape[1]]
 
     algorithm = _named(observed, "all pairs, tiled")
     return Target(value, gradient, algorithm, lambda y: jnp.full((), 2 * to_observed.slope_error))

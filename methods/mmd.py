@@ -106,13 +106,14 @@ def _noisy_laplace(h: float, s: float) -> Profile:
 def _pairwise(observed: Observations, kernel: str, h: float, noise_std: float) -> Target:
     within, between = (radial(kernel, h, s * noise_std, observed.shape[1]) for s in (np.sqrt(2.0), 1.0))
     plain = radial(kernel, h, 0.0, observed.shape[1])
+    cloud = pairwise.around_mean(observed)
 
     def value(y: Images) -> Float[Array, ""]:
         own = pairwise.mean_kernel(within, y, y) + pairwise.mean_kernel(plain, observed, observed)
         return 0.5 * own - pairwise.mean_kernel(between, y, observed)
 
     def gradient(y: Images) -> Images:
-        return pairwise.mean_slope(within, y, y) - pairwise.mean_slope(between, y, observed)
+        return pairwise.slope_gap(within, between, y, cloud)
 
     return Target(value, gradient, f"all pairs, tiled; bandwidth {h:.4g}", lambda y: jnp.zeros(()))
 

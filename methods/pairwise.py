@@ -1,11 +1,12 @@
 """All pairs in any dimension, a tile of rows at a time: the exact reference, and the only form beyond one dimension."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from cryosip.methods import devices
 from cryosip.methods.problem import Images, Observations
@@ -28,7 +29,8 @@ def map_rows(f: Callable[[Point], Array], y: Images, n: int, tile: int | None = 
     """f of every row of y, where each row meets n others, `tile` pairs at a time (TILE by default) on each device."""
 
     def tiled(rows: Images) -> Array:
-        return jax.lax.map(f, rows, batch_size=max(1, min(len(rows), (tile or TILE) // n)))
+        at_a_time = max(1, (tile or TILE) // n)
+        return jax.lax.map(f, rows, batch_size=at_a_time) if at_a_time < len(rows) else jax.vmap(f)(rows)
 
     return devices.by_rows(tiled, y)
 
@@ -39,19 +41,23 @@ def centred(y: Images, cloud: Observations) -> tuple[Images, Observations]:
 
 
 def distances(point: Point, cloud: Observations) -> Distances:
-    """|point - y_j|, for many pixels from the Gram product, at highest precision, which vmap turns into sgemm.
-
-    What the Gram product cannot tell from zero is zero, so that a point never pushes itself.
-    """
+    """|point - y_j|, for many pixels from the Gram product, at highest precision, which vmap turns into sgemm."""
     if cloud.shape[1] == 1:
         return jnp.abs(point - cloud[:, 0])
     if cloud.shape[1] <= FEW_PIXELS:
         squares = ((point - cloud) ** 2).sum(1)
-        apart = squares > 0
-    else:
-        norms = (cloud**2).sum(1) + (point**2).sum()
-        squares = norms - 2 * jnp.matmul(cloud, point, precision="highest")
-        apart = squares > 4 * jnp.finfo(cloud.dtype).eps * norms
+        return _root(squares, squares > 0)
+    return _from_gram((point**2).sum(), (cloud**2).sum(1), jnp.matmul(cloud, point, precision="highest"))
+
+
+def _from_gram(square: Float[Array, ""], squares: Distances, products: Distances) -> Distances:
+    """What the Gram product cannot tell from zero is zero, so that a point never pushes itself."""
+    norms = square + squares
+    between = norms - 2 * products
+    return _root(between, between > 4 * jnp.finfo(between.dtype).eps * norms)
+
+
+def _root(squares: Distances, apart: Bool[Array, " m"]) -> Distances:
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1.0)), 0.0)  # the root has no slope at 0
 
 
@@ -63,21 +69,61 @@ def mean_kernel(kernel: Radial, y: Images, cloud: Observations, tile: int | None
 
 def mean_slope(kernel: Radial, y: Images, cloud: Observations, tile: int | None = None) -> Images:
     """Row i: mean_j of grad_y k(y, cloud_j) at y = y_i, where a pair at distance 0 counts 0."""
-    return mean_slope_near_zero(kernel, *centred(y, cloud), tile)
-
-
-def mean_slope_near_zero(kernel: Radial, y: Images, cloud: Observations, tile: int | None = None) -> Images:
-    """The same for points that are centred already."""
+    y, cloud = centred(y, cloud)
 
     def at(point: Point) -> Point:
-        r = distances(point, cloud)
         if cloud.shape[1] == 1:
-            ahead = point > cloud[:, 0]
+            r, ahead = distances(point, cloud), point > cloud[:, 0]
             return jnp.where(r > 0, jnp.where(ahead, kernel.slope(r), -kernel.slope(r)), 0.0).mean(keepdims=True)
-        weight = jnp.where(r > 0, kernel.slope(r) / jnp.where(r > 0, r, 1.0), 0.0) / len(cloud)
+        weight = _weight(kernel, distances(point, cloud))
         return point * weight.sum() - jnp.matmul(weight, cloud, precision="highest")
 
     return map_rows(at, y, len(cloud), tile)
+
+
+class Cloud(NamedTuple):
+    """Points less their mean, which the Gram product would square; the mean, and the squared norms of the rest."""
+
+    points: Observations
+    mean: Point
+    squares: Distances
+
+
+def around_mean(points: Observations) -> Cloud:
+    """The same points as a cloud around their mean."""
+    rest = points - points.mean(0)
+    return Cloud(rest, points.mean(0), (rest**2).sum(1))
+
+
+def slope_gap(own: Radial, other: Radial, y: Images, observed: Cloud, tile: int | None = None) -> Images:
+    """`mean_slope(own, y, y) - mean_slope(other, y, observed)`: the first variation of a mean of kernels.
+
+    In one go, which for many pixels saves a third: each cloud stays around its own mean, and the gap between the two
+    means enters where it counts. Beyond arguments and result, memory holds y around its mean and `tile` pairs of either
+    kind.
+    """
+    if y.shape[1] <= FEW_PIXELS:
+        return mean_slope(own, y, y, tile) - mean_slope(other, y, observed.points + observed.mean, tile)
+    product = partial(jnp.matmul, precision="highest")
+    simulated = around_mean(y)
+    gap = simulated.mean - observed.mean
+    along_gap = product(observed.points, gap)
+
+    def at(point: Point) -> Point:
+        square = (point**2).sum()
+        r = _from_gram(square, simulated.squares, product(simulated.points, point))
+        from_observed = square + 2 * product(gap, point) + product(gap, gap)
+        s = _from_gram(from_observed, observed.squares, product(observed.points, point) + along_gap)
+        near, far = _weight(own, r), _weight(other, s)
+        pulled = product(far, observed.points) - product(near, simulated.points)
+        return (near.sum() - far.sum()) * point - far.sum() * gap + pulled
+
+    return map_rows(at, simulated.points, max(len(y), len(observed.points)), tile)
+
+
+def _weight(kernel: Radial, r: Distances) -> Distances:
+    """k'(r) / r / m, and 0 at distance 0."""
+    return jnp.where(r > 0, kernel.slope(r) / jnp.where(r > 0, r, 1.0), 0.0) / len(r)
 
 
 def log_kde(y: Images, cloud: Observations, std: float) -> Float[Array, " n"]:

@@ -59,8 +59,8 @@ def ordered(points: np.ndarray) -> Ordered:
 def ranks_among(z: Ordered, y: Line) -> Line:
     """#{j : z_j < y_i} + half of #{j : z_j = y_i}: the table gives the cell, halving finds the place in it.
 
-    Points and y meet the same rounding in `_cell`, which never decreases: the cells before hold only smaller points, and
-    those after only larger ones, so that halving may run past the end of a cell.
+    Points and y meet the same rounding in `_cell`, which never decreases: cells before hold only smaller points, cells
+    after only larger ones, so that halving may run past the end of a cell.
     """
     points, half_tied, start = (jnp.asarray(a).at for a in z[:3])
     below = start[_cell(y, z.points[0], z.width, z.scale)].get(mode="clip")  # a particle that is nan finds some cell

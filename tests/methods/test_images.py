@@ -263,4 +263,21 @@ def test_mean_distance_of_two_clouds(x64):
     expected = np.sqrt(((x[:, None] - y) ** 2).sum(2)).mean()
     assert images.mean_distance(x, y) == pytest.approx(expected, rel=1e-12)
     assert images.mean_distance(x, y, tile=2) == pytest.approx(expected, rel=1e-12)
-    assert pairwise.TILE > 2
+
+
+@pytest.mark.parametrize("p", [2, 30])
+@pytest.mark.parametrize("tile", [None, 40])
+def test_slopes_between_clouds_whose_means_are_far_off_and_apart(p, tile):
+    rng = np.random.default_rng(5)
+    y, observed = (rng.normal(mean, 1.0, (n, p)).astype(np.float32) for mean, n in ((300.0, 21), (340.0, 33)))
+
+    def mean_slope(kernel, cloud):
+        gaps = y[:, None].astype(float) - cloud
+        r = np.sqrt((gaps**2).sum(2))[..., None]
+        return np.where(r > 0, kernel.slope(r) / np.where(r > 0, r, 1.0) * gaps, 0.0).mean(1)
+
+    own, other = pairwise.Radial(np.abs, np.ones_like), pairwise.Radial(np.square, lambda r: 2 * r)
+    expected = mean_slope(own, y) - mean_slope(other, observed)
+    cloud = pairwise.around_mean(jnp.asarray(observed))
+    found = pairwise.slope_gap(own._replace(slope=jnp.ones_like), other, jnp.asarray(y), cloud, tile)
+    np.testing.assert_allclose(found, expected, atol=2e-4)

@@ -82,7 +82,10 @@ def mean_slope(kernel: Radial, y: Images, cloud: Observations, tile: int | None 
 
 
 class Cloud(NamedTuple):
-    """Points less their mean, which the Gram product would square; the mean, and the squared norms of the rest."""
+    """Points less their mean, which the Gram product would square; the mean, and the squared norms of the rest.
+
+    For few pixels, where differences are taken instead, the points stay as they are, and the mean is none.
+    """
 
     points: Observations
     mean: Point
@@ -91,8 +94,9 @@ class Cloud(NamedTuple):
 
 def around_mean(points: Observations) -> Cloud:
     """The same points as a cloud around their mean."""
-    rest = points - points.mean(0)
-    return Cloud(rest, points.mean(0), (rest**2).sum(1))
+    mean = points.mean(0) * (points.shape[1] > FEW_PIXELS)
+    rest = points - mean
+    return Cloud(rest, mean, (rest**2).sum(1))
 
 
 def slope_gap(own: Radial, other: Radial, y: Images, observed: Cloud, tile: int | None = None) -> Images:
@@ -103,7 +107,7 @@ def slope_gap(own: Radial, other: Radial, y: Images, observed: Cloud, tile: int 
     kind.
     """
     if y.shape[1] <= FEW_PIXELS:
-        return mean_slope(own, y, y, tile) - mean_slope(other, y, observed.points + observed.mean, tile)
+        return mean_slope(own, y, y, tile) - mean_slope(other, y, observed.points, tile)
     product = partial(jnp.matmul, precision="highest")
     simulated = around_mean(y)
     gap = simulated.mean - observed.mean

@@ -182,13 +182,27 @@ def list_() -> None:
 
 @app.command()
 def speed(
-    peers: Annotated[bool, typer.Option("--peers", help="Against what one would take instead of ours.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All benchmarks, not only those of every day.")] = False,
+    bench: Annotated[list[str] | None, typer.Option(metavar="REGEX", help="Only benchmarks of such names.")] = None,
+    against: Annotated[str | None, typer.Option(metavar="REV", help="Compare with another commit.")] = None,
+    fail: Annotated[bool, typer.Option("--fail", help="With --against: exit 1 where something got slower.")] = False,
+    publish: Annotated[bool, typer.Option("--publish", help="Write the pages of all results at hand, too.")] = False,
+    peers: Annotated[bool, typer.Option("--peers", help="Instead: our kernels beside other libraries.")] = False,
     results: Results = Path("results"),
 ) -> None:
-    """Measure how fast our kernels are; the report shows it."""
-    if not peers:
-        raise typer.BadParameter("nothing is asked for; wanted --peers")
-    _against_peers(results)
+    """Measure speed, memory and errors, and keep them by commit and device: three minutes, without --all or --peers."""
+    if peers and (everything or bench or against or fail or publish):
+        raise typer.BadParameter("--peers is given with another option; wanted it alone, or with --results")
+    if fail and against is None:
+        raise typer.BadParameter("--fail is given without --against; wanted the revision to compare with")
+    with _plain_errors():
+        if peers:
+            _against_peers(results)
+            return
+        from cryosip.bench import tracking
+
+        outcome = tracking.track(everything, bench or [], against, publish)
+    raise typer.Exit(outcome.failed or (fail and outcome.slower))
 
 
 def main() -> None:
@@ -267,9 +281,7 @@ def _against_peers(results: Path) -> None:
     from cryosip.bench import peer_cases, peers
 
     console = Console(soft_wrap=True)
-    with _plain_errors():
-        path = peers.record(peer_cases.COMPARISONS.values(), results, lambda m: console.print(peers.table(m)))
-    typer.echo(path)
+    typer.echo(peers.record(peer_cases.COMPARISONS.values(), results, lambda m: console.print(peers.table(m))))
 
 
 def _report(results: Path, out: Path) -> None:

@@ -1,6 +1,7 @@
 """Who may import whom: a method never sees the truth, a report needs nothing that could run again."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,16 @@ def test_imports_are_absolute_and_folders_hold_no_init(folder):
 def test_names_of_test_files_differ():
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert len(names) == len(set(names))
+
+
+def test_only_what_asv_runs_is_in_a_folder_below_and_not_installed():
+    below = {path.parent for folder in FOLDERS for path in (ROOT / folder).glob("*/*.py")}
+    assert below == {ROOT / "bench/speed"}
+    installed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert installed == [f"cryosip.{folder}" for folder in FOLDERS]
+
+
+def test_one_file_knows_asv():
+    assert [path.name for path in sources("bench") if any(n.split(".")[0] == "asv" for n in imported(path))] == [
+        "asv_adapter.py"
+    ]

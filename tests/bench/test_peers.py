@@ -213,10 +213,11 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(two
     assert text.startswith("cryosip: ")
 
 
-def test_speed_wants_to_know_what(tmp_path):
-    code, text = cryosip("speed", "--results", tmp_path)
+@pytest.mark.parametrize("word", ["--all", "--publish", "--fail", "--against=HEAD", "--bench=kl"])
+def test_peers_are_measured_alone(word):
+    code, text = cryosip("speed", "--peers", word)
     assert code == 2
-    assert "wanted --peers" in text
+    assert "wanted it alone" in text
 
 
 def test_a_table_is_written_whole(two, tmp_path, monkeypatch):

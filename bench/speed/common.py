@@ -1,0 +1,45 @@
+"""What the benchmarks share: programs compiled for exact shapes, the problems, and errors against double precision."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cryosip.datasets.registry import DATASETS
+
+PROBLEMS = [name for name in DATASETS if name != "hsp90"]  # which is adk with a file that may not be there
+ROUNDING = 1e-5  # errors below are rounding, which changes with the order of a sum
+
+
+class Timed:
+    """asv's settings for the time of a compiled call: single calls, many of them, after a warm-up."""
+
+    warmup_time = 0.1
+    repeat = (3, 200, 0.5)  # at least, at most, seconds
+
+
+def compiled(f: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    """f compiled for exactly these arguments, at the precision of runs; each call waits for its result."""
+    with jax.default_matmul_precision("highest"):
+        program = jax.jit(f).lower(*arguments).compile()
+    return lambda: jax.block_until_ready(program(*arguments))
+
+
+def in_double(f: Callable[..., Any], *arguments: Any) -> Any:
+    """f of the same numbers in float64."""
+    with jax.enable_x64(True):
+        return f(*jax.tree.map(lambda a: jnp.asarray(np.asarray(a), np.float64), arguments))
+
+
+def relative_error(computed: Any, exact: Any) -> float:
+    """The largest difference between two pytrees of arrays as a share of the largest entry, at least ROUNDING.
+
+    Raises ValueError where it is not finite: asv takes nan for a benchmark that was skipped.
+    """
+    ours, truth = (np.concatenate([np.ravel(a) for a in jax.tree.leaves(tree)]) for tree in (computed, exact))
+    error = float(np.abs(ours - truth).max() / np.abs(truth).max())
+    if not np.isfinite(error):
+        raise ValueError(f"the error is {error}; wanted a finite one")
+    return max(ROUNDING, error)

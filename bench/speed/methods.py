@@ -1,0 +1,109 @@
+"""Each method on each problem that it takes: one step, and a small run from the problem to the estimate."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import jax
+import jax.random as jr
+import optax
+
+from cryosip.bench.metrics import reference, w2
+from cryosip.bench.runner import Snapshot, run
+from cryosip.datasets.instance import Instance
+from cryosip.datasets.registry import DATASETS
+from cryosip.methods.method import Method
+from cryosip.methods.registry import DISCREPANCIES, METHODS
+
+from .common import PROBLEMS, Timed, compiled
+
+# sizes and settings of their own, so that what a figure measures stays the same when a sweep finds better ones
+SIZES: dict[str, dict[str, Any]] = {
+    "oned": {"n_observations": 1_000},
+    "nanocluster": {"n_observations": 300},
+    "adk": {
+        "n_observations": 50,
+        "image_size": 16,
+        "pixel_size_in_angstroms": 8.0,
+        "atom_std_in_angstroms": 6.0,
+        "atoms_per_bead": 4,
+        "snr": 0.01,  # so low that a support of few structures covers the data
+    },
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "flow": {"discrepancy": DISCREPANCIES["energy"](), "optimizer": optax.adam(3e-2), "n_particles": 300},
+    "mixture": {"n_components": 20},
+    "reweighting": {"n_support": 100},
+    "maximum-likelihood": {"n_support": 100},
+    "posterior-npmle": {"n_support": 16, "n_refinements": 2},
+}
+IN_ALL_POSES = {"n_components": 4, "n_support": 8}  # instead, where each structure is seen in hundreds of poses
+STEPS = 50  # of a run
+
+
+@cache
+def instance(problem: str) -> Instance:
+    return DATASETS[problem](**SIZES.get(problem, {}))
+
+
+def built(method: str, problem: str) -> Method:
+    """The method on the problem; where it does not take that one, asv skips the benchmark."""
+    options = dict(OPTIONS.get(method, {}))
+    on = instance(problem).problem
+    if on.pose_motion is not None:
+        options |= {name: size for name, size in IN_ALL_POSES.items() if name in options}
+    try:
+        return METHODS[method](on, **options)
+    except ValueError as error:
+        raise NotImplementedError(error) from error
+
+
+@cache
+def one_step(method: str, problem: str) -> Callable[[], Any]:
+    """A step from the initial state, compiled; asv calls setup before each sample."""
+    on_problem = built(method, problem)
+    return compiled(on_problem.step, jr.key(1), on_problem.init(jr.key(0)))
+
+
+def small_run(method: str, problem: str) -> Snapshot:
+    """Builds the method, compiles its steps and takes them; the last look."""
+    with jax.default_matmul_precision("highest"):
+        *_, last = run(jr.key(0), built(method, problem), STEPS, STEPS)
+    return last
+
+
+class Step(Timed):
+    params = (list(METHODS), PROBLEMS)
+    param_names = ("method", "problem")
+
+    def setup(self, method: str, problem: str) -> None:
+        self.call = one_step(method, problem)
+
+    def time_step(self, method: str, problem: str) -> None:
+        self.call()
+
+
+class Run:
+    params = (list(METHODS), PROBLEMS)
+    param_names = ("method", "problem")
+    warmup_time = 0
+    repeat = (1, 3, 5.0)
+
+    def setup(self, method: str, problem: str) -> None:
+        built(method, problem)
+
+    def time_run(self, method: str, problem: str) -> None:
+        small_run(method, problem)
+
+    def peakmem_run(self, method: str, problem: str) -> None:
+        small_run(method, problem)
+
+    def track_compile(self, method: str, problem: str) -> float:
+        return small_run(method, problem).compile_seconds
+
+    track_compile.unit = "seconds"  # type: ignore[attr-defined]
+
+    def track_w2(self, method: str, problem: str) -> float:
+        return w2(small_run(method, problem).estimate, reference(instance(problem).truth))
+
+    track_w2.unit = "W2"  # type: ignore[attr-defined]

@@ -125,7 +125,7 @@ def _squared_cdf_gap(y: Line, observed: np.ndarray) -> Float[Array, ""]:
     """Integral of (F_N - F_M)^2, exactly, from both samples in one sorted order."""
     both = jnp.concatenate([y, jnp.asarray(observed, y.dtype)])
     jump = jnp.concatenate([jnp.full(len(y), 1 / len(y)), jnp.full(len(observed), -1 / len(observed))])
-    order = jnp.argsort(both)
+    order = ranks.order(both)
     gap = jnp.cumsum(jump[order])[:-1]
     return jnp.sum(gap**2 * jnp.diff(both[order]))
 

@@ -1,12 +1,13 @@
 """Exact ranks in one dimension: how many points lie below each point."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.buffer_callback import buffer_callback
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from cryosip.methods import devices
 
@@ -18,8 +19,24 @@ def ranks(y: Line) -> Line:
 
     On a CPU numpy's vectorised sort works on XLA's own buffers: ten times faster than the sort XLA has there.
     """
-    on_cpu = buffer_callback(_fill_ranks, jax.ShapeDtypeStruct(y.shape, y.dtype), vmap_method="sequential")
-    return jax.lax.platform_dependent(devices.gathered(y), cpu=on_cpu, default=_ranks_jax)
+    return _called_back(_ranks_numpy, _ranks_jax, y, y.dtype)
+
+
+def order(y: Line) -> Int[Array, " n"]:
+    """Where the smallest point is, where the next, ..., equal ones in any order."""
+    return _called_back(lambda y: _sort(y)[1], jnp.argsort, jax.lax.stop_gradient(y), jnp.int32)
+
+
+def _called_back(
+    in_numpy: Callable[[np.ndarray], np.ndarray], default: Callable[[Line], Array], y: Line, dtype: Any
+) -> Array:
+    """From numpy between buffers on a CPU; pure_callback would take longer to hand them over than to sort."""
+
+    def fill(_context: Any, out: Any, y: Any) -> None:
+        np.asarray(out)[...] = in_numpy(np.asarray(y))
+
+    on_cpu = buffer_callback(fill, jax.ShapeDtypeStruct(y.shape, dtype), vmap_method="sequential")
+    return jax.lax.platform_dependent(devices.gathered(y), cpu=on_cpu, default=lambda y: default(y).astype(dtype))
 
 
 class Ordered(NamedTuple):
@@ -78,11 +95,6 @@ def _cell(y: Any, first: np.floating, width: np.floating, scale: np.floating) ->
 def _multiplicity(points: np.ndarray) -> np.ndarray:
     """How often the value at each place of a sorted array occurs."""
     return np.searchsorted(points, points, "right") - np.searchsorted(points, points, "left")
-
-
-def _fill_ranks(_context: Any, out: Any, y: Any) -> None:
-    """`_ranks_numpy` between buffers; pure_callback would take longer to hand them over than to sort."""
-    np.asarray(out)[...] = _ranks_numpy(np.asarray(y))
 
 
 def _ranks_numpy(y: np.ndarray) -> np.ndarray:

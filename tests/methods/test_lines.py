@@ -39,6 +39,12 @@ def test_ranks_count_in_float64(x64, case):
     np.testing.assert_array_equal(ranks.ranks(y), counted(np.asarray(y), np.asarray(y)))
 
 
+@pytest.mark.parametrize("case", CASES | INFINITE)
+def test_order_sorts(case):
+    y = jnp.asarray((CASES | INFINITE)[case], jnp.float32)
+    np.testing.assert_array_equal(y[ranks.order(y)], np.sort(y))
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("other", CASES | INFINITE)
 def test_ranks_among_count(case, other):

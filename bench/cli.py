@@ -280,7 +280,7 @@ def _against_peers(results: Path) -> None:
 
     from cryosip.bench import peer_cases, peers
 
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)  # a file is as wide as tables want
     typer.echo(peers.record(peer_cases.COMPARISONS.values(), results, lambda m: console.print(peers.table(m))))
 
 

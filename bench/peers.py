@@ -97,7 +97,7 @@ def measure(comparison: Comparison, rounds: int = ROUNDS) -> Fields:
     """Every form in each round, one after the other; `times` are medians over rounds of the seconds to those of ours.
 
     A form of another library that is missing or fails keeps its row, which says so; one that takes more than five
-    seconds is timed once.
+    seconds is timed once, and compared with the median of ours.
     """
     rows: dict[str, Fields] = {}
     repeated: dict[str, Form] = {}
@@ -143,7 +143,10 @@ def _finite(number: float) -> float | None:
 
 
 def _ratio(taken: list[float], own: list[float]) -> float:
-    return float(np.median([a / b for a, b in zip(taken, own, strict=False)]))
+    """The median of the ratios within a round; what was timed once, beside all rounds, has no round of its own."""
+    if len(taken) != len(own):
+        return float(np.median(taken) / np.median(own))
+    return float(np.median(np.divide(taken, own)))
 
 
 def row(measured: Fields, form: str) -> Fields:

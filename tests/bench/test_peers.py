@@ -130,7 +130,7 @@ def test_the_median_of_ratios_is_not_the_ratio_of_medians(clock):
 def test_what_takes_long_is_timed_once(clock):
     log = []
     comparison = toy(
-        {"ours": lasting(clock, log, "ours", [0, 2, 2, 2])}, {"theirs": lasting(clock, log, "theirs", [60, 9, 9, 9])}
+        {"ours": lasting(clock, log, "ours", [0, 3, 2, 2])}, {"theirs": lasting(clock, log, "theirs", [60, 9, 9, 9])}
     )
     theirs = peers.row(peers.measure(comparison, rounds=3), "theirs")
     assert (theirs["seconds"], theirs["rounds"], theirs["times"]["ours"]) == (60, 1, 30)

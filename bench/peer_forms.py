@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cryosip.bench.peers import Unavailable
+
 Sample = np.ndarray  # (n, p), float32
 Prepared = Callable[[], Any]
 Prepare = Callable[[Sample, Sample], Prepared]
@@ -19,6 +21,7 @@ Distances = Callable[[Sample, Sample], np.ndarray]
 PrepareKde = Callable[[Sample, Sample, float], Prepared]
 
 OTT_ENTROPY = 1e3  # in units of the samples
+MOST_PIXELS = 2_048  # for libraries that take minutes beyond
 
 
 def from_distances(distances: Callable[[], Distances]) -> Prepare:
@@ -130,14 +133,23 @@ def geomloss_energy(backend: str) -> Prepare:
 
         if backend == "online":
             import pykeops  # noqa: F401  (geomloss asks for it only when it is called)
+
+            _few_pixels(y)
         return _autograd(SamplesLoss("energy", backend=backend), y, observed)
 
     return prepare
 
 
+def _few_pixels(y: Sample) -> None:
+    if y.shape[1] > MOST_PIXELS:
+        raise Unavailable(f"not run: beyond {MOST_PIXELS} pixels it takes minutes")
+
+
 def keops(y: Sample, observed: Sample) -> Prepared:
     """A KeOps LazyTensor of distances and autograd."""
     from pykeops.torch import LazyTensor
+
+    _few_pixels(y)
 
     def mean_distance(y: Any, x: Any) -> Any:
         distances = ((LazyTensor(y[:, None]) - LazyTensor(x[None])) ** 2).sum(-1).sqrt()
@@ -150,6 +162,8 @@ def ott_divergence(y: Sample, observed: Sample) -> Prepared:
     """OTT-JAX: the Sinkhorn divergence of the distance, which tends to our value as the entropy grows."""
     from ott.geometry import costs, pointcloud
     from ott.tools import sinkhorn_divergence
+
+    _few_pixels(y)
 
     def value(y: Any, x: Any) -> Any:
         return sinkhorn_divergence.sinkhorn_divergence(

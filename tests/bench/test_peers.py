@@ -127,6 +127,12 @@ def test_the_median_of_ratios_is_not_the_ratio_of_medians(clock):
     assert peers.row(peers.measure(comparison, rounds=3), "theirs")["times"]["ours"] == 3.0  # 3, 1 and 10
 
 
+def test_what_takes_minutes_on_large_images_is_not_run():
+    peer_forms._few_pixels(np.zeros((1, 1_024)))
+    with pytest.raises(Unavailable, match="not run"):
+        peer_forms._few_pixels(np.zeros((1, 16_384)))
+
+
 def test_what_takes_long_is_timed_once(clock):
     log = []
     comparison = toy(

@@ -247,7 +247,7 @@ def test_entries_are_fetched_as_pdb_or_as_mmcif(places, monkeypatch):
     [
         ("", r"a\.pdb is empty"),
         (bytes(range(256)) * 9, r"a\.pdb has neither ATOM records nor a table _atom_site; wanted a PDB or an mmCIF"),
-        (gzip.compress(b"ATOM" * 99)[:-9], r"a\.pdb is damaged: its gzip stream cannot be unpacked"),
+        (gzip.compress(b"ATOM" * 99, mtime=0)[:-9], r"a\.pdb is damaged: its gzip stream cannot be unpacked"),
         (pdb(atom(1, (0, 0, 0))[:40]), r"a\.pdb cannot be read as a structure: PDBParseError: .*coordinate"),
         (mmcif(row(1, (0, 0, 0)).replace("0.000", "?")), r"a\.pdb cannot be read as a structure: ValueError: .*'\?'"),
         (pdb(chain(helix(), 1, "C"), chain(helix(), 1, "B")), "no chain 'A' with .*; it has 'B', 'C'"),

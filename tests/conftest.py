@@ -41,7 +41,7 @@ SMALL = {
 }
 
 
-@pytest.fixture(params=SMALL)
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) if name == "adk" else name for name in SMALL])
 def small(request):
     """Each problem of the registry, small; hsp90 is adk with another file."""
     assert set(SMALL) == set(DATASETS) - {"hsp90"}

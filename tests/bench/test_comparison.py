@@ -83,6 +83,7 @@ def test_the_settings_are_those_that_the_sweep_found_best(monkeypatch):
     assert [run.stop_after_seconds for run in runs] == [long, middle]
 
 
+@pytest.mark.slow
 def test_a_new_method_is_seen_in_every_comparison(monkeypatch):
     """One line in the registry: it runs in otd-vs-dto on every problem, with its defaults until a sweep knows it."""
     monkeypatch.setitem(METHODS, "still", still)
@@ -130,6 +131,7 @@ def test_the_best_setting_has_the_smallest_median_and_failures_are_far(monkeypat
     assert own["best"] == [0, 1]
 
 
+@pytest.mark.slow
 def test_tune_writes_what_the_study_reads_and_keeps_other_problems(monkeypatch, tmp_path):
     few = {"reweighting": [{"options": {"n_support": k}, "steps": 3} for k in (20, 40)]}
     monkeypatch.setattr(tuning, "sweep", lambda _arena: few)

@@ -72,6 +72,7 @@ def test_a_run_stops_when_its_seconds_are_over():
     assert record["steps"] == 7
 
 
+@pytest.mark.slow
 def test_what_building_a_method_costs_is_told(monkeypatch):
     """Weights on a fixed support are cheap because the likelihoods were computed before the first step."""
 

@@ -149,6 +149,7 @@ def test_bad_input_is_refused(metric, theta, weights, says):
         metrics.METRICS[metric](WeightedPoints(theta, weights), gaussian(0.0, 1.0, 10))
 
 
+@pytest.mark.slow
 def test_the_floor_falls_like_one_over_the_root_of_n():
     truth = DATASETS["oned"](n_observations=10).truth
     points = metrics.reference(truth)

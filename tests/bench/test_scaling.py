@@ -65,6 +65,7 @@ def test_a_larger_profile_goes_further():
     assert reached["smoke"] < reached["small"] < reached["paper"]
 
 
+@pytest.mark.slow
 def test_a_method_of_one_line_in_the_registry_is_in_the_study(monkeypatch):
     monkeypatch.setitem(METHODS, "standing", standing)
     runs = [run for run in scaling(SIZES["small"]) if run.method == "standing"]

@@ -175,6 +175,7 @@ def test_another_commit_is_measured_even_in_processes_of_a_benchmark(toy, capsys
         assert values(kept, "track_size") == values(kept, "track_size_for_a_child") == [size, size]
 
 
+@pytest.mark.slow
 def test_less_than_a_tenth_is_no_change(toy, capsys):
     toy.commit(0.001, 100)
     toy.commit(0.001, 109, 112)
@@ -182,6 +183,7 @@ def test_less_than_a_tenth_is_no_change(toy, capsys):
     assert re.findall(r"\| \+ .*track_size\('(.*)'\)", capsys.readouterr().out) == ["other"]
 
 
+@pytest.mark.slow
 def test_the_lowest_of_the_passes_counts_where_there_are_no_samples(toy, monkeypatch):
     monkeypatch.setattr(tracking, "PASSES", 2)
     toy.commit(0.001, 7)
@@ -192,6 +194,7 @@ def test_the_lowest_of_the_passes_counts_where_there_are_no_samples(toy, monkeyp
         assert toy.track("HEAD~1", [r"track_disturbed\('plain"]).slower == slower
 
 
+@pytest.mark.slow
 def test_what_is_left_out_today_does_not_count(toy):
     """A figure of another day, which the pattern does not measure again."""
     toy.commit(0.001, 100, 100)

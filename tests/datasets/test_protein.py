@@ -112,6 +112,7 @@ def test_the_initial_law_and_the_box():
     assert [side.tolist() for side in problem.theta_box] == [[-6.0] * 4, [6.0] * 4]
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_data():
     one, other, same = made(), made(seed=2), protein.adk(**SMALL)
     assert_array_equal(one.problem.observations, same.problem.observations)

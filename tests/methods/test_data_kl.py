@@ -59,6 +59,7 @@ def in_a_plane():
     )
 
 
+@pytest.mark.slow
 def test_a_span_changes_the_value_by_a_constant_alone(x64):
     problem = in_a_plane()
     reduced, target = flow_target(problem, data_kl(), "closed-form")

@@ -294,6 +294,7 @@ def test_candidates_that_were_never_found_do_no_harm():
     assert calls == [3] * 4 + [480 * 5] * 8 + [480 * 4] + [0] * 10
 
 
+@pytest.mark.slow
 def test_a_protein_in_float32():
     problem = DATASETS["adk"](**SMALL_ADK).problem
     method = posterior_npmle(problem, n_support=6, n_candidates=2, n_refinements=5)

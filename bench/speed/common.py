@@ -1,11 +1,13 @@
 """What the benchmarks share: programs compiled for exact shapes, the problems, and errors against double precision."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from asv_runner.benchmarks.mark import SkipNotImplemented
 
 from cryosip.datasets.registry import DATASETS
 
@@ -18,6 +20,15 @@ class Timed:
 
     warmup_time = 0.1
     repeat = (3, 200, 0.5)  # at least, at most, seconds
+
+
+@contextmanager
+def skipped_if_refused() -> Iterator[None]:
+    """Where a method or a discrepancy does not take what it is given, asv skips the benchmark and says why."""
+    try:
+        yield
+    except ValueError as error:
+        raise SkipNotImplemented(str(error)) from error
 
 
 def compiled(f: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:

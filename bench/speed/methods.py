@@ -15,7 +15,7 @@ from cryosip.datasets.registry import DATASETS
 from cryosip.methods.method import Method
 from cryosip.methods.registry import DISCREPANCIES, METHODS
 
-from .common import PROBLEMS, Timed, compiled
+from .common import PROBLEMS, Timed, compiled, skipped_if_refused
 
 # sizes and settings of their own, so that what a figure measures stays the same when a sweep finds better ones
 SIZES: dict[str, dict[str, Any]] = {
@@ -52,10 +52,8 @@ def built(method: str, problem: str) -> Method:
     on = instance(problem).problem
     if on.pose_motion is not None:
         options |= {name: size for name, size in IN_ALL_POSES.items() if name in options}
-    try:
+    with skipped_if_refused():
         return METHODS[method](on, **options)
-    except ValueError as error:
-        raise NotImplementedError(error) from error
 
 
 @cache

@@ -276,7 +276,7 @@ def test_slopes_between_clouds_whose_means_are_far_off_and_apart(p, tile):
         r = np.sqrt((gaps**2).sum(2))[..., None]
         return np.where(r > 0, kernel.slope(r) / np.where(r > 0, r, 1.0) * gaps, 0.0).mean(1)
 
-    own, other = pairwise.Radial(np.abs, np.ones_like), pairwise.Radial(np.square, lambda r: 2 * r)
+    own, other = pairwise.Radial(np.abs, np.ones_like), pairwise.Radial(np.abs, lambda r: r**0.5)
     expected = mean_slope(own, y) - mean_slope(other, observed)
     cloud = pairwise.around_mean(jnp.asarray(observed))
     found = pairwise.slope_gap(own._replace(slope=jnp.ones_like), other, jnp.asarray(y), cloud, tile)

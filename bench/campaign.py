@@ -1,15 +1,20 @@
 """Runs studies: which runs there are, which are done already, and what became of them."""
 
+import json
+import math
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cryosip.bench import store
-from cryosip.bench.environment import code_version
-from cryosip.bench.execute import execute
+from cryosip.bench import claims, store
+from cryosip.bench.environment import code_version, memory_in_use_mb
+from cryosip.bench.execute import Session, execute
+from cryosip.bench.limits import NO_LIMITS, Limits, told
 from cryosip.bench.runner import Snapshot
 from cryosip.bench.studies import STUDIES
+from cryosip.datasets.registry import DATASETS
 from cryosip.methods import checks
 
 PROTEINS = ("hsp90", "adk")
@@ -21,6 +26,16 @@ class Watcher(NamedTuple):
     start: Callable[[int, int, store.RunConfig], None]
     snapshot: Callable[[Snapshot], None]
     finish: Callable[[dict[str, Any]], None]
+    wait: Callable[[int], None] = lambda _runs: None
+
+
+class Orders(NamedTuple):
+    """How runs are made: records that are not younger than `fresh_since`, in nanoseconds, are made again."""
+
+    profile: str
+    fresh_since: int = 0
+    limits: Limits = NO_LIMITS
+    jobs: int = 1
 
 
 class Outcome(NamedTuple):
@@ -56,23 +71,126 @@ def _with_structure(run: store.RunConfig, structure: Path) -> store.RunConfig:
     return replace(run, problem_options=run.problem_options | {"structure": str(structure.resolve())})
 
 
-def run_all(configs: list[store.RunConfig], profile: str, results: Path, fresh: bool, watcher: Watcher) -> Outcome:
-    """Runs what has no record yet, each into its record; `fresh` runs everything again."""
-    done, skipped, failed = 0, 0, []
-    for index, config in enumerate(configs):
-        identity = store.run_id(config, code_version())
-        path = store.record_path(results, config, identity)
-        if path.exists() and not fresh:
-            skipped += 1
-            failed += _failure(path, store.read(path))
+def check_memory(configs: list[store.RunConfig], memory_mb: float) -> None:
+    """Raises ValueError with the sizes for runs whose images alone, beside what is in use, do not fit."""
+    if math.isinf(memory_mb):
+        return
+    held, sizes, large = memory_in_use_mb(), {}, []
+    for config in configs:
+        options = json.dumps(config.problem_options)
+        if (config.problem, options) not in sizes:
+            sizes[config.problem, options] = _images_mb(config)
+        if held + sizes[config.problem, options] > memory_mb:
+            large.append(f"{config.study}: {config.problem} {sizes[config.problem, options]:.0f} MB of images")
+    if large:
+        asked = "; ".join(dict.fromkeys(large))
+        raise ValueError(f"memory of {memory_mb:g} MB is too little beside {held:.0f} MB in use: {asked}")
+
+
+def _images_mb(config: store.RunConfig) -> float:
+    """Of the observations and of the noise that they are made with; 0 for a problem that cannot be built."""
+    try:
+        few = DATASETS[config.problem](**config.problem_options | {"n_observations": 2}).problem.observations
+    except (OSError, ValueError):  # which the run will tell
+        return 0.0
+    n = config.problem_options.get("n_observations", len(few))
+    return 2 * n * few.shape[1] * few.dtype.itemsize / 2**20
+
+
+def run_all(configs: list[store.RunConfig], results: Path, orders: Orders, watcher: Watcher) -> Outcome:
+    """Runs what has no record yet, each into its record; what other processes are at is left to them and waited for."""
+    done, skipped, failed = 0, 0, list[str]()
+    left = list(enumerate(configs))
+    for wait in (False, True):
+        busy = []
+        for index, config in left:
+            path = record_of(results, config)
+            try:
+                record, made = _obtain(path, config, (index, len(configs)), orders, watcher, wait)
+            except store.OtherSchema as error:
+                skipped, failed = skipped + 1, [*failed, str(error)]
+                continue
+            if record is None:
+                busy.append((index, config))
+                continue
+            done, skipped = done + made, skipped + (not made)
+            failed += _failure(path, record)
+        left = busy
+        if left:
+            watcher.wait(len(left))
+    for study in {config.study for config in configs}:
+        claims.sweep(results / study, {record_of(results, config).stem for config in configs})
+    return Outcome(done, skipped, failed)
+
+
+def tally(configs: list[store.RunConfig], results: Path, orders: Orders, since: int) -> Outcome:
+    """What became of runs that other processes were ordered to make since then."""
+    done, skipped, failed = 0, 0, list[str]()
+    for config in configs:
+        path = record_of(results, config)
+        try:
+            record = _standing(path, orders)
+        except store.OtherSchema as error:
+            skipped, failed = skipped + 1, [*failed, str(error)]
             continue
-        watcher.start(index, len(configs), config)
-        record, arrays = execute(config, profile, STUDIES[config.study].measure, watcher.snapshot)
-        store.write(path, record | {"run_id": identity}, arrays)
-        watcher.finish(record)
-        done += 1
+        if record is None:
+            failed.append(f"{path}: it was not made")
+            continue
+        made = path.stat().st_mtime_ns > since
+        done, skipped = done + made, skipped + (not made)
         failed += _failure(path, record)
     return Outcome(done, skipped, failed)
+
+
+def record_of(results: Path, config: store.RunConfig) -> Path:
+    """Where the record of a run is, or will be."""
+    return store.record_path(results, config, store.run_id(config, code_version()))
+
+
+def _obtain(
+    path: Path, config: store.RunConfig, place: tuple[int, int], orders: Orders, watcher: Watcher, wait: bool
+) -> tuple[dict[str, Any] | None, bool]:
+    """The record and whether it was made here; None where another process is at it and is not waited for."""
+    if record := _standing(path, orders):
+        return record, False
+    with claims.claim(path, wait) as mine:
+        if not mine:
+            return None, False
+        if record := _standing(path, orders):  # made since then
+            return record, False
+        watcher.start(*place, config)
+        record = _make(path, config, orders, watcher)
+        watcher.finish(record)
+        return record, True
+
+
+def _standing(path: Path, orders: Orders) -> dict[str, Any] | None:
+    """The record that is there already. A run that ended by time or error is tried again under other limits."""
+    try:
+        if path.stat().st_mtime_ns <= orders.fresh_since:
+            return None
+        record = store.read(path)
+    except FileNotFoundError:
+        return None
+    except store.OtherSchema:
+        raise
+    except ValueError as error:
+        warnings.warn(f"{error}; it is run again", stacklevel=2)
+        return None
+    again = record["status"] in ("timeout", "error") and record.get("limits") != told(orders.limits)
+    return None if again else record
+
+
+def _make(path: Path, config: store.RunConfig, orders: Orders, watcher: Watcher) -> dict[str, Any]:
+    """Runs into the record. What seconds decide cannot be taken up to the same bits, and is short: no checkpoint."""
+    kept = None if config.stop_after_seconds is not None else claims.checkpoint_path(path)
+    if kept and kept.exists() and kept.stat().st_mtime_ns <= orders.fresh_since:
+        kept.unlink()
+    session = Session(watcher.snapshot, orders.limits, kept, orders.jobs)
+    record, arrays = execute(config, orders.profile, STUDIES[config.study].measure, session)
+    store.write(path, record | {"run_id": path.stem}, arrays)
+    claims.remove_leftovers(path)
+    return record
 
 
 def _failure(path: Path, record: dict[str, Any]) -> list[str]:

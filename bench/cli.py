@@ -1,5 +1,7 @@
 """The command line. What a command needs is imported inside it, so that --help answers at once."""
 
+import math
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -26,6 +28,25 @@ Replicates = Annotated[int | None, typer.Option(help="Replicates of every run, i
 Only = Annotated[str | None, typer.Option(metavar="PROBLEM", help="Only the studies on this problem.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Run again what has a record already.")]
 X64 = Annotated[bool, typer.Option("--x64", help="Compute in float64.")]
+Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="Runs at a time, each on its share of the cores.")]
+
+
+def _positive(value: float | None) -> float | None:
+    if value is None or 0 < value < math.inf:
+        return value
+    raise typer.BadParameter(f"{value!r} is not a positive finite number")
+
+
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        callback=_positive, metavar="SECONDS", help="End a run that builds and steps for longer; its record says so."
+    ),
+]
+MaxMemory = Annotated[
+    float | None,
+    typer.Option(callback=_positive, metavar="MB", help="Take smaller tiles, or refuse, where a process needs more."),
+]
 
 Structure = Annotated[
     Path | None, typer.Option(help="PDB or mmCIF file of the protein, instead of 2IOP or 4AKE.", metavar="FILE")
@@ -46,6 +67,9 @@ def reproduce(
     fresh: Fresh = False,
     x64: X64 = False,
     structure: Structure = None,
+    jobs: Jobs = 1,
+    timeout: Timeout = None,
+    max_memory: MaxMemory = None,
 ) -> None:
     """Run the paper's studies, then write the report and print its path; adk stands in where 2IOP cannot be had."""
     from cryosip.bench import store
@@ -54,7 +78,7 @@ def reproduce(
     with _plain_errors():
         store.check_writable(out)
     studies = _with_protein(structure, only) if only in (None, "hsp90", "adk") else PAPER_STUDIES
-    failed = _run(studies, profile, results, replicates, only, fresh, x64, structure)
+    failed = _run(studies, profile, results, replicates, only, fresh, x64, structure, jobs, timeout, max_memory)
     _report(results, out)
     raise typer.Exit(failed)
 
@@ -69,9 +93,14 @@ def run(
     fresh: Fresh = False,
     x64: X64 = False,
     structure: Structure = None,
+    jobs: Jobs = 1,
+    timeout: Timeout = None,
+    max_memory: MaxMemory = None,
 ) -> None:
     """Run studies into records."""
-    raise typer.Exit(_run(studies, profile, results, replicates, only, fresh, x64, structure))
+    raise typer.Exit(
+        _run(studies, profile, results, replicates, only, fresh, x64, structure, jobs, timeout, max_memory)
+    )
 
 
 @app.command()
@@ -219,20 +248,36 @@ def _run(
     fresh: bool,
     x64: bool,
     structure: Path | None,
+    jobs: int = 1,
+    timeout: float | None = None,
+    max_memory: float | None = None,
 ) -> int:
     import jax
     from rich.console import Console
 
     jax.config.update("jax_enable_x64", x64)
     from cryosip.bench import campaign, progress, store
+    from cryosip.bench import jobs as processes
+    from cryosip.bench.limits import Limits
 
     configs = _plan(studies, profile, replicates, only, structure)
-    console = Console()
-    with _plain_errors(), progress.watching(console) as watcher:
-        store.check_writable(results)
-        outcome = campaign.run_all(configs, profile, results, fresh, watcher)
+    jobs = min(jobs, len(processes.cores()), len(configs))
+    if jobs > 1:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first takes most of a GPU
+    limits = Limits(timeout or math.inf, max_memory or math.inf)
+    console, notes = Console(), []
+    with _plain_errors():
+        campaign.check_memory(configs, limits.memory_mb)
+        now = store.check_writable(results)
+        orders = campaign.Orders(profile, now if fresh else 0, limits, jobs)
+        if jobs > 1:
+            notes = processes.run_all(configs, results, orders)
+            outcome = campaign.tally(configs, results, orders, now)
+        else:
+            with progress.watching(console) as watcher:
+                outcome = campaign.run_all(configs, results, orders, watcher)
     told = f"{outcome.done} run, {outcome.skipped} had their record, {len(outcome.failed)} failed"
-    console.print(told, markup=False, highlight=False)
+    console.print("; ".join([told, *notes]), markup=False, highlight=False)
     for failure in outcome.failed:
         console.print(failure, markup=False, highlight=False, soft_wrap=True)
     return 1 if outcome.failed else 0

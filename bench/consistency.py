@@ -13,7 +13,8 @@ import scipy.optimize
 
 from cryosip.bench import metrics
 from cryosip.bench.certified import OBJECTIVES, best_particles, minimise
-from cryosip.bench.execute import CONSISTENCY_KEY, Arrays, Fields, OnSnapshot, build_instance
+from cryosip.bench.execute import CONSISTENCY_KEY, Arrays, Fields, Session, build_instance
+from cryosip.bench.limits import ending_after
 from cryosip.bench.store import RunConfig
 from cryosip.bench.study import Options, Size, run_on
 from cryosip.datasets.instance import Instance, Truth
@@ -68,9 +69,11 @@ def consistency(size: Size) -> list[RunConfig]:
     return [*runs, images]
 
 
-def measure_statement(config: RunConfig, _on_snapshot: OnSnapshot) -> Measured:
+def measure_statement(config: RunConfig, session: Session) -> Measured:
     """What one statement says, of one replicate's data."""
-    return STATEMENTS[checks.one_of("statement", config.method, STATEMENTS)](config)
+    statement = STATEMENTS[checks.one_of("statement", config.method, STATEMENTS)]
+    with ending_after(session.limits.seconds):
+        return statement(config)
 
 
 def large_data(config: RunConfig) -> Measured:

@@ -19,8 +19,11 @@ PACKAGES = ("cryosip", "jax", "jaxlib", "optax", "numpy", "scipy", "pot", "cryoj
 
 
 @cache
-def environment() -> dict[str, Any]:
-    """Commit, hash of the code, versions, device, processor, threads, precision; null for what cannot be told."""
+def environment(jobs: int = 1) -> dict[str, Any]:
+    """Commit, hash of the code, versions, device, processor, threads, precision; null for what cannot be told.
+
+    With more than one of `jobs`, as many processes shared the machine, and their seconds are those of a shared machine.
+    """
     device = jax.devices()[0]
     return {
         **_git(),
@@ -30,6 +33,7 @@ def environment() -> dict[str, Any]:
         "device": f"{device.platform} {device.device_kind}",
         "cpu": _cpu(),
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "jobs": jobs,
         "dtype": _dtype(),
     }
 
@@ -54,11 +58,21 @@ def reset_peak_memory() -> None:
 
 def peak_memory_mb() -> float:
     """Largest resident memory of this process since the last reset, or since its start."""
+    return _resident_mb("VmHWM")
+
+
+def memory_in_use_mb() -> float:
+    """Memory in use on the device that computes, or of this process where the device has none of its own."""
+    stats = jax.devices()[0].memory_stats()
+    return stats["bytes_in_use"] / 2**20 if stats else _resident_mb("VmRSS")
+
+
+def _resident_mb(field: str) -> float:
     status = Path("/proc/self/status")
     if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        line = next(line for line in status.read_text().splitlines() if line.startswith(field))
         return int(line.split()[1]) / 1024
-    unit = 2**20 if sys.platform == "darwin" else 2**10
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # only the largest is known
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 

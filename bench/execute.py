@@ -3,12 +3,13 @@
 import datetime
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +17,13 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from cryosip.bench import metrics
+from cryosip.bench import checkpoint, metrics
 from cryosip.bench.environment import environment, peak_memory_mb, reset_peak_memory
 from cryosip.bench.fixed_view import principal_components
-from cryosip.bench.frames import Frame, film, frame
+from cryosip.bench.frames import film, frame
 from cryosip.bench.image_distances import observed_totals, readings, simulated_images
-from cryosip.bench.runner import Snapshot, run
+from cryosip.bench.limits import NO_LIMITS, Limits, TimeUp, told
+from cryosip.bench.runner import Progress, Snapshot, run
 from cryosip.bench.store import SCHEMA, RunConfig
 from cryosip.datasets.instance import Instance, Molecule, Truth
 from cryosip.datasets.registry import DATASETS
@@ -34,8 +36,20 @@ from cryosip.methods.registry import DISCREPANCIES, METHODS
 Fields = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 Curve = dict[str, list[Any]]
-OnSnapshot = Callable[[Snapshot], None]
-Measure = Callable[[RunConfig, OnSnapshot], tuple[Fields, Arrays]]
+
+
+class Session(NamedTuple):
+    """What a run has beside its configuration: who watches, its limits, its checkpoint, and with how many it runs."""
+
+    on_snapshot: Callable[[Snapshot], None] = lambda _: None
+    limits: Limits = NO_LIMITS
+    checkpoint: Path | None = None
+    jobs: int = 1
+
+
+ALONE = Session()
+
+Measure = Callable[[RunConfig, Session], tuple[Fields, Arrays]]
 
 # fold_in numbers of a replicate's key; small numbers would repeat the keys that split() gives the data set
 RUN_KEY, ESTIMATE_KEY, VARIANCE_KEY, CONSISTENCY_KEY = 1001, 1002, 1003, 1004
@@ -63,53 +77,78 @@ OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
 }
 
 
-def execute(config: RunConfig, profile: str, measure: Measure, on_snapshot: OnSnapshot) -> tuple[Fields, Arrays]:
+def execute(config: RunConfig, profile: str, measure: Measure, session: Session = ALONE) -> tuple[Fields, Arrays]:
     """The record of a run and its arrays, whatever becomes of the run: a failure is a record too."""
     reset_peak_memory()
     try:
         with jax.default_matmul_precision("highest"):  # a GPU would else round factors to ten bits
-            fields, arrays = measure(config, on_snapshot)
-    except Exception as error:  # the record says what happened; the study goes on
-        fields, arrays = {"status": "error", "message": f"{type(error).__name__}: {error}"}, {}
-    measured = {"peak_memory_mb": peak_memory_mb(), "environment": environment()}
+            fields, arrays = measure(config, session)
+    except (Exception, TimeUp) as error:  # the record says what happened; the study goes on
+        status = "timeout" if isinstance(error, TimeUp) else "error"
+        fields, arrays = {"status": status, "message": f"{type(error).__name__}: {error}"}, {}
+    peak, limits = peak_memory_mb(), session.limits
+    if peak > limits.memory_mb and not fields.get("message"):
+        fields["message"] = f"it took {peak:.0f} MB, more than the {limits.memory_mb:g} MB that were allowed"
+    measured = {"peak_memory_mb": peak, "limits": told(limits), "environment": environment(session.jobs)}
     return _head(config, profile) | measured | fields, arrays
 
 
-def run_method(config: RunConfig, on_snapshot: OnSnapshot) -> tuple[Fields, Arrays]:
-    """Runs a method on a problem; keeps its metrics over time, its last finite estimate and, of replicate 0, frames."""
+def run_method(config: RunConfig, session: Session) -> tuple[Fields, Arrays]:
+    """Runs a method on a problem; keeps its metrics over time, its last finite estimate and, of replicate 0, frames.
+
+    It goes on from its checkpoint, if there is one. `limits.seconds` are for building the method and for stepping.
+    """
     instance = build_instance(config)
     method, setup_seconds = _set_up(instance.problem, config)
     points = metrics.reference(instance.truth)
-    curve: Curve = {}
     looked_at = CURVE_METRICS if config.budgets is None else (*CURVE_METRICS, "energy_distance_squared")
-    frames: list[Frame] = []
-    last, message = None, ""
     key = jr.fold_in(jr.key(config.replicate), RUN_KEY)
-    for snapshot in run(key, method, config.steps, config.every, config.growth):
-        on_snapshot(snapshot)
-        if not snapshot.finite:
+    kept = checkpoint.load(session.checkpoint, jax.eval_shape(method.init, key))
+    start, curve, frames = (kept.progress, kept.curve, kept.frames) if kept else (None, {}, [])
+    last, resumed_at = (kept.estimate, kept.resumed_at) if kept else (None, [])
+    keeper = checkpoint.Keeper(session.checkpoint)
+
+    def keep(now: Progress) -> None:
+        assert last is not None  # the first look comes before the first part
+        estimate = last
+        keeper.offer(lambda: checkpoint.Checkpoint(now, curve, estimate, frames, [*resumed_at, now.step]))
+
+    limits = session.limits._replace(seconds=session.limits.seconds - setup_seconds)
+    status, message = "ok", ""
+    for snapshot in run(key, method, config.steps, config.every, config.growth, limits, start, keep):
+        session.on_snapshot(snapshot)
+        values = metrics.some(looked_at, snapshot.estimate, points) if snapshot.finite else {"": math.nan}
+        if not np.isfinite(list(values.values())).all():
+            status = "diverged"
             message = f"the state is not finite after step {snapshot.step}; the record keeps the last finite one"
             break
-        last, values = snapshot, metrics.some(looked_at, snapshot.estimate, points)
-        _append(curve, snapshot, values)
-        if config.replicate == 0:
-            frames.append(frame(snapshot.step, snapshot.estimate))
+        last = snapshot.estimate
+        if not curve or curve["step"][-1] != snapshot.step:  # it is there where time was up before the run went on
+            _append(curve, snapshot, values)
+            if config.replicate == 0:
+                frames.append(frame(snapshot.step, snapshot.estimate))
         if config.stop_below and all(values[name] < limit for name, limit in config.stop_below.items()):
             break
         if config.stop_after_seconds is not None and setup_seconds + snapshot.seconds >= config.stop_after_seconds:
             break
+        if snapshot.step < config.steps and snapshot.seconds >= limits.seconds:
+            status, message = "timeout", f"the {session.limits.seconds:g} s that were allowed are over"
+            break
     if last is None:
         return {"status": "diverged", "message": "the initial state is not finite"}, {}
-    fields, arrays = _describe(config, instance, points, last.estimate, values)
+    final = {name: column[-1] for name, column in curve.items()}
+    fields, arrays = _describe(config, instance, points, last, {name: final[name] for name in looked_at})
     outcome: Fields = {
-        "status": "diverged" if message else "ok",
+        "status": status,
         "message": message,
-        "steps": last.step,
-        "forward_calls": last.forward_calls,
+        "steps": final["step"],
+        "forward_calls": final["forward_calls"],
         "setup_seconds": setup_seconds,
-        "compile_seconds": last.compile_seconds,
-        "run_seconds": last.seconds,
-        "program_memory_mb": _finite(last.program_memory_mb),
+        "compile_seconds": snapshot.compile_seconds,
+        "run_seconds": final["seconds"],
+        "program_memory_mb": _finite(snapshot.program_memory_mb),
+        "tile_share": snapshot.tile_share,
+        "resumed_at": resumed_at,
         "curve": curve,
     }
     return outcome | fields, arrays | film(frames)

@@ -1,7 +1,7 @@
 """What a person sees while runs go on: a bar on a terminal, a line per run otherwise."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,31 @@ def describe(index: int, total: int, config: RunConfig) -> str:
     return f"[{index + 1}/{total}] {config.study}: {method}, {config.setting}, replicate {config.replicate}"
 
 
+def whole_lines(console: Console, before_each: Callable[[], None]) -> Watcher:
+    """A line for each run that is over, for one of several processes that print to the same place."""
+    line, began = "", 0.0
+
+    def start(index: int, total: int, config: RunConfig) -> None:
+        nonlocal line, began
+        before_each()
+        line, began = describe(index, total, config), time.monotonic()
+
+    def finish(record: dict[str, Any]) -> None:
+        console.print(f"{line}: {_told(record, began)}", markup=False, highlight=False, soft_wrap=True)
+
+    return Watcher(start, lambda _snapshot: None, finish)
+
+
+def _told(record: dict[str, Any], began: float) -> str:
+    metrics = {name: record.get("metrics", {}).get(name) for name in ("w1", "w2")}
+    values = "".join(f", {name} {value:.3f}" for name, value in metrics.items() if value is not None)
+    return f"{record['status']}{values} ({time.monotonic() - began:.1f} s)"
+
+
+def _waiting(console: Console) -> Callable[[int], None]:
+    return lambda runs: console.print(f"Other processes are at {runs} of the runs: waiting for them", highlight=False)
+
+
 def _lines(console: Console) -> Watcher:
     began = 0.0
 
@@ -40,12 +65,9 @@ def _lines(console: Console) -> Watcher:
         console.print(describe(index, total, config), end="", markup=False, highlight=False)
 
     def finish(record: dict[str, Any]) -> None:
-        told = {name: record.get("metrics", {}).get(name) for name in ("w1", "w2")}
-        values = "".join(f", {name} {value:.3f}" for name, value in told.items() if value is not None)
-        seconds = time.monotonic() - began
-        console.print(f": {record['status']}{values} ({seconds:.1f} s)", markup=False, highlight=False)
+        console.print(f": {_told(record, began)}", markup=False, highlight=False)
 
-    return Watcher(start, lambda _snapshot: None, finish)
+    return Watcher(start, lambda _snapshot: None, finish, _waiting(console))
 
 
 def _bar(progress: Progress) -> Watcher:
@@ -62,4 +84,4 @@ def _bar(progress: Progress) -> Watcher:
         if record["status"] != "ok":
             progress.console.print(f"{record['status']}: {record['message']}", markup=False)
 
-    return Watcher(start, snapshot, finish)
+    return Watcher(start, snapshot, finish, _waiting(progress.console))

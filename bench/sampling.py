@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax.random as jr
 import numpy as np
 
-from cryosip.bench.execute import VARIANCE_KEY, Arrays, Fields, OnSnapshot, build_instance, run_method
+from cryosip.bench.execute import VARIANCE_KEY, Arrays, Fields, Session, build_instance, run_method
+from cryosip.bench.limits import ending_after
 from cryosip.bench.metrics import summary
 from cryosip.bench.store import RunConfig
 from cryosip.methods.problem import Problem
@@ -79,13 +80,14 @@ def drift_table(problem: Problem, seed: int) -> Table:
     return 2 * rank
 
 
-def measure_variance(config: RunConfig, _on_snapshot: OnSnapshot) -> tuple[Fields, Arrays]:
+def measure_variance(config: RunConfig, session: Session) -> tuple[Fields, Arrays]:
     """The variance of one estimator over many repeats, with a bootstrap interval, beside its formula."""
     problem = build_instance(config).problem
     phi = drift_table(problem, config.replicate)
     n, k = config.method_options["n"], config.method_options["k"]
     rng = np.random.default_rng([config.replicate, n, k])
-    values = np.array([ESTIMATORS[config.method](rng, phi, n, k) for _ in range(REPEATS)])
+    with ending_after(session.limits.seconds):
+        values = np.array([ESTIMATORS[config.method](rng, phi, n, k) for _ in range(REPEATS)])
     resampled = [rng.choice(values, REPEATS).var(ddof=1) for _ in range(RESAMPLES)]
     interval = summary(resampled)
     formula = FORMULAS[config.method](moments(phi), n, k)
@@ -100,6 +102,6 @@ def measure_variance(config: RunConfig, _on_snapshot: OnSnapshot) -> tuple[Field
     }, {}
 
 
-def measure(config: RunConfig, on_snapshot: OnSnapshot) -> tuple[Fields, Arrays]:
+def measure(config: RunConfig, session: Session) -> tuple[Fields, Arrays]:
     """The variance of an estimator, or the run of a flow that draws so."""
-    return (measure_variance if config.method in ESTIMATORS else run_method)(config, on_snapshot)
+    return (measure_variance if config.method in ESTIMATORS else run_method)(config, session)

@@ -1,8 +1,10 @@
 """The run store: one record per run, written whole or not at all."""
 
 import hashlib
+import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -36,32 +38,52 @@ class RunConfig:
 def run_id(config: RunConfig, code_version: str) -> str:
     """Hash of the configuration, the replicate and the code."""
     text = json.dumps({"config": asdict(config), "code": code_version, "schema": SCHEMA}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _hash(text.encode())
+
+
+class OtherSchema(ValueError):
+    """A record that another version of cryosip wrote."""
 
 
 def record_path(results: Path, config: RunConfig, identity: str) -> Path:
-    """results/<study>/<run_id>.json."""
+    """results/<study>/<run_id>.json; ValueError for names that would lead elsewhere."""
+    for kind, name in (("study", config.study), ("run id", identity)):
+        if not re.fullmatch(r"[A-Za-z0-9][\w.+=-]*", name):
+            raise ValueError(f"{kind} is {name!r}; wanted a plain name, such as 'paper-1d'")
     return results / config.study / f"{identity}.json"
 
 
-def check_writable(folder: Path) -> None:
-    """Makes the folder and a file in it, so that one that cannot be written is known before hours of work."""
+def check_writable(folder: Path) -> int:
+    """Makes the folder and a file in it, so that one that cannot be written is known before hours of work.
+
+    Returns the time of that file in nanoseconds, by the clock of whatever the folder is on.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return os.fstat(file.fileno()).st_mtime_ns
 
 
 def write(path: Path, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """The arrays first, then the record: a record on disk means that all of the run is there."""
-    text = json.dumps(record, indent=1, allow_nan=False)
+    """The arrays first, then the record: a record on disk means that all of the run is there.
+
+    The record holds a hash of the file of its arrays: whoever is killed between the two leaves an older record, and a
+    reader sees that the arrays beside it are of another run.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if arrays:
-        _write_atomically(
-            path.with_suffix(".npz"), lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)
-        )
-    write_text(path, text)
     if not arrays:
+        write_text(path, json.dumps(record, indent=1, allow_nan=False))
         path.with_suffix(".npz").unlink(missing_ok=True)  # of an earlier run
+        return
+    data = io.BytesIO()
+    np.savez_compressed(data, allow_pickle=False, **arrays)
+    text = json.dumps(record | {"arrays_hash": _hash(data.getvalue())}, indent=1, allow_nan=False)
+    _write_atomically(path.with_suffix(".npz"), lambda file: file.write(data.getvalue()))
+    write_text(path, text)
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """All of the arrays or nothing, not compressed."""
+    _write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -78,23 +100,45 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A record that this code wrote: its run id has the hash of the code."""
-    record: dict[str, Any] = json.loads(path.read_text())
+    """A record that this code wrote: its run id has the hash of the code.
+
+    Raises OtherSchema for one of another schema, and ValueError for what is no whole record of that id with its arrays.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not complete JSON in UTF-8: {error}") from None
+    if not isinstance(record, dict) or "schema" not in record:
+        raise ValueError(f"{path} is not a cryosip record: it has no schema")
+    if record["schema"] != SCHEMA:
+        raise OtherSchema(f"{path} has schema {record['schema']!r}: this version of cryosip reads schema {SCHEMA}")
+    if record.get("run_id") != path.stem or not all(isinstance(record.get(k), str) for k in ("status", "message")):
+        raise ValueError(f"{path} is not the record of run {path.stem}")
+    arrays = path.with_suffix(".npz")
+    if "arrays_hash" in record and not (arrays.exists() and _hash(arrays.read_bytes()) == record["arrays_hash"]):
+        raise ValueError(f"{path} has not the arrays that it was written with")
     return record
 
 
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
 def _write_atomically(path: Path, write_to: Callable[[IO[bytes]], Any]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
-            write_to(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name.lstrip('.')}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                write_to(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _umask() -> int:

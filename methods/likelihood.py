@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from cryosip.methods import checks, devices
 from cryosip.methods.pairwise import FEW_PIXELS
 from cryosip.methods.problem import Observations, Points, Pose, Problem
+from cryosip.methods.tiles import tile as at_a_time
 
 TILE = 2**20  # observations times images at a time
 
@@ -48,7 +49,7 @@ def e_step(
 
     def sums(y: Observations, n: Int[Array, ""] | int) -> Sums:
         """Over the first n rows."""
-        tile = max(1, min(len(y), TILE // n_images))
+        tile = max(1, min(len(y), at_a_time(TILE) // n_images))
         rows = jnp.arange(-(-len(y) // tile) * tile).reshape(-1, tile)
 
         def add(
@@ -80,7 +81,7 @@ def render_all(problem: Problem, theta: Points, pose: Pose, n_poses: int) -> Flo
 def by_blocks(f: Callable[..., Any], block: int, *rows: Any) -> Any:
     """f(*rows) where f works row by row, on so many rows at a time: memory stays bounded."""
     n = len(jax.tree.leaves(rows)[0])
-    blocks = -(-n // block)
+    blocks = -(-n // at_a_time(block))
     each = -(-n // blocks)  # blocks of equal size, filled up with the last row
     taken = jnp.minimum(jnp.arange(blocks * each), n - 1).reshape(blocks, each)
     result = jax.lax.map(lambda index: f(*jax.tree.map(lambda a: a[index], rows)), taken)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from cryosip.methods import devices
 from cryosip.methods.problem import Images, Observations
+from cryosip.methods.tiles import tile as at_a_time
 
 FEW_PIXELS = 8  # up to here differences cost no more than the Gram product, and do not cancel
 TILE = 2**20  # pairs at a time: 4 MB in float32, which stays in cache
@@ -29,8 +30,8 @@ def map_rows(f: Callable[[Point], Array], y: Images, n: int, tile: int | None = 
     """f of every row of y, where each row meets n others, `tile` pairs at a time (TILE by default) on each device."""
 
     def tiled(rows: Images) -> Array:
-        at_a_time = max(1, (tile or TILE) // n)
-        return jax.lax.map(f, rows, batch_size=at_a_time) if at_a_time < len(rows) else jax.vmap(f)(rows)
+        many = max(1, (tile or at_a_time(TILE)) // n)
+        return jax.lax.map(f, rows, batch_size=many) if many < len(rows) else jax.vmap(f)(rows)
 
     return devices.by_rows(tiled, y)
 

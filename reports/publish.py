@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import json
 import shutil
 import tarfile
 import tempfile
@@ -72,7 +73,9 @@ def _keep(results: Path, kept: Path) -> None:
     page.study_figures([replace(record, arrays=arrays) for record, arrays in watched])
     for record, arrays in watched:
         (kept / record.path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(results / record.path, kept / record.path)
+        told = json.loads((results / record.path).read_text(encoding="utf-8"))
+        told.pop("arrays_hash", None)  # of all arrays
+        (kept / record.path).write_text(json.dumps(told, indent=1), encoding="utf-8")
         if drawn := arrays.kept():
             np.savez_compressed((kept / record.path).with_suffix(".npz"), allow_pickle=False, **drawn)
     if (results / PEERS).exists():

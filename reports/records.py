@@ -1,5 +1,7 @@
 """Read a results folder: every run record that can be trusted, and the name of every file that cannot."""
 
+import hashlib
+import io
 import json
 import math
 import reprlib
@@ -130,7 +132,7 @@ def read_record(results: Path, path: Path) -> tuple[Record, str]:
     """
     try:
         data = _load_json(results / path)
-        arrays, reason = _load_arrays((results / path).with_suffix(".npz"))
+        arrays, reason = _load_arrays((results / path).with_suffix(".npz"), data.get("arrays_hash"))
         return _parse(data, path, arrays), reason
     except (OSError, OverflowError, RecursionError) as error:
         raise ValueError(_why(error)) from error
@@ -217,12 +219,15 @@ def _why(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _load_arrays(path: Path) -> tuple[dict[str, Array], str]:
-    """The arrays of an .npz, never a pickle, and why there are none."""
+def _load_arrays(path: Path, digest: object) -> tuple[dict[str, Array], str]:
+    """The arrays of an .npz, never a pickle, and why there are none; a digest is that of the file, where it is told."""
     if not path.exists():
-        return {}, ""
+        return {}, "" if digest is None else "arrays not read: the file is missing"
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        content = path.read_bytes()
+        if digest is not None and hashlib.sha256(content).hexdigest()[:16] != digest:
+            return {}, "arrays not read: they are not those of the record"
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: np.asarray(archive[name], dtype=np.float64) for name in archive.files}
     except Exception as error:  # a damaged archive raises whatever numpy, zipfile and zlib come to
         return {}, f"arrays not read: {_why(error)}"
@@ -236,8 +241,8 @@ def _parse(data: dict[str, Any], path: Path, arrays: dict[str, Array]) -> Record
         raise ValueError(f"status {reprlib.repr(status)}: wanted one of {', '.join(STATUSES)}")
     return Record(
         path=path,
-        run_id=_text(data, "run_id"),
-        study=_text(data, "study"),
+        run_id=_name(data, "run_id"),
+        study=_name(data, "study"),
         profile=_text(data, "profile"),
         setting=_text(data, "setting"),
         problem=_text(data, "problem"),
@@ -278,6 +283,14 @@ def _text(data: dict[str, Any], key: str, default: str | None = None) -> str:
         return default
     if not isinstance(value, str):
         raise ValueError(f"{key} is {reprlib.repr(value)}: wanted text")
+    return value
+
+
+def _name(data: dict[str, Any], key: str) -> str:
+    """Text that may become a part of a path, and stays one part of it."""
+    value = _text(data, key)
+    if value in ("", ".", "..") or any(mark in value for mark in "/\\\0"):
+        raise ValueError(f"{key} is {reprlib.repr(value)}: wanted a plain name")
     return value
 
 

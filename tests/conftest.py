@@ -3,6 +3,7 @@
 import jax
 import pytest
 
+from cryosip.bench import execute, metrics
 from cryosip.datasets.registry import DATASETS
 
 
@@ -17,6 +18,17 @@ def x64():
     """float64 for the length of a test."""
     with jax.enable_x64(True):
         yield
+
+
+KEPT_OF_FEW = {}
+
+
+@pytest.fixture
+def few_draws(monkeypatch):
+    """Metrics of few points: exact ones take most of the time of a run of few steps."""
+    for name, few in {"REFERENCE_POINTS": 100, "FLOOR_DRAWS": 2, "SAMPLES": 2}.items():
+        monkeypatch.setattr(metrics, name, few)
+    monkeypatch.setattr(execute, "_KEPT", KEPT_OF_FEW)
 
 
 @pytest.fixture

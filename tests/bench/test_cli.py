@@ -112,7 +112,7 @@ def failing(monkeypatch):
     def configs(*_):
         return [RunConfig("failing", name, "oned", {"n_observations": 5}, name, {}, 1, 1, 0) for name in names]
 
-    def measure(config, _on_snapshot):
+    def measure(config, _session):
         if config.method == "broken":
             raise RuntimeError("[the] disk is on fire")
         return {"metrics": {}}, {}

@@ -91,7 +91,7 @@ def test_a_new_method_is_seen_in_every_comparison(monkeypatch):
     assert [run.problem for run in runs] == [arena.problem for arena in SMOKE.arenas]
     assert all(run.steps == UNTUNED["steps"] for run in runs)
     for run in runs[:2]:
-        record, _ = execute(run, "smoke", run_method, lambda _snapshot: None)
+        record, _ = execute(run, "smoke", run_method)
         assert record["status"] == "ok", record["message"]
         assert set(record["curve"]) >= {"seconds", "forward_calls", "w1", "w2", "energy_distance_squared"}
         assert record["config"]["budgets"]["seconds"] == list(run.budgets["seconds"])

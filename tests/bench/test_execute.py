@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cryosip.bench import frames
-from cryosip.bench.execute import build_instance, build_method, execute, run_method
+from cryosip.bench.execute import Session, build_instance, build_method, execute, run_method
 from cryosip.bench.store import RunConfig
 from cryosip.datasets.gaussian_mixture import GaussianMixture
 from cryosip.datasets.instance import Instance, Truth
@@ -22,10 +22,11 @@ KEYS = {
     "steps", "forward_calls", "compile_seconds", "run_seconds", "peak_memory_mb", "algorithm", "metrics", "floors",
     "data_floors", "sampled_metrics", "initial_sampled_metrics", "initial_metrics", "curve", "dataset_hash",
     "environment", "created", "setup_seconds", "program_memory_mb", "oracle_metrics",
+    "tile_share", "limits", "resumed_at",
 }  # fmt: skip
 ENVIRONMENT = {
     "commit", "dirty", "cryosip", "python", "jax", "jaxlib", "numpy", "pot", "cryojax", "prody", "device", "cpu",
-    "threads", "dtype",
+    "threads", "jobs", "dtype",
 }  # fmt: skip
 DISTANCES = {"w1", "w2", "energy_distance", "energy_distance_squared"}
 TO_DATA = {"w1_to_data", "w2_to_data"}
@@ -53,7 +54,7 @@ CONFIG = RunConfig(
 def executed(config=CONFIG, **changes):
     config = dataclasses.replace(config, **changes)
     seen = []
-    record, arrays = execute(config, "smoke", run_method, seen.append)
+    record, arrays = execute(config, "smoke", run_method, Session(seen.append))
     json.dumps(record, allow_nan=False)  # what the store will do
     return record, arrays, seen
 
@@ -90,11 +91,11 @@ def test_what_building_a_method_costs_is_told(monkeypatch):
 def test_products_are_as_precise_as_the_numbers():
     """Of a GPU; a processor knows one precision alone, so the program is looked at."""
 
-    def measure(_config, _on_snapshot):
+    def measure(_config, _session):
         told = jax.jit(lambda a: a @ a).lower(jax.numpy.ones((2, 2))).as_text()
         return {"metrics": {"highest": float("HIGHEST" in told)}}, {}
 
-    record, _ = execute(CONFIG, "smoke", measure, lambda _: None)
+    record, _ = execute(CONFIG, "smoke", measure)
     assert record["metrics"] == {"highest": 1.0}
 
 

@@ -38,7 +38,7 @@ def points(theta, weights=None):
 
 @pytest.fixture(scope="module")
 def record_and_arrays():
-    record, arrays = execute(CONFIG, "smoke", run_method, lambda _: None)
+    record, arrays = execute(CONFIG, "smoke", run_method)
     assert record["status"] == "ok", record["message"]
     return record, arrays
 
@@ -57,7 +57,7 @@ def test_a_record_tells_of_the_molecule_and_of_each_mode(record_and_arrays):
         # modes are softer than 1, so distances are larger in the paper's coordinates
         assert record[part]["energy_distance_squared_unwhitened"] > record[part]["energy_distance_squared"]
     assert record["collapsed_components"] in (0, 1, 2)
-    later, arrays = execute(dataclasses.replace(CONFIG, replicate=1), "smoke", run_method, lambda _: None)
+    later, arrays = execute(dataclasses.replace(CONFIG, replicate=1), "smoke", run_method)
     assert later["status"] == "ok"
     assert "beads" not in arrays
     assert "beta_true" not in arrays

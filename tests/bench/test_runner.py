@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from cryosip.bench import runner
 from cryosip.bench.runner import run
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.registry import DISCREPANCIES, METHODS
@@ -103,6 +104,33 @@ def test_the_result_does_not_depend_on_how_often_one_looks(name, tiny):
     assert often.objective == seldom.objective
     for a, b in zip(jax.tree.leaves(often.state), jax.tree.leaves(seldom.state), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_neither_cutting_nor_going_on_changes_a_bit(name, tiny, monkeypatch):
+    """In parts of one step, then from where some of these parts ended: between looks, and at one."""
+    method, parts = METHODS[name](tiny.problem, **OPTIONS[name]()), []
+    whole = list(run(jr.key(3), method, steps=24, every=12))
+    monkeypatch.setattr(runner, "PART_SECONDS", 0.0)
+    cut = list(run(jr.key(3), method, steps=24, every=12, on_part=parts.append))
+    assert [part.step for part in parts] == list(range(1, 24))
+    for start, expected in ((None, whole), (parts[6], whole[1:]), (parts[11], whole[2:])):
+        found = cut if start is None else list(run(jr.key(3), method, steps=24, every=12, start=start))
+        assert [s.step for s in found] == [s.step for s in expected]
+        for a, b in zip(found, expected, strict=True):
+            assert (a.forward_calls, str(a.objective)) == (b.forward_calls, str(b.objective))
+            for leaf, other in zip(jax.tree.leaves(a.state), jax.tree.leaves(b.state), strict=True):
+                np.testing.assert_array_equal(leaf, other)
+        assert start is None or found[0].seconds > start.seconds
+
+
+def test_parts_are_as_long_as_they_may_be():
+    """A block of 10^5 steps in parts of about PART_SECONDS, from one step on: an early stop loses no more."""
+    parts = []
+    *_, last = run(jr.key(0), walk(), steps=100_000, every=100_000, on_part=parts.append)
+    assert last.step == 100_000
+    assert [part.step for part in parts][:3] == [1, 11, 111]
+    assert all(b.seconds - a.seconds < 3 * runner.PART_SECONDS for a, b in itertools.pairwise(parts))
 
 
 def test_a_state_that_is_not_finite_ends_the_run():

@@ -74,7 +74,7 @@ def test_a_method_of_one_line_in_the_registry_is_in_the_study(monkeypatch):
     assert {(run.steps, str(run.method_options)) for run in runs} == {(module.DEFAULT_STEPS, "{}")}
 
     (run,) = [run for run in scaling(SIZES["smoke"]) if run.method == "standing" and run.setting == "M=100"]
-    record, _ = execute(run, "smoke", run_method, lambda _: None)
+    record, _ = execute(run, "smoke", run_method)
     assert (record["status"], record["message"]) == ("ok", "")
     assert record["metrics"]["w2"] > 0
 
@@ -82,7 +82,7 @@ def test_a_method_of_one_line_in_the_registry_is_in_the_study(monkeypatch):
 def test_a_method_that_needs_more_leaves_a_record_that_says_where_it_failed(monkeypatch):
     monkeypatch.setitem(METHODS, "demanding", lambda problem, patience: standing(problem))
     (run,) = [run for run in scaling(SIZES["smoke"]) if run.method == "demanding" and run.setting == "M=100"]
-    record, _ = execute(run, "smoke", run_method, lambda _: None)
+    record, _ = execute(run, "smoke", run_method)
     assert record["status"] == "error"
     assert "patience" in record["message"]
     assert record["config"]["problem"]["options"]["n_observations"] == 100

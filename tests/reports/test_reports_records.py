@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -58,6 +59,17 @@ def test_records_that_break_the_schema_are_named(write, results: Path, changes: 
     assert reason in why
 
 
+@pytest.mark.parametrize("key", ["study", "run_id"])
+@pytest.mark.parametrize("name", ["../paper-1d", "/etc", "..", "", "a\\b", "a\0b"])
+def test_names_that_lead_elsewhere_are_refused(write, results: Path, key: str, name: str) -> None:
+    write()
+    bad = write(replicate=1)
+    bad.write_text(json.dumps(json.loads(bad.read_text()) | {key: name}))
+    records, ((path, why),) = read_records(results)
+    assert (len(records), path) == (1, bad.relative_to(results))
+    assert why.endswith(": wanted a plain name")
+
+
 def test_pickles_and_damaged_arrays_are_never_loaded(write, results: Path) -> None:
     whole = {"theta": np.ones((4, 1)), "weights": np.full(4, 0.25)}
     pickled = write(replicate=1, arrays=whole | {"truth": np.array([{"a": 1}], dtype=object)})
@@ -68,6 +80,23 @@ def test_pickles_and_damaged_arrays_are_never_loaded(write, results: Path) -> No
     assert len(records) == 3
     assert all(record.arrays == {} for record in records)
     assert {path for path, _ in skipped} == {p.with_suffix(".npz").relative_to(results) for p in (pickled, cut, uneven)}
+
+
+def test_arrays_of_another_run_are_told_and_not_read(write, results: Path) -> None:
+    """As a process leaves them that is killed between the arrays and the record of a run that it makes again."""
+    cloud = {"theta": np.ones((4, 1)), "weights": np.full(4, 0.25)}
+    whole, other, gone = (write(cloud, replicate=i) for i in range(3))
+    for path in (whole, other, gone):
+        digest = hashlib.sha256(path.with_suffix(".npz").read_bytes()).hexdigest()[:16]
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"arrays_hash": digest}))
+    np.savez(other.with_suffix(".npz"), theta=np.zeros((4, 1)))
+    gone.with_suffix(".npz").unlink()
+    records, skipped = read_records(results)
+    assert [record.replicate for record in records if record.arrays] == [0]
+    assert dict(skipped) == {
+        other.with_suffix(".npz").relative_to(results): "arrays not read: they are not those of the record",
+        gone.with_suffix(".npz").relative_to(results): "arrays not read: the file is missing",
+    }
 
 
 class Trap:

@@ -35,15 +35,15 @@ def write_many(results: Path) -> None:
     """Every run of every study at the paper's size, so often that there are enough; one in fifty fails."""
     each = len(campaign.plan(list(STUDIES), "paper", 1, None))
     for i, config in enumerate(campaign.plan(list(STUDIES), "paper", -(-RECORDS // each), None)):
-        record, arrays = execute(config, "paper", error if i % 50 == 49 else outcome, lambda _: None)
+        record, arrays = execute(config, "paper", error if i % 50 == 49 else outcome)
         store.write(store.record_path(results, config, f"{i:016x}"), record | {"run_id": f"{i:016x}"}, arrays)
 
 
-def error(_config: RunConfig, _on_snapshot: Any) -> Any:
+def error(_config: RunConfig, _session: Any) -> Any:
     raise MemoryError("out of memory")
 
 
-def outcome(config: RunConfig, _on_snapshot: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def outcome(config: RunConfig, _session: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What such a run would come to, of noise."""
     rng = np.random.default_rng([config.replicate, config.steps, len(config.setting)])
     if config.method in STATEMENTS:

@@ -1,0 +1,74 @@
+"""Which process makes which run: a claim is a lock of the kernel's, which ends with its process, killed or not."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+STALE_SECONDS = 7 * 24 * 3600.0  # that what a killed process left is kept for, should its code come back
+
+
+def checkpoint_path(record: Path) -> Path:
+    """results/<study>/.<run_id>.checkpoint.npz."""
+    return record.with_name(f".{record.stem}.checkpoint.npz")
+
+
+@contextmanager
+def claim(record: Path, wait: bool = False) -> Iterator[bool]:
+    """Whether the record is this process's to make while the block lasts; with `wait` once no other process has it."""
+    record.parent.mkdir(parents=True, exist_ok=True)
+    file = record.with_name(f".{record.stem}.claim")
+    handle = _locked(file, wait)
+    if handle is None:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        file.unlink(missing_ok=True)  # while it is locked: who waits for it sees that it is gone
+        os.close(handle)
+
+
+def _locked(file: Path, wait: bool) -> int | None:
+    while True:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):  # its owner has removed it meanwhile
+                if os.path.samestat(os.fstat(handle), file.stat()):
+                    return handle
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def remove_leftovers(record: Path) -> None:
+    """Removes the checkpoint of a run that is over, and what processes that were killed while writing left of it."""
+    for path in record.parent.glob(f".{record.stem}.*"):
+        if path.suffix != ".claim":  # which goes last, with its lock
+            path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, over: set[str]) -> None:
+    """Removes what killed processes left of the runs that are over, or left a week ago, if no process is at them.
+
+    Until then what other code or other settings left may be taken up by them.
+    """
+    oldest = time.time() - STALE_SECONDS
+    ages: dict[str, float] = {}
+    for path in folder.glob(".*.*"):
+        stem = path.name.split(".")[1]
+        with suppress(FileNotFoundError):
+            ages[stem] = max(ages.get(stem, 0.0), path.stat().st_mtime)
+    for stem, touched in ages.items():
+        if touched < oldest or stem in over:
+            record = folder / f"{stem}.json"
+            with claim(record) as free:
+                if free:
+                    remove_leftovers(record)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cryosip.bench import claims, store
+from cryosip.bench import claims, store, tuning
 from cryosip.bench.environment import code_version, memory_in_use_mb
 from cryosip.bench.execute import Session, execute
 from cryosip.bench.limits import NO_LIMITS, Limits, told
@@ -49,14 +49,19 @@ def plan(
 ) -> list[store.RunConfig]:
     """All runs of the studies, replicate by replicate, so that an early stop leaves whole replicates.
 
-    Proteins are taken from the file `structure`, if one is given.
+    Proteins are taken from the file `structure`, if one is given. At most as many replicates as there are before those
+    that settings are tuned on, which no study may report.
     """
     configs = []
     for name in studies:
         checks.one_of("study", name, STUDIES)
         study = STUDIES[name]
         size = study.sizes[checks.one_of("profile", profile, study.sizes)]
-        count = size.replicates if replicates is None else checks.positive_int("replicates", replicates)
+        count = (
+            size.replicates
+            if replicates is None
+            else checks.positive_int("replicates", replicates, tuning.FIRST_REPLICATE)
+        )
         first = study.first_replicate
         runs = [run for run in study.configs(size) if only in (None, run.problem)]
         if structure is not None:
@@ -68,7 +73,11 @@ def plan(
 def _with_structure(run: store.RunConfig, structure: Path) -> store.RunConfig:
     if run.problem not in PROTEINS:
         return run
-    return replace(run, problem_options=run.problem_options | {"structure": str(structure.resolve())})
+    try:
+        path = structure.expanduser().resolve()
+    except (OSError, RuntimeError) as error:  # a link to itself, or the home of nobody
+        raise ValueError(f"structure is {str(structure)!r}: {error}") from error
+    return replace(run, problem_options=run.problem_options | {"structure": str(path)})
 
 
 def check_memory(configs: list[store.RunConfig], memory_mb: float) -> None:

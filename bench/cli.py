@@ -234,6 +234,16 @@ def speed(
     raise typer.Exit(outcome.failed or (fail and outcome.slower))
 
 
+@app.command()
+def check() -> None:
+    """Check this machine in about a minute: laws, gradients, algorithms, EM and floors; exit 1 where one fails."""
+    from rich.console import Console
+
+    from cryosip.bench import selfcheck
+
+    raise typer.Exit(0 if selfcheck.report(Console()) else 1)
+
+
 def main() -> None:
     """Entry point of the command `cryosip`."""
     app()

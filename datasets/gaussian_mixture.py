@@ -58,12 +58,7 @@ class MultivariateMixture(NamedTuple):
 def gaussian_mixture(means: Sequence[float], stds: Sequence[float], weights: Sequence[float]) -> GaussianMixture:
     """A checked mixture; ValueError for lengths that differ, stds or weights <= 0, and weights that do not sum to 1."""
     columns = {"means": means, "stds": stds, "weights": weights}
-    for name, column in columns.items():
-        if np.ndim(column) != 1:
-            raise ValueError(f"{name} are {column!r}; wanted a list of numbers")
-    rows = {
-        name: checks.finite_matrix(name, np.atleast_2d(np.asarray(x, np.float64)))[0] for name, x in columns.items()
-    }
+    rows = {name: checks.finite_matrix(name, checks.numbers(name, x, 1)[None])[0] for name, x in columns.items()}
     lengths = {name: len(x) for name, x in rows.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"lengths are {lengths}; wanted as many stds and weights as means")
@@ -79,8 +74,10 @@ def multivariate_mixture(
     means: Sequence[Sequence[float]], covariances: Sequence[Sequence[Sequence[float]]], weights: Sequence[float]
 ) -> MultivariateMixture:
     """A checked mixture; ValueError for shapes that do not match, weights off, and covariances that are none."""
-    rows = checks.finite_matrix("means", np.asarray(means, np.float64))
+    rows = checks.finite_matrix("means", checks.numbers("means", means, 2))
     shares = gaussian_mixture([0.0] * len(rows), [1.0] * len(rows), weights).weights
+    if not isinstance(covariances, Sequence | np.ndarray):
+        raise ValueError(f"covariances is {covariances!r}; wanted a list of matrices")
     factors = [covariance_factor(f"covariances[{k}]", c, rows.shape[1]) for k, c in enumerate(covariances)]
     if len(factors) != len(rows):
         raise ValueError(f"there are {len(factors)} covariances; wanted as many as means, {len(rows)}")
@@ -89,7 +86,7 @@ def multivariate_mixture(
 
 def covariance_factor(name: str, covariance: Sequence[Sequence[float]], d: int) -> Float[np.ndarray, "d d"]:
     """Its Cholesky factor; ValueError where it is not (d, d), symmetric and positive definite."""
-    matrix = checks.finite_matrix(name, np.asarray(covariance, np.float64))
+    matrix = checks.finite_matrix(name, checks.numbers(name, covariance, 2))
     wanted = f"wanted a symmetric positive definite matrix of shape ({d}, {d})"
     if matrix.shape != (d, d) or not np.allclose(matrix, matrix.T):
         raise ValueError(f"{name} is {matrix.tolist()}; {wanted}")

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -42,3 +44,14 @@ class Instance(NamedTuple):
     problem: Problem
     truth: Truth
     molecule: Molecule | None = None
+
+
+def checked(instance: Instance) -> Instance:
+    """The instance, or ValueError where options of extraordinary size have left data that are no finite numbers."""
+    data = instance.problem.observations, instance.truth.theta, instance.truth.pose
+    if not all(bool(jnp.isfinite(array).all()) for array in jax.tree.leaves(data)):
+        raise ValueError(
+            f"the data of {instance.problem.name} overflow, or no image holds anything; wanted options whose images "
+            "single precision holds"
+        )
+    return instance

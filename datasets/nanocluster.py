@@ -13,7 +13,7 @@ import scipy.interpolate
 from jaxtyping import Array, Float
 
 from cryosip.datasets.gaussian_mixture import covariance_factor, multivariate_mixture
-from cryosip.datasets.instance import Instance, Truth
+from cryosip.datasets.instance import Instance, Truth, checked
 from cryosip.methods import checks
 from cryosip.methods.problem import (
     Coordinates,
@@ -29,6 +29,7 @@ from cryosip.methods.problem import (
 )
 
 HALF_WIDTH = 4.0  # images show [-4, 4) x [-4, 4)
+NARROWEST = 0.1  # of an atom's tau, in pixels: narrower atoms lie between the pixels, and their table has no end
 SPAN_ERROR = 0.3  # an image lies at most this share of noise_std outside the span
 
 
@@ -56,9 +57,9 @@ def nanocluster(
     The image is an outer product of two profiles, so `span` has few dimensions, chosen such that no image of any theta
     lies further than 0.3 of `noise_std` outside.
 
-    Raises ValueError for counts below 1, tau or noise that is not positive, alpha outside (0, 1), means that are not
-    two points, and covariances that are none; warns where tau is below the size of a pixel, and where a mean lies
-    outside of the image.
+    Raises ValueError for counts below 1, tau or noise that is not positive, tau below a tenth of a pixel, alpha outside
+    (0, 1), means that are not two points, and covariances that are none; warns where tau is below the size of a pixel,
+    and where a mean lies outside of the image.
     """
     n = checks.positive_int("n_observations", n_observations)
     checks.positive("noise_std", noise_std)
@@ -68,11 +69,14 @@ def nanocluster(
     if not 0 < checks.positive("alpha", alpha) < 1:
         raise ValueError(f"alpha is {alpha!r}; wanted a number strictly between 0 and 1")
     for name, points, shape in (("means", means, (2, 2)), ("init_mean", init_mean, (2,))):
-        if np.shape(points) != shape:
-            raise ValueError(f"{name} has shape {np.shape(points)}; wanted {shape}: theta is a width and a height")
+        found = checks.numbers(name, points, len(shape)).shape
+        if found != shape:
+            raise ValueError(f"{name} has shape {found}; wanted {shape}: theta is a width and a height")
     law = multivariate_mixture(means, covariances, (alpha, 1 - alpha))
-    center = checks.finite_matrix("init_mean", np.atleast_2d(np.asarray(init_mean, np.float64)))
+    center = checks.finite_matrix("init_mean", checks.numbers("init_mean", init_mean, 1)[None])
     factor = covariance_factor("init_covariance", init_covariance, 2)
+    if tau < NARROWEST * 2 * HALF_WIDTH / size:
+        raise ValueError(f"tau is {tau:g}; wanted at least {NARROWEST:g} of a pixel, {2 * HALF_WIDTH / size:g}")
     if tau < 2 * HALF_WIDTH / size:
         warnings.warn(
             f"tau is {tau:g}, below the size of a pixel, {2 * HALF_WIDTH / size:g}: images are aliased", stacklevel=2
@@ -109,7 +113,7 @@ def nanocluster(
         theta_box=(jnp.zeros(2), jnp.full(2, _farthest(tau))),
         span=_span(size, tau, SPAN_ERROR * noise_std),
     )
-    return Instance(problem, Truth(law.sample, theta))
+    return checked(Instance(problem, Truth(law.sample, theta)))
 
 
 def profile(t: Weights, size: int, tau: float) -> Float[Array, "n size"]:

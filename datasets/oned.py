@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax.random as jr
 
 from cryosip.datasets.gaussian_mixture import gaussian_mixture
-from cryosip.datasets.instance import Instance, Truth
+from cryosip.datasets.instance import Instance, Truth, checked
 from cryosip.methods import checks
 from cryosip.methods.problem import Images, Points, Pose, PRNGKey, Problem, Weights, no_pose, one_node
 
@@ -59,4 +59,4 @@ def oned(
         theta_box=(observations.min(0), observations.max(0)),
     )
     truth = Truth(lambda key, n: law.sample(key, n)[:, None], theta, law.quantile)
-    return Instance(problem, truth)
+    return checked(Instance(problem, truth))

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from cryosip.datasets import rotations
 from cryosip.datasets.gaussian_mixture import gaussian_mixture
-from cryosip.datasets.instance import Instance, Molecule, Truth
+from cryosip.datasets.instance import Instance, Molecule, Truth, checked
 from cryosip.datasets.projection import contrast_transfer, fourier_basis, on_frequencies, project, separable
 from cryosip.datasets.structures import Modes, Trace, load, normal_modes
 from cryosip.methods import checks
@@ -21,6 +21,7 @@ from cryosip.methods.problem import Coordinates, Images, Points, PoseMotion, PRN
 
 VOLTAGE_IN_KILOVOLTS = 300.0
 SNR_PIXEL_IN_ANGSTROMS = 1.5  # the pixel of the default images
+MOST_POSES = 2**22  # of a quadrature: half a gigabyte
 SPAN_DRAWS = 200  # images from which the error of cropped images is measured
 
 
@@ -102,7 +103,8 @@ def protein(
         raise ValueError(f"atoms_per_bead is {atoms_per_bead}; wanted 1 to 4")
     if not isinstance(means, Sequence) or not means or not all(isinstance(row, Sequence) for row in means):
         raise ValueError(f"means is {means!r}; wanted a list of centres for each mode")
-    laws = [gaussian_mixture(row, [std] * np.size(row), [1 / max(1, np.size(row))] * np.size(row)) for row in means]
+    checks.positive("std", std)
+    laws = [gaussian_mixture(row, [std] * len(row), [1 / max(1, len(row))] * len(row)) for row in means]
     d = len(laws)
     trace = load(name, structure, chain)
     modes = normal_modes(trace, cutoff_in_angstroms, d)
@@ -193,7 +195,7 @@ def protein(
         span=span(),
         pose_motion=_pose_motion(max_shift_in_angstroms, defocus_range),
     )
-    return Instance(problem, Truth(sample_truth, theta, pose=pose), molecule)
+    return checked(Instance(problem, Truth(sample_truth, theta, pose=pose), molecule))
 
 
 def _beads(trace: Trace, modes: Modes, atoms_per_bead: int) -> tuple[Molecule, Float[np.ndarray, " a"]]:
@@ -222,9 +224,15 @@ def _transfer(n_coefficients: int, width: float, defocus: Float[Array, " n"]) ->
 
 def _cells(order: int, max_shift: float, defocus_range: tuple[float, float] | None) -> tuple[ProteinPose, Weights]:
     """Centres of equal cells of the poses; those of order + 1 that fill cell i are in one run, i-th among the runs."""
+    halved = [max_shift > 0, max_shift > 0, _varies(defocus_range)]
+    finer = rotations.CHILDREN * 2 ** sum(halved)  # poses in place of one of the order before
+    if order > np.log(MOST_POSES / len(rotations.grid(0))) / np.log(finer):
+        raise ValueError(
+            f"quadrature_order is {order}; wanted one with at most {MOST_POSES} poses: an order has {finer} times as "
+            f"many as the one before, of which the first, 0, has {len(rotations.grid(0))}"
+        )
     rotation = rotations.grid(order)
     axes = [np.zeros(1, int)] * 3  # cells of t_x, t_y, defocus
-    halved = [max_shift > 0, max_shift > 0, _varies(defocus_range)]
     turn = np.zeros(1, int)
     for level in range(order + 1):
         children = [rotations.CHILDREN if level else len(rotations.grid(0)), *(2 if level and h else 1 for h in halved)]
@@ -264,7 +272,7 @@ def _varies(defocus_range: tuple[float, float] | None) -> bool:
 def _checked_defocus(given: tuple[float, float] | None) -> tuple[float, float] | None:
     if given is None:
         return None
-    if np.shape(given) != (2,):
+    if not isinstance(given, Sequence | np.ndarray) or len(given) != 2:
         raise ValueError(f"defocus_range_in_angstroms is {given!r}; wanted (lowest, highest)")
     low, high = (checks.finite("defocus_range_in_angstroms", value) for value in given)
     if low > high:

@@ -58,7 +58,8 @@ def load(name: str, file: str | Path | None = None, chain: str = "A") -> Trace:
     there, fewer than 4 C-alphas, a residue that is there twice, and coordinates that are not finite or coincide;
     warns where the chain is broken: consecutive C-alphas more than 4.5 angstroms apart.
     """
-    path = _locate(name, chain) if file is None else Path(file).expanduser()
+    checks.instance_of("chain", chain, str)
+    path = _locate(name, chain) if file is None else _given(file)
     trace = _read(name, path, chain)
     if breaks := _breaks(trace):
         warnings.warn(f"{name}: chain {chain} is broken between residues {_listed(breaks)}", stacklevel=2)
@@ -119,6 +120,15 @@ def _locate(name: str, chain: str) -> Path:
         # no subfolders: downloads in progress are there
         found = _find(cache.glob("*"), pdb_id)
     return found or _download(pdb_id, chain, cache)
+
+
+def _given(file: str | Path) -> Path:
+    if not isinstance(file, str | Path):
+        raise ValueError(f"structure is {file!r}; wanted the path of a PDB or an mmCIF file")
+    try:
+        return Path(file).expanduser()
+    except RuntimeError as error:  # of a user that there is not
+        raise FileNotFoundError(f"structure is {str(file)!r}: {error}") from error
 
 
 def _own_folder() -> Path | None:

@@ -1,40 +1,51 @@
 """Checks of what a user passes: each error names the value it got and the value it wanted."""
 
 import difflib
-import math
 from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
 
+LEAST, MOST = 1e-18, 1e18  # squares of smaller and of larger numbers are 0 and infinite in single precision
+MOST_INT = 2**31 - 1  # what an index of 32 bits can count
+
 
 def positive(name: str, value: Any) -> float:
-    """A positive finite number."""
-    if not _is_number(value) or not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} is {value!r}; wanted a positive finite number")
+    """A positive finite number, the square of which is one too."""
+    if not _is_number(value) or not LEAST <= value <= MOST:
+        raise ValueError(f"{name} is {value!r}; wanted a positive finite number ({LEAST:g} to {MOST:g})")
     return float(value)
 
 
 def non_negative(name: str, value: Any) -> float:
     """A finite number that is zero or more."""
-    if not _is_number(value) or not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} is {value!r}; wanted a finite number >= 0")
+    if not _is_number(value) or not (value == 0 or LEAST <= value <= MOST):
+        raise ValueError(f"{name} is {value!r}; wanted a finite number >= 0 (0, or {LEAST:g} to {MOST:g})")
     return float(value)
 
 
-def positive_int(name: str, value: Any) -> int:
+def positive_int(name: str, value: Any, most: int = MOST_INT) -> int:
     """A whole number of at least one."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} is {value!r}; wanted a whole number >= 1")
-    return int(value)
+    return _int_from(1, name, value, most)
 
 
 def non_negative_int(name: str, value: Any) -> int:
     """A whole number of at least zero."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
-        raise ValueError(f"{name} is {value!r}; wanted a whole number >= 0")
+    return _int_from(0, name, value, MOST_INT)
+
+
+def _int_from(least: int, name: str, value: Any, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
+        raise ValueError(f"{name} is {value!r}; wanted a whole number >= {least} and <= {most}")
     return int(value)
+
+
+def boolean(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} is {value!r}; wanted True or False")
+    return bool(value)
 
 
 def instance_of(name: str, value: Any, wanted: type) -> Any:
@@ -45,24 +56,36 @@ def instance_of(name: str, value: Any, wanted: type) -> Any:
 
 
 def finite(name: str, value: Any) -> float:
-    """A finite number."""
-    if not _is_number(value) or not math.isfinite(value):
-        raise ValueError(f"{name} is {value!r}; wanted a finite number")
+    """A finite number, the square of which is one too."""
+    if not _is_number(value) or not -MOST <= value <= MOST:
+        raise ValueError(f"{name} is {value!r}; wanted a finite number ({-MOST:g} to {MOST:g})")
     return float(value)
 
 
 def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
     """One of the allowed names; the nearest ones are suggested for any other."""
     allowed = list(allowed)
-    if value in allowed:
+    if isinstance(value, str) and value in allowed:
         return value
     near = difflib.get_close_matches(str(value), allowed, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise ValueError(f"{name} is {value!r}; wanted one of {', '.join(map(repr, allowed))}{hint}")
 
 
+def numbers(name: str, value: Any, ndim: int) -> np.ndarray:
+    """An array in float64 of so many dimensions, from lists of numbers or an array."""
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        array = None
+    if array is None or array.ndim != ndim:
+        wanted = ("a number", "a list of numbers", "lists of numbers of equal length")[ndim]
+        raise ValueError(f"{name} is {value!r}; wanted {wanted}")
+    return array
+
+
 def finite_matrix(name: str, value: Any) -> np.ndarray:
-    """A concrete array of shape (n, p), n and p at least one, all finite."""
+    """A concrete array of floating-point numbers, of shape (n, p), n and p at least one, all finite."""
     if isinstance(value, jax.core.Tracer):
         raise ValueError(f"{name} is a traced array; wanted concrete numbers: close over them instead of passing them")
     array = np.asarray(value)
@@ -70,7 +93,11 @@ def finite_matrix(name: str, value: Any) -> np.ndarray:
         raise ValueError(f"{name} has shape {array.shape}; wanted (n, p) with n >= 1 and p >= 1")
     if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         raise ValueError(f"{name} has dtype {array.dtype}; wanted real numbers")
-    if bad := int((~np.isfinite(array)).sum()):
+    if not np.issubdtype(array.dtype, np.floating):
+        array = array.astype(np.float64)
+    with np.errstate(over="ignore"):
+        used = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+    if bad := int((~np.isfinite(used)).sum()):
         raise ValueError(f"{name} holds {bad} NaN or infinite values of {array.size}; wanted finite numbers")
     return array
 

@@ -28,7 +28,7 @@ def composite(
     if sum(weights) == 0:
         raise ValueError("kl_weight and mmd_weight are both 0; wanted at least one positive")
     for name, options, factory in (("kl_options", kl_options, kl), ("mmd_options", mmd_options, mmd)):
-        for option in options or {}:
+        for option in {} if options is None else checks.instance_of(name, options, dict):
             checks.one_of(f"a name in {name}", option, inspect.signature(factory).parameters)
     parts = kl(**(kl_options or {})), mmd(**(mmd_options or {}))
 

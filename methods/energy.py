@@ -12,6 +12,7 @@ from cryosip.methods.problem import Images, Observations, Span
 
 ALGORITHMS = ("auto", "binned", "sorted", "moments", "pairwise")
 AUTO_HEAVIEST = 0.01
+MAX_CELLS = 2**20  # of the grid for noise, sixteen of them in a std: beyond, all pairs
 AUTO_EXPANSION_ERROR = 5e-3  # of the slope of the kernel
 
 Line = Float[Array, " n"]
@@ -46,12 +47,13 @@ def energy(algorithm: str = "auto", n_cells: int = 8192, tile: int | None = None
         noise_std = checks.non_negative("noise_std", noise_std)
         if not _on_the_line(algorithm, observed.shape[1]):
             return _target(_observed_images(observed, noise_std, tile), algorithm, tile)
+        if noise_std > 0 and algorithm != "pairwise":
+            nodes = grid.grid_around(observed[:, 0], smoothing=noise_std, max_step=noise_std / 16)
+            if nodes.size <= MAX_CELLS:
+                return _smoothed(nodes, observed[:, 0], noise_std)
+            grid.refuse(nodes, algorithm, MAX_CELLS)
         if noise_std > 0:
-            return (
-                _noisy_pairwise(observed[:, 0], noise_std)
-                if algorithm == "pairwise"
-                else _smoothed(observed[:, 0], noise_std)
-            )
+            return _noisy_pairwise(observed[:, 0], noise_std)
         if algorithm == "pairwise":
             return images.pairs(_observed_images(observed, 0.0, tile), tile)
         cells = grid.grid_around(observed[:, 0], smoothing=0.0, min_cells=n_cells)
@@ -163,9 +165,8 @@ def _heaviest(cells: grid.Grid, x: Line | np.ndarray) -> Float[Array, ""]:
     return jnp.diff(_cell_cdf(cells, jnp.asarray(x))).max()
 
 
-def _smoothed(observed: np.ndarray, noise_std: float) -> Target:
+def _smoothed(nodes: grid.Grid, observed: np.ndarray, noise_std: float) -> Target:
     """With the noise in y_i and in rho_y: 2 (F_M * N(0, s^2) - F_N * N(0, 2 s^2)) at the clean y_i, s its std."""
-    nodes = grid.grid_around(observed, smoothing=noise_std, max_step=noise_std / 16)
     exact_cdf = np.searchsorted(np.sort(observed), nodes.nodes, side="right") / len(observed)
     observed_mass = grid.spread(nodes, jnp.asarray(observed))
     twice, once = (grid.gaussian_transfer(nodes, s * noise_std) for s in (np.sqrt(2.0), 1.0))

@@ -43,7 +43,7 @@ def particle_flow(
     Raises ValueError for counts below 1, unknown schemes, `n_draws` with a scheme that takes one draw, and noise that
     the discrepancy cannot integrate out.
     """
-    checked(problem)
+    problem = checked(problem)
     checks.instance_of("discrepancy", discrepancy, Discrepancy)
     checks.instance_of("optimizer", optimizer, optax.GradientTransformation)
     n = checks.positive_int("n_particles", n_particles)

@@ -10,6 +10,8 @@ import scipy.fft
 import scipy.signal
 from jaxtyping import Array, Bool, Float
 
+MOST_CELLS = 2**30  # who asks for a grid refuses far fewer
+
 Line = Float[Array, " n"]
 Table = Float[Array, " cells"]
 
@@ -35,7 +37,7 @@ def grid_around(points: np.ndarray, smoothing: float, max_step: float = np.inf, 
     low, high = float(points.min()), float(points.max())
     width = max(high - low, 1e-3 * max(abs(low), abs(high)), 1e-12)
     low, high = low - width / 2 - 12 * smoothing, high + width / 2 + 12 * smoothing
-    cells = max(min_cells, int(np.ceil((high - low) / max_step)))
+    cells = max(min_cells, int(min(np.ceil((high - low) / max_step), MOST_CELLS)))
     size = scipy.fft.next_fast_len(cells + 1, real=True)
     step = (high - low) / (size - 1)
     return Grid(low, step, size, max(6 * smoothing, step))

@@ -31,15 +31,16 @@ def invariant_energy(ring_width: float = 1.6, tile: int | None = None) -> Discre
     distance = energy(tile=tile)
 
     def bind(observations: Observations, noise_std: float = 0.0) -> Target:
-        if noise_std > 0:
+        images = jnp.asarray(checks.finite_matrix("observations", observations))
+        if checks.non_negative("noise_std", noise_std) > 0:
             raise ValueError("invariant-energy cannot integrate out noise; wanted sampled noise, such as 'method-1'")
-        basis = steerable_basis(_side(observations.shape[1]), ring_width)
+        basis = steerable_basis(_side(images.shape[1]), ring_width)
 
         @jax.jit
         def features(y: Images) -> Features:
             return moduli(basis, y)
 
-        observed = features(jnp.asarray(observations))
+        observed = features(images)
         target = distance.bind(observed, 0.0)
 
         def gradient(y: Images) -> Images:

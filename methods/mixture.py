@@ -89,10 +89,17 @@ def mixture(
     k = checks.positive_int("n_components", n_components)
     checks.one_of("solver", solver, SOLVERS)
     checks.non_negative("prior_weight", prior_weight)
+    for name, flag in (
+        ("estimate_weights", estimate_weights),
+        ("refine_poses", refine_poses),
+        ("estimate_noise", estimate_noise),
+    ):
+        checks.boolean(name, flag)
     if solver == "em" and optimizer is not None:
         raise ValueError("optimizer is given with solver 'em'; wanted none, or solver 'gradient'")
     factor, anneal_steps = _annealing(anneal)
-    optimizer = optimizer or optax.adam(1e-2)
+    optimizer = optax.adam(1e-2) if optimizer is None else optimizer
+    checks.instance_of("optimizer", optimizer, optax.GradientTransformation)
     order = checks.positive_int("quadrature_order", quadrature_order)
     checks.positive_int("n_starts", n_starts)
     if estimate_noise and anneal is not None:

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import jax.random as jr
 from jaxtyping import Array, Float, Key
 
 from cryosip.methods import checks
@@ -75,12 +77,19 @@ def one_node(_order: int) -> tuple[Pose, Weights]:
 
 
 def checked(problem: Problem) -> Problem:
-    """The problem, or ValueError for what is none, observations that are not finite and (m, p), and noise <= 0."""
+    """The problem with floating-point observations.
+
+    Raises ValueError for what is none, observations that are not finite and (m, p), p the pixels that `render` makes,
+    and noise <= 0.
+    """
     if not isinstance(problem, Problem):
         raise ValueError(f"problem is a {type(problem).__name__}; wanted a Problem, such as instance.problem")
-    checks.finite_matrix("observations", problem.observations)
-    checks.positive("noise_std", problem.noise_std)
-    return problem
+    observations = checks.finite_matrix("observations", problem.observations)
+    noise_std = checks.positive("noise_std", problem.noise_std)
+    image = jax.eval_shape(lambda: problem.render(problem.sample_init(jr.key(0), 1), problem.sample_pose(jr.key(0), 1)))
+    if observations.shape[1:] != image.shape[1:]:
+        raise ValueError(f"observations has shape {observations.shape}; wanted (m, {image.shape[1]}) as render makes")
+    return problem._replace(observations=jnp.asarray(problem.observations, observations.dtype), noise_std=noise_std)
 
 
 def in_span(problem: Problem) -> Problem:

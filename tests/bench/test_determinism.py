@@ -1,0 +1,189 @@
+"""Same seed, same machine, same bits: within a process and across two, in any order, whatever runs beside it."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from cryosip.bench import campaign, execute
+from cryosip.bench.runner import run
+from cryosip.bench.store import RunConfig
+from cryosip.datasets import projection
+from cryosip.datasets.registry import DATASETS
+from cryosip.methods import likelihood, mixture, pairwise, posterior_npmle
+from cryosip.methods.registry import DISCREPANCIES, METHODS
+
+ADAM = {"name": "adam", "learning_rate": 0.05}
+OPTIONS = {
+    "flow": {"discrepancy": {"name": "energy"}, "optimizer": ADAM, "n_particles": 30},
+    "maximum-likelihood": {"n_support": 20},
+    "mixture": {"n_components": 4, "estimate_weights": True},
+    "posterior-npmle": {"n_support": 4, "n_refinements": 2},
+    "reweighting": {"n_support": 400},
+}
+PROBLEMS = {
+    "oned": {"n_observations": 80},
+    "nanocluster": {"n_observations": 30, "image_size": 16, "tau": 0.5},
+    "adk": {
+        "n_observations": 12,
+        "image_size": 12,
+        "pixel_size_in_angstroms": 10.0,
+        "atom_std_in_angstroms": 8.0,
+        "atoms_per_bead": 4,
+        "snr": 0.002,
+    },
+}
+TIMES = {"setup_seconds", "compile_seconds", "run_seconds", "peak_memory_mb", "created", "environment"}
+PROCESS = """
+import json, sys
+import jax
+jax.config.update("jax_disable_most_optimizations", True)
+from cryosip.bench import campaign, store
+configs = [store.RunConfig(**config) for config in json.loads(sys.argv[1])]
+quiet = campaign.Watcher(lambda *_: None, lambda _: None, lambda _: None)
+campaign.run_all(configs, "smoke", campaign.Path(sys.argv[2]), False, quiet)
+"""
+
+
+def config(method, problem="oned", replicate=0, **changes):
+    own = RunConfig("paper-1d", "same", problem, PROBLEMS[problem], method, OPTIONS[method], 9, 4, replicate)
+    return replace(own, **changes)
+
+
+def executed(one):
+    """Arrays and record of a run that shares nothing with those before."""
+    execute._instance.cache_clear()
+    execute._KEPT.clear()
+    record, arrays = execute.execute(one, "smoke", execute.run_method, lambda _: None)
+    assert record["status"] == "ok", record["message"]
+    return record, arrays
+
+
+def told(record):
+    """All of a record but its times."""
+    curve = {name: values for name, values in record.get("curve", {}).items() if name != "seconds"}
+    kept = {name: value for name, value in record.items() if name not in TIMES | {"run_id", "program_memory_mb"}}
+    return json.loads(json.dumps(kept | {"curve": curve}))
+
+
+def assert_same(one, other):
+    assert set(one) == set(other)
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name)
+
+
+def stored(results):
+    """Of each record its arrays and what it tells, by setting, method, problem and replicate."""
+    found = {}
+    for path in results.glob("*/*.json"):
+        record = json.loads(path.read_text())
+        assert record["status"] == "ok", record["message"]
+        with np.load(path.with_suffix(".npz")) as arrays:
+            key = record["setting"], record["problem"], record["method"], record["replicate"]
+            found[key] = {name: np.array(array) for name, array in arrays.items()}, told(record)
+    return found
+
+
+def campaigned(configs, results):
+    quiet = campaign.Watcher(lambda *_: None, lambda _: None, lambda _: None)
+    execute._instance.cache_clear()
+    execute._KEPT.clear()
+    assert campaign.run_all(configs, "smoke", results, False, quiet).failed == []
+    return stored(results)
+
+
+def in_a_process(configs, results):
+    words = json.dumps([vars(one) for one in configs]), str(results)
+    return subprocess.Popen([sys.executable, "-c", PROCESS, *words], stderr=subprocess.PIPE, text=True)
+
+
+def test_the_same_bits_twice_in_one_process_and_in_two(tmp_path):
+    """Every method on the line and on images, from data to record."""
+    configs = [config(method, problem) for problem in ("oned", "nanocluster") for method in METHODS]
+    other = in_a_process(configs, tmp_path / "other")
+    here = campaigned(configs, tmp_path / "here")
+    again = campaigned(configs, tmp_path / "again")
+    assert other.wait(timeout=300) == 0, other.stderr.read()
+    there = stored(tmp_path / "other")
+    assert len(here) == len(configs)
+    assert set(here) == set(again) == set(there)
+    for key, (arrays, record) in here.items():
+        for same_arrays, same_record in (again[key], there[key]):
+            assert_same(arrays, same_arrays)
+            assert record == same_record, key
+
+
+def test_replicates_do_not_depend_on_the_order_or_the_number_of_runs(tmp_path):
+    """Forwards with all methods, backwards with two, and one alone."""
+    configs = [config(method, replicate=r) for r in (0, 1) for method in METHODS]
+    all_of_them = campaigned(configs, tmp_path / "all")
+    some = [one for one in reversed(configs) if one.method in ("mixture", "flow")]
+    for runs in (some, [configs[-1]]):
+        found = campaigned(runs, tmp_path / f"{len(runs)}")
+        assert len(found) == len(runs)
+        for key, (arrays, record) in found.items():
+            assert_same(arrays, all_of_them[key][0])
+            assert record == all_of_them[key][1], key
+    data = {r: {a["theta_true"].tobytes() for key, (a, _) in all_of_them.items() if key[3] == r} for r in (0, 1)}
+    assert len(data[0]) == len(data[1]) == 1
+    assert data[0] != data[1]
+
+
+ROUNDING = 2e-5  # of the largest number: what float32 leaves of sums in another order, after a few steps
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_looking_more_often_changes_nothing_but_rounding(method):
+    """Another number of steps in a block, and blocks that grow, through the record."""
+    looks = ((24, 1.0), (5, 1.0), (1, 1.5))
+    once, often, growing = (executed(config(method, steps=24, every=e, growth=g))[1] for e, g in looks)
+    for other in (often, growing):
+        for name in ("theta", "weights"):
+            np.testing.assert_allclose(other[name], once[name], atol=ROUNDING * np.abs(once[name]).max())
+
+
+# constants that bound what is held at a time: (module, name, what the result must not feel)
+BLOCKS = [
+    (likelihood, "TILE"),
+    (pairwise, "TILE"),
+    (mixture, "BLOCK"),
+    (posterior_npmle, "BLOCK"),
+    (projection, "CACHED"),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("problem", ["nanocluster", "adk"])
+def test_the_size_of_a_tile_changes_nothing_but_rounding(method, problem, monkeypatch, x64):
+    """In float64, where an algorithm that is another one would show: no sum is another sum, only its order."""
+    options = OPTIONS[method] | ({"refine_poses": True} if (method, problem) == ("mixture", "adk") else {})
+    instance = DATASETS[problem](**PROBLEMS[problem])
+
+    def final():
+        built = execute.build_method(instance.problem, method, options)
+        *_, last = run(jr.key(0), built, steps=8, every=8)
+        return last.estimate
+
+    whole = final()
+    for module, name in BLOCKS:
+        monkeypatch.setattr(module, name, 37)
+    tiled = final()
+    for one, other in zip(whole, tiled, strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-9 * np.abs(one).max())
+
+
+@pytest.mark.parametrize("name", ["energy", "invariant-energy"])
+def test_the_tile_that_is_asked_for_changes_nothing_but_rounding(name):
+    """The option `tile`, in float32."""
+    rng = np.random.default_rng(0)
+    y, seen = (jnp.asarray(rng.normal(0, scale, (60, 49)), jnp.float32) for scale in (1.0, 1.5))
+    targets = [DISCREPANCIES[name](tile=tile).bind(seen, 0.0) for tile in (None, 7, 61, 10_000)]
+    whole, *others = (np.asarray(jax.jit(target.gradient)(y)) for target in targets)
+    for other in others:
+        np.testing.assert_allclose(other, whole, atol=1e-6 * np.abs(whole).max())

@@ -1,0 +1,239 @@
+"""The truth reaches metrics alone: a truth that raises when a method is at work, and closures that do not hold it."""
+
+import functools
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from cryosip.bench import execute, metrics, runner
+from cryosip.bench.store import RunConfig
+from cryosip.datasets import prody_adapter
+from cryosip.datasets.gaussian_mixture import GaussianMixture, MultivariateMixture
+from cryosip.datasets.instance import Instance, Truth
+from cryosip.datasets.registry import DATASETS
+from cryosip.methods.registry import METHODS
+
+METHODS_FOLDER = str(Path(runner.__file__).parent.parent / "methods")
+# those of bench/ that ask for the truth, all after the method has been built, none while it steps
+WHO_MAY = {
+    ("metrics", "reference"),
+    ("metrics", "samples"),
+    ("metrics", "to_data"),
+    ("metrics", "floors"),
+    ("execute", "_describe"),
+    ("execute", "_examples"),
+    ("execute", "_hash"),
+    ("image_distances", "_images_behind"),
+    ("fixed_view", "principal_components"),
+}
+PROTEIN = {
+    "n_observations": 8,
+    "image_size": 12,
+    "pixel_size_in_angstroms": 10.0,
+    "atom_std_in_angstroms": 8.0,
+    "atoms_per_bead": 4,
+    "snr": 0.002,
+}
+SMALL = {
+    "adk": PROTEIN,
+    "hsp90": PROTEIN,
+    "nanocluster": {"n_observations": 20, "image_size": 16, "tau": 0.5},
+    "oned": {"n_observations": 30},
+}
+ADAM = {"name": "adam", "learning_rate": 0.05}
+OPTIONS = {
+    "flow": {"discrepancy": {"name": "energy"}, "optimizer": ADAM, "n_particles": 10},
+    "maximum-likelihood": {"n_support": 10},
+    "mixture": {"n_components": 3},
+    "posterior-npmle": {"n_support": 3, "n_refinements": 1},
+    "reweighting": {"n_support": 400},
+}
+
+
+class Log:
+    """Whether the method has been built, and who asked for the truth."""
+
+    def __init__(self):
+        self.built, self.asked, self.leaks = False, set(), []
+
+
+def callers():
+    """The frames that lead to the attribute of a truth, the nearest first."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def sealed(truth, log):
+    """The same truth, which notes who touches it, and raises where a method is built or steps."""
+
+    def touched():
+        frames = list(callers())
+        log.asked.add((Path(frames[0].f_code.co_filename).stem, frames[0].f_code.co_name))
+        at_work = [
+            f.f_code.co_name for f in frames if f.f_code.co_filename.startswith((METHODS_FOLDER, runner.__file__))
+        ]
+        if at_work or not log.built:
+            log.leaks.append(at_work)
+            raise AssertionError(f"the truth was touched by {at_work or 'what runs before the method is built'}")
+
+    class Sealed(Truth):
+        def __getattribute__(self, name):
+            if name in Truth._fields:
+                touched()
+            return Truth.__getattribute__(self, name)
+
+        def __getitem__(self, place):
+            touched()
+            return super().__getitem__(place)
+
+        def __iter__(self):
+            touched()
+            return super().__iter__()
+
+    return Sealed(*truth)
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """All problems with sealed truths, and a metric that is cheap."""
+    log = Log()
+
+    def with_seal(make):
+        def factory(**options):
+            instance = make(**options)
+            return instance._replace(truth=sealed(instance.truth, log))
+
+        return factory
+
+    for name, make in DATASETS.items():
+        monkeypatch.setitem(DATASETS, name, with_seal(make))
+    build = execute.build_method
+
+    def noted(*arguments):
+        log.built = False
+        method = build(*arguments)
+        log.built = True
+        return method
+
+    monkeypatch.setattr(execute, "build_method", noted)
+    for name, few in (("REFERENCE_POINTS", 300), ("FLOOR_DRAWS", 3), ("FLOOR_DRAWS_BEYOND_1D", 2), ("SAMPLES", 2)):
+        monkeypatch.setattr(metrics, name, few)
+    execute._instance.cache_clear()
+    execute._KEPT.clear()
+    yield log
+    execute._instance.cache_clear()
+    execute._KEPT.clear()
+
+
+def executed(method, problem, options):
+    own = {"structure": str(prody_adapter.adenylate_kinase())} if problem == "hsp90" else {}
+    config = RunConfig("paper-1d", "sealed", problem, SMALL[problem] | own, method, options, 4, 2, 0)
+    return execute.execute(config, "smoke", execute.run_method, lambda _: None)[0]
+
+
+@pytest.mark.parametrize("problem", DATASETS)
+@pytest.mark.parametrize("method", METHODS)
+def test_no_method_touches_the_truth(method, problem, log):
+    """From data to record: metrics ask for it, and nobody else does."""
+    record = executed(method, problem, OPTIONS[method])
+    assert record["status"] == "ok", record["message"]
+    assert log.leaks == []
+    assert ("metrics", "reference") in log.asked
+    assert log.asked <= WHO_MAY
+
+
+def instance_of_some_caller():
+    """What a method that wants to cheat would look for."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        for value in frame.f_locals.values():
+            if isinstance(value, Instance):
+                return value
+        frame = frame.f_back
+    raise LookupError("no caller holds an instance")
+
+
+@pytest.mark.parametrize("when", ["built", "initialised", "stepped", "estimated"])
+def test_a_method_that_peeks_is_found_out(when, log, monkeypatch):
+    """The seal works: whichever function of a method looks for the truth in the frames of its callers, it raises."""
+
+    def peek(at):
+        if at == when:
+            instance_of_some_caller().truth.theta.mean()
+
+    def peeking(problem):
+        peek("built")
+        method = METHODS["mixture"](problem, n_components=3)
+
+        def init(key):
+            peek("initialised")
+            return method.init(key)
+
+        def step(key, state):
+            peek("stepped")
+            return method.step(key, state)
+
+        def estimate(state):
+            peek("estimated")
+            return method.estimate(state)
+
+        return method._replace(init=init, step=step, estimate=estimate)
+
+    monkeypatch.setitem(METHODS, "peeking", peeking)
+    record = executed("peeking", "oned", {})
+    assert record["status"] == "error"
+    assert "the truth was touched" in record["message"]
+    assert log.leaks
+
+
+def held(value, seen=None):
+    """Every object that can be reached from a value through containers, closures, defaults and wrappers."""
+    seen = {} if seen is None else seen
+    if id(value) in seen or isinstance(value, (str, bytes, int, float, type(None), type)):
+        return seen
+    seen[id(value)] = value
+    if isinstance(value, dict):
+        parts = list(value.values())
+    elif isinstance(value, (tuple, list, set)):
+        parts = list(value)
+    elif isinstance(value, functools.partial):
+        parts = [value.func, value.args, value.keywords]
+    else:
+        cells = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+        names = ("__wrapped__", "__self__", "__defaults__", "__kwdefaults__", "__func__", "fun")
+        parts = cells + [getattr(value, name, None) for name in names]
+    for part in parts:
+        held(part, seen)
+    return seen
+
+
+def leaks(problem, truth):
+    """What a problem holds of its truth: the law, its sampler, or arrays of its numbers."""
+    secret = [np.asarray(leaf) for leaf in jax.tree.leaves((truth.theta, truth.pose))]
+    known = list(held(tuple(problem)).values())
+    laws = [v for v in known if isinstance(v, (Truth, Instance, GaussianMixture, MultivariateMixture))]
+    samplers = [v for v in known if v is truth.sample or v is truth.quantile]
+    arrays = [np.asarray(v) for v in known if isinstance(v, (np.ndarray, jax.Array)) and v.dtype != object]
+    shared = [a for a in arrays for s in secret if a.size and np.isin(s.ravel(), a.ravel()).mean() > 0.5]
+    return [*laws, *samplers, *shared]
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_no_function_of_a_problem_holds_the_truth(name):
+    own = {"structure": prody_adapter.adenylate_kinase()} if name == "hsp90" else {}
+    problem, truth, _ = DATASETS[name](**SMALL[name], **own)
+    assert leaks(problem, truth) == []
+    assert len(held(tuple(problem))) > 10
+    theta, law = truth.theta, truth.sample
+    bad = [
+        {"render": lambda t, _pose: t + 0 * theta.sum()},
+        {"sample_init": jax.jit(lambda key, n: law(key, 5))},
+        {"log_prior": functools.partial(lambda known, t: t[:, 0], {"theta": np.asarray(theta)[::-1]})},
+    ]
+    for change in bad:
+        assert leaks(problem._replace(**change), truth), change

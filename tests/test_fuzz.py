@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from cryosip.bench import campaign, cli, selfcheck, tuning
+from cryosip.bench import campaign, cli, jobs, peers, selfcheck, tracking, tuning
 from cryosip.bench.studies import STUDIES
 from cryosip.datasets import prody_adapter, structures
 from cryosip.datasets.protein import protein
@@ -257,11 +257,15 @@ def test_a_discrepancy_is_sound_or_refused(name, examples):
 
 @pytest.fixture
 def harmless(tmp_path, monkeypatch):
-    """The command line without what takes long: runs, the check, downloads."""
+    """The command line without what takes long: runs, the check, measurements of speed, downloads."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CRYOSIP_STRUCTURES", raising=False)
     monkeypatch.setattr(structures, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(campaign, "run_all", lambda *_: campaign.Outcome(0, 0, []))
+    monkeypatch.setattr(jobs, "run_all", lambda *_: [])
+    monkeypatch.setattr(campaign, "tally", lambda *_: campaign.Outcome(0, 0, []))
+    monkeypatch.setattr(tracking, "track", lambda *_: tracking.Outcome(False, False))
+    monkeypatch.setattr(peers, "record", lambda _, results, __: results / "peers.json")
     monkeypatch.setattr(tuning, "keep", lambda *_: None)
     monkeypatch.setattr(selfcheck, "report", lambda *_: True)
 

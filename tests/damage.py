@@ -73,8 +73,8 @@ def mutated(rng, content):
 def mutated_gzip(rng, content):
     """Damaged before it is packed, or after."""
     if rng.random() < 0.5:
-        return gzip.compress(mutated(rng, content), 1)
-    return mutated(rng, gzip.compress(content, 1))
+        return gzip.compress(mutated(rng, content), 1, mtime=0)
+    return mutated(rng, gzip.compress(content, 1, mtime=0))
 
 
 VALUES = (

@@ -69,8 +69,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     store.write_arrays(path, {"told": np.frombuffer(json.dumps(told).encode(), np.uint8), **arrays, **leaves})
 
 
-def load(path: Path | None, like: State) -> Checkpoint | None:
-    """The checkpoint at `path`, its state shaped as `like`; None where there is none, and a warning for any other file.
+def load(path: Path | None, like: Callable[[], State]) -> Checkpoint | None:
+    """The checkpoint at `path`, its state shaped as like(); None where there is none, and a warning for any other file.
 
     It never loads a pickle.
     """
@@ -79,7 +79,7 @@ def load(path: Path | None, like: State) -> Checkpoint | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             told = json.loads(arrays["told"].tobytes())
-            leaves, structure = jax.tree.flatten(like)
+            leaves, structure = jax.tree.flatten(like())
             state = [arrays[f"leaf_{i}"] for i in range(len(leaves))]
             estimate = WeightedPoints(arrays["theta"], arrays["weights"])
             ends = np.cumsum([rows for _, _, rows in told["frames"]])

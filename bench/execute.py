@@ -103,7 +103,7 @@ def run_method(config: RunConfig, session: Session) -> tuple[Fields, Arrays]:
     points = metrics.reference(instance.truth)
     looked_at = CURVE_METRICS if config.budgets is None else (*CURVE_METRICS, "energy_distance_squared")
     key = jr.fold_in(jr.key(config.replicate), RUN_KEY)
-    kept = checkpoint.load(session.checkpoint, jax.eval_shape(method.init, key))
+    kept = checkpoint.load(session.checkpoint, lambda: jax.eval_shape(method.init, key))
     start, curve, frames = (kept.progress, kept.curve, kept.frames) if kept else (None, {}, [])
     last, resumed_at = (kept.estimate, kept.resumed_at) if kept else (None, [])
     keeper = checkpoint.Keeper(session.checkpoint)

@@ -65,7 +65,7 @@ class Finding(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        return self.least <= self.number <= self.most  # never of NaN
+        return bool(self.least <= self.number <= self.most)  # never of NaN
 
 
 @lru_cache

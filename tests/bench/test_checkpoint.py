@@ -170,7 +170,7 @@ def test_a_file_that_is_no_checkpoint_of_the_run_is_told_and_not_used(tmp_path):
     path, sprung, now = tmp_path / ".01.checkpoint.npz", tmp_path / "sprung", paper_sized(5)
     checkpoint.save(path, now)
     whole, arrays = path.read_bytes(), dict(np.load(path))
-    found = checkpoint.load(path, now.progress.state)
+    found = checkpoint.load(path, lambda: now.progress.state)
     assert (found.progress[:3], found.curve) == (now.progress[:3], now.curve)
     checkpoint.save(tmp_path / ".02.checkpoint.npz", now)
     renamed = (tmp_path / ".02.checkpoint.npz").read_bytes()
@@ -194,9 +194,9 @@ def test_a_file_that_is_no_checkpoint_of_the_run_is_told_and_not_used(tmp_path):
     for name, content in damaged.items():
         path.write_bytes(content)
         with pytest.warns(UserWarning, match="is no checkpoint of this run, which starts anew"):
-            assert checkpoint.load(path, now.progress.state) is None, name
+            assert checkpoint.load(path, lambda: now.progress.state) is None, name
     assert not sprung.exists()
-    assert checkpoint.load(tmp_path / "none", now.progress.state) is None
+    assert checkpoint.load(tmp_path / "none", lambda: now.progress.state) is None
 
 
 def test_a_checkpoint_that_is_cut_short_leaves_the_one_before(tmp_path, monkeypatch):
@@ -210,7 +210,7 @@ def test_a_checkpoint_that_is_cut_short_leaves_the_one_before(tmp_path, monkeypa
         patch.setattr(os, "fsync", fail)
         with pytest.raises(OSError, match=r"cannot write .*checkpoint.npz: No space left"):
             checkpoint.save(path, now._replace(progress=now.progress._replace(step=2)))
-    assert checkpoint.load(path, now.progress.state).progress.step == 1
+    assert checkpoint.load(path, lambda: now.progress.state).progress.step == 1
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -226,7 +226,7 @@ def test_checkpoints_are_small_and_take_less_than_two_percent(tmp_path):
     assert checkpoint.INTERVAL_SECONDS + runner.PART_SECONDS + np.median(seconds) < 60
     assert path.stat().st_size < 5 * now.progress.state[0].nbytes + 100 * now.frames[0].theta.nbytes
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
-    assert checkpoint.load(path, now.progress.state).progress.step == 1
+    assert checkpoint.load(path, lambda: now.progress.state).progress.step == 1
 
 
 @pytest.mark.parametrize(("cost", "apart"), [(0.01, 20.0), (3.0, 300.0)])

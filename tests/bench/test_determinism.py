@@ -47,7 +47,7 @@ jax.config.update("jax_disable_most_optimizations", True)
 from cryosip.bench import campaign, store
 configs = [store.RunConfig(**config) for config in json.loads(sys.argv[1])]
 quiet = campaign.Watcher(lambda *_: None, lambda _: None, lambda _: None)
-campaign.run_all(configs, "smoke", campaign.Path(sys.argv[2]), False, quiet)
+campaign.run_all(configs, campaign.Path(sys.argv[2]), campaign.Orders("smoke"), quiet)
 """
 
 
@@ -60,7 +60,7 @@ def executed(one):
     """Arrays and record of a run that shares nothing with those before."""
     execute._instance.cache_clear()
     execute._KEPT.clear()
-    record, arrays = execute.execute(one, "smoke", execute.run_method, lambda _: None)
+    record, arrays = execute.execute(one, "smoke", execute.run_method)
     assert record["status"] == "ok", record["message"]
     return record, arrays
 
@@ -94,7 +94,7 @@ def campaigned(configs, results):
     quiet = campaign.Watcher(lambda *_: None, lambda _: None, lambda _: None)
     execute._instance.cache_clear()
     execute._KEPT.clear()
-    assert campaign.run_all(configs, "smoke", results, False, quiet).failed == []
+    assert campaign.run_all(configs, results, campaign.Orders("smoke"), quiet).failed == []
     return stored(results)
 
 
@@ -103,9 +103,15 @@ def in_a_process(configs, results):
     return subprocess.Popen([sys.executable, "-c", PROCESS, *words], stderr=subprocess.PIPE, text=True)
 
 
-def test_the_same_bits_twice_in_one_process_and_in_two(tmp_path):
-    """Every method on the line and on images, from data to record."""
-    configs = [config(method, problem) for problem in ("oned", "nanocluster") for method in METHODS]
+EVERY = [(method, problem) for problem in ("oned", "nanocluster") for method in METHODS]
+
+
+@pytest.mark.parametrize(
+    "runs", [[("flow", "oned"), ("mixture", "nanocluster")], pytest.param(EVERY, marks=pytest.mark.slow)]
+)
+def test_the_same_bits_twice_in_one_process_and_in_two(runs, tmp_path):
+    """From data to record; every method on the line and on images is slow."""
+    configs = [config(*run) for run in runs]
     other = in_a_process(configs, tmp_path / "other")
     here = campaigned(configs, tmp_path / "here")
     again = campaigned(configs, tmp_path / "again")
@@ -120,8 +126,8 @@ def test_the_same_bits_twice_in_one_process_and_in_two(tmp_path):
 
 
 def test_replicates_do_not_depend_on_the_order_or_the_number_of_runs(tmp_path):
-    """Forwards with all methods, backwards with two, and one alone."""
-    configs = [config(method, replicate=r) for r in (0, 1) for method in METHODS]
+    """Forwards with three methods, backwards with two, and one alone."""
+    configs = [config(method, replicate=r) for r in (0, 1) for method in ("flow", "reweighting", "mixture")]
     all_of_them = campaigned(configs, tmp_path / "all")
     some = [one for one in reversed(configs) if one.method in ("mixture", "flow")]
     for runs in (some, [configs[-1]]):
@@ -130,7 +136,7 @@ def test_replicates_do_not_depend_on_the_order_or_the_number_of_runs(tmp_path):
         for key, (arrays, record) in found.items():
             assert_same(arrays, all_of_them[key][0])
             assert record == all_of_them[key][1], key
-    data = {r: {a["theta_true"].tobytes() for key, (a, _) in all_of_them.items() if key[3] == r} for r in (0, 1)}
+    data = {r: {record["dataset_hash"] for key, (_, record) in all_of_them.items() if key[3] == r} for r in (0, 1)}
     assert len(data[0]) == len(data[1]) == 1
     assert data[0] != data[1]
 
@@ -138,7 +144,11 @@ def test_replicates_do_not_depend_on_the_order_or_the_number_of_runs(tmp_path):
 ROUNDING = 2e-5  # of the largest number: what float32 leaves of sums in another order, after a few steps
 
 
-@pytest.mark.parametrize("method", METHODS)
+def slow_but_for(fast, names):
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("method", slow_but_for(["flow", "mixture"], METHODS))
 def test_looking_more_often_changes_nothing_but_rounding(method):
     """Another number of steps in a block, and blocks that grow, through the record."""
     looks = ((24, 1.0), (5, 1.0), (1, 1.5))
@@ -159,7 +169,7 @@ BLOCKS = [
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("problem", ["nanocluster", "adk"])
+@pytest.mark.parametrize("problem", slow_but_for(["nanocluster"], ["nanocluster", "adk"]))
 def test_the_size_of_a_tile_changes_nothing_but_rounding(method, problem, monkeypatch, x64):
     """In float64, where an algorithm that is another one would show: no sum is another sum, only its order."""
     options = OPTIONS[method] | ({"refine_poses": True} if (method, problem) == ("mixture", "adk") else {})

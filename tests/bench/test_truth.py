@@ -73,7 +73,7 @@ def sealed(truth, log):
 
     def touched():
         frames = list(callers())
-        log.asked.add((Path(frames[0].f_code.co_filename).stem, frames[0].f_code.co_name))
+        log.asked.add((Path(frames[0].f_code.co_filename).stem, frames[0].f_code.co_qualname.split(".")[0]))
         at_work = [
             f.f_code.co_name for f in frames if f.f_code.co_filename.startswith((METHODS_FOLDER, runner.__file__))
         ]

@@ -161,9 +161,10 @@ RECORD = {
     },
     "compile_seconds": 1.2, "run_seconds": 7.5, "peak_memory_mb": 310.0, "algorithm": {"name": "a"},
     "metrics": {"w1": 0.08, "w2": 0.2}, "initial_metrics": {"w2": 1.6}, "dataset_hash": "feed", "created": "2025-11-20",
-    "floors": {"w2": {"median": 0.1, "q05": 0.05, "q95": 0.2, "n": 10}}, "curve": {"step": [0, 9], "w2": [1.6, 0.2]},
-    "data_floors": {"w2": {"median": 0.1, "q05": 0.05, "q95": 0.2, "n": 10}}, "molecule": {"eigenvalues": [0.1]},
-    "environment": {"code": "c", "dtype": "float32"},
+    "floors": {"w2": {"median": 0.1, "q05": 0.05, "q95": 0.2, "n": 10}},
+    "data_floors": {"w2": {"median": 0.1, "q05": 0.05, "q95": 0.2, "n": 10}},
+    "curve": {"step": [0, 9], "seconds": [0, 1], "w2": [1.6, 0.2]}, "environment": {"code": "c", "dtype": "float32"},
+    "molecule": {"eigenvalues": [0.1], "collectivity": [0.5]},
 }  # fmt: skip
 
 

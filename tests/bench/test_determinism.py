@@ -11,7 +11,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from cryosip.bench import campaign, execute
+from cryosip.bench import campaign, execute, metrics
 from cryosip.bench.runner import run
 from cryosip.bench.store import RunConfig
 from cryosip.datasets import projection
@@ -40,15 +40,24 @@ PROBLEMS = {
     },
 }
 TIMES = {"setup_seconds", "compile_seconds", "run_seconds", "peak_memory_mb", "created", "environment"}
+CHEAP = {"REFERENCE_POINTS": 100, "FLOOR_DRAWS": 2, "FLOOR_DRAWS_BEYOND_1D": 2, "SAMPLES": 2, "SAMPLES_BEYOND_1D": 2}
 PROCESS = """
 import json, sys
 import jax
 jax.config.update("jax_disable_most_optimizations", True)
-from cryosip.bench import campaign, store
+from cryosip.bench import campaign, metrics, store
+vars(metrics).update(json.loads(sys.argv[3]))
 configs = [store.RunConfig(**config) for config in json.loads(sys.argv[1])]
 quiet = campaign.Watcher(lambda *_: None, lambda _: None, lambda _: None)
 campaign.run_all(configs, campaign.Path(sys.argv[2]), campaign.Orders("smoke"), quiet)
 """
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch):
+    """Metrics, which take most of the time of so few steps."""
+    for name, few in CHEAP.items():
+        monkeypatch.setattr(metrics, name, few)
 
 
 def config(method, problem="oned", replicate=0, **changes):
@@ -99,16 +108,14 @@ def campaigned(configs, results):
 
 
 def in_a_process(configs, results):
-    words = json.dumps([vars(one) for one in configs]), str(results)
+    words = json.dumps([vars(one) for one in configs]), str(results), json.dumps(CHEAP)
     return subprocess.Popen([sys.executable, "-c", PROCESS, *words], stderr=subprocess.PIPE, text=True)
 
 
 EVERY = [(method, problem) for problem in ("oned", "nanocluster") for method in METHODS]
 
 
-@pytest.mark.parametrize(
-    "runs", [[("flow", "oned"), ("mixture", "nanocluster")], pytest.param(EVERY, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("runs", [[("flow", "oned"), ("mixture", "oned")], pytest.param(EVERY, marks=pytest.mark.slow)])
 def test_the_same_bits_twice_in_one_process_and_in_two(runs, tmp_path):
     """From data to record; every method on the line and on images is slow."""
     configs = [config(*run) for run in runs]
@@ -144,11 +151,13 @@ def test_replicates_do_not_depend_on_the_order_or_the_number_of_runs(tmp_path):
 ROUNDING = 2e-5  # of the largest number: what float32 leaves of sums in another order, after a few steps
 
 
-def slow_but_for(fast, names):
-    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
+def slow_but_for(fast, cases):
+    each = ((case, case if isinstance(case, tuple) else (case,)) for case in cases)
+    return [case if case in fast else pytest.param(*values, marks=pytest.mark.slow) for case, values in each]
 
 
-@pytest.mark.parametrize("method", slow_but_for(["flow", "mixture"], METHODS))
+@pytest.mark.slow  # the runner's own test is fast
+@pytest.mark.parametrize("method", METHODS)
 def test_looking_more_often_changes_nothing_but_rounding(method):
     """Another number of steps in a block, and blocks that grow, through the record."""
     looks = ((24, 1.0), (5, 1.0), (1, 1.5))
@@ -168,8 +177,12 @@ BLOCKS = [
 ]
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("problem", slow_but_for(["nanocluster"], ["nanocluster", "adk"]))
+TILED = [(method, problem) for problem in ("nanocluster", "adk") for method in METHODS]
+
+
+@pytest.mark.parametrize(
+    ("method", "problem"), slow_but_for([("flow", "nanocluster"), ("reweighting", "nanocluster")], TILED)
+)
 def test_the_size_of_a_tile_changes_nothing_but_rounding(method, problem, monkeypatch, x64):
     """In float64, where an algorithm that is another one would show: no sum is another sum, only its order."""
     options = OPTIONS[method] | ({"refine_poses": True} if (method, problem) == ("mixture", "adk") else {})

@@ -179,7 +179,13 @@ BROKEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("broken", BROKEN)
+LONG = ("adk", "hsp90")  # of which each takes many seconds
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [pytest.param(name, marks=pytest.mark.slow) if known[1] in LONG else name for name, known in BROKEN.items()],
+)
 def test_what_is_broken_is_found(broken, monkeypatch):
     """Exit 1, and no row fails but those of what is broken."""
     area, name, what, do = BROKEN[broken]

@@ -138,7 +138,7 @@ def executed(method, problem, options):
 
 @pytest.mark.parametrize(
     "problem",
-    [name if name in ("oned", "nanocluster") else pytest.param(name, marks=pytest.mark.slow) for name in DATASETS],
+    [name if name == "oned" else pytest.param(name, marks=pytest.mark.slow) for name in DATASETS],
 )
 @pytest.mark.parametrize("method", METHODS)
 def test_no_method_touches_the_truth(method, problem, log):

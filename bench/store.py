@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,18 @@ def write(path: Path, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> 
     """The arrays first, then the record: a record on disk means that all of the run is there.
 
     The record holds a hash of the file of its arrays: whoever is killed between the two leaves an older record, and a
-    reader sees that the arrays beside it are of another run.
+    reader sees that the arrays beside it are of another run; "" where there are none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not arrays:
-        write_text(path, json.dumps(record, indent=1, allow_nan=False))
-        path.with_suffix(".npz").unlink(missing_ok=True)  # of an earlier run
-        return
     data = io.BytesIO()
-    np.savez_compressed(data, allow_pickle=False, **arrays)
-    text = json.dumps(record | {"arrays_hash": _hash(data.getvalue())}, indent=1, allow_nan=False)
-    _write_atomically(path.with_suffix(".npz"), lambda file: file.write(data.getvalue()))
+    if arrays:
+        np.savez_compressed(data, allow_pickle=False, **arrays)
+    text = json.dumps(record | {"arrays_hash": _hash(data.getvalue()) if arrays else ""}, indent=1, allow_nan=False)
+    if arrays:
+        write_bytes(path.with_suffix(".npz"), data.getvalue())
     write_text(path, text)
+    if not arrays:
+        path.with_suffix(".npz").unlink(missing_ok=True)  # of an earlier run
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -115,7 +115,7 @@ def read(path: Path) -> dict[str, Any]:
     if record.get("run_id") != path.stem or not all(isinstance(record.get(k), str) for k in ("status", "message")):
         raise ValueError(f"{path} is not the record of run {path.stem}")
     arrays = path.with_suffix(".npz")
-    if "arrays_hash" in record and not (arrays.exists() and _hash(arrays.read_bytes()) == record["arrays_hash"]):
+    if record.get("arrays_hash") != (_hash(arrays.read_bytes()) if arrays.exists() else ""):
         raise ValueError(f"{path} has not the arrays that it was written with")
     return record
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cryosip.reports.shapes import misshapen
 
-SCHEMA = 1
+SCHEMA = 2  # of 1, too, records are read
 UNWRITABLE = {code: f"\\x{code:02x}" for code in range(32) if chr(code) not in "\t\n\r"}
 STATUSES = ("ok", "diverged", "timeout", "error")
 SPEED = "speed"  # the folder of RESULTS that holds timings and no runs
@@ -110,7 +110,7 @@ def read_records(results: Path) -> tuple[list[Record], list[Skipped]]:
     records, older = _of_one_code(records)
     records, superseded = _youngest(records)
     if not records:
-        wanted = f"no readable record in {results} (wanted <study>/<run_id>.json, schema {SCHEMA})"
+        wanted = f"no readable record in {results} (wanted <study>/<run_id>.json, schema 1 or {SCHEMA})"
         raise ValueError("; ".join([wanted, *(f"{path}: {reason}" for path, reason in skipped[:3])]))
     return records, sorted(skipped + older + superseded)
 
@@ -132,7 +132,7 @@ def read_record(results: Path, path: Path) -> tuple[Record, str]:
     """
     try:
         data = _load_json(results / path)
-        arrays, reason = _load_arrays((results / path).with_suffix(".npz"), data.get("arrays_hash"))
+        arrays, reason = _load_arrays((results / path).with_suffix(".npz"), data["arrays_hash"])
         return _parse(data, path, arrays), reason
     except (OSError, OverflowError, RecursionError) as error:
         raise ValueError(_why(error)) from error
@@ -194,9 +194,19 @@ def _load_json(path: Path) -> dict[str, Any]:
         raise ValueError("not a text file in UTF-8") from None
     if not isinstance(data, dict) or "schema" not in data or "run_id" not in data:
         raise ValueError("not a cryosip record: no schema and run_id")
-    if data["schema"] != SCHEMA:
-        raise ValueError(f"schema {reprlib.repr(data['schema'])}: this version of cryosip reads schema {SCHEMA}")
+    data = _upgraded(data)
     return _written_out(data) if "\\" in text else data  # only an escape brings such characters
+
+
+def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
+    """A record of schema 1 as one of schema 2, which has to tell the hash of its arrays: null where nobody knows it."""
+    if data["schema"] == 1:
+        return {"arrays_hash": None} | data | {"schema": SCHEMA}
+    if data["schema"] != SCHEMA:
+        raise ValueError(f"schema {reprlib.repr(data['schema'])}: this version of cryosip reads schema 1 and {SCHEMA}")
+    if not isinstance(data.get("arrays_hash"), str):
+        raise ValueError(f"arrays_hash is {reprlib.repr(data.get('arrays_hash'))}: wanted text")
+    return data
 
 
 def _within_floats(digits: str) -> int:
@@ -219,10 +229,10 @@ def _why(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _load_arrays(path: Path, digest: object) -> tuple[dict[str, Array], str]:
-    """The arrays of an .npz, never a pickle, and why there are none; a digest is that of the file, where it is told."""
+def _load_arrays(path: Path, digest: str | None) -> tuple[dict[str, Array], str]:
+    """The arrays of an .npz, never a pickle, and why there are none; `digest` is the file's, where it is known."""
     if not path.exists():
-        return {}, "" if digest is None else "arrays not read: the file is missing"
+        return {}, "arrays not read: the file is missing" if digest else ""
     try:
         content = path.read_bytes()
         if digest is not None and hashlib.sha256(content).hexdigest()[:16] != digest:

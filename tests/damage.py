@@ -152,6 +152,7 @@ CIF = "\n".join(
 ).encode()
 
 
+# of schema 1, which has no hash of its arrays: damaged ones are opened
 RECORD = {
     "schema": 1, "run_id": "a", "study": "paper-1d", "profile": "paper", "setting": "published", "problem": "oned",
     "method": "flow", "replicate": 0, "seed": 7, "status": "ok", "message": "", "steps": 9, "forward_calls": 90,

@@ -126,7 +126,7 @@ def test_a_damaged_record_is_told_and_run_again(failing, tmp_path):
     paths = sorted((tmp_path / "failing").glob("*.json"))
     for path in paths:
         other = json.dumps(store.read(path) | {"run_id": "other"})
-        for damaged in (path.read_text()[:50], "[1]", "{}", json.dumps({"schema": 1, "run_id": path.stem}), other):
+        for damaged in (path.read_text()[:50], "[1]", "{}", json.dumps({"schema": 2, "run_id": path.stem}), other):
             path.write_text(damaged)
             with pytest.warns(UserWarning, match=rf"{path.name}.*is run again"):
                 assert ran(tmp_path)[:2] == (1, 1)
@@ -182,11 +182,11 @@ def test_what_processes_were_ordered_to_make_and_did_not_is_told(failing, tmp_pa
 def test_a_record_of_another_schema_is_refused_by_name_and_left_alone(failing, tmp_path):
     ran(tmp_path)
     path = next(path for path in (tmp_path / "failing").glob("*.json") if "it is bad" not in path.read_text())
-    later = json.dumps(store.read(path) | {"schema": 2})
+    later = json.dumps(store.read(path) | {"schema": 3})
     path.write_text(later)
     outcome = ran(tmp_path)
     assert (outcome.done, outcome.skipped) == (0, 2)
-    assert f"{path} has schema 2: this version of cryosip reads schema 1" in outcome.failed
+    assert f"{path} has schema 3: this version of cryosip reads schema 2" in outcome.failed
     assert path.read_text() == later
     assert cryosip("run", "failing", "--results", tmp_path)[0] == 1
 

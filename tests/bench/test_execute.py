@@ -113,7 +113,7 @@ def test_a_record_has_all_keys(ok):
     assert record["data_floors"]["w1"]["n"] == N
     assert set(record["initial_metrics"]) >= DISTANCES
     assert record["message"] == ""
-    assert (record["schema"], record["profile"], record["replicate"]) == (1, "smoke", 2)
+    assert (record["schema"], record["profile"], record["replicate"]) == (2, "smoke", 2)
     assert (record["steps"], record["forward_calls"]) == (7, 7 * (N - 10))
     assert record["config"] == {
         "problem": {"name": "oned", "options": CONFIG.problem_options},

@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -178,6 +181,32 @@ def test_tiles_bound_the_memory_and_a_limit_makes_them_smaller(monkeypatch):
     assert (tiled.tile_share, limited.tile_share < 1) == (1.0, True)
     assert limited.program_memory_mb < tiled.program_memory_mb / 3
     np.testing.assert_allclose(limited.estimate.theta, whole.estimate.theta, atol=1e-5)
+
+
+MEASURED = """
+import sys
+import jax, jax.random as jr
+sys.path.insert(0, sys.argv[1])
+from test_limits import pairs_of
+from cryosip.bench import environment, limits, runner
+from cryosip.methods import pairwise
+pairwise.TILE = 2**27
+*_, last = runner.run(jr.key(0), pairs_of(12_000), 2, 2, limits=limits.Limits(memory_mb=float(sys.argv[2])))
+print(last.tile_share, environment.peak_memory_mb())
+"""
+
+
+@pytest.mark.slow
+def test_the_memory_that_a_process_takes_stays_below_the_limit():
+    """All pairs of 12 000 points are 549 MB; what is resident is measured, of a process each."""
+
+    def measured(limit):
+        words = [sys.executable, "-c", MEASURED, Path(__file__).parent, f"{limit}"]
+        return map(float, subprocess.run(words, capture_output=True, text=True, check=True).stdout.split())
+
+    (whole, most), (share, less) = measured(np.inf), measured(800.0)
+    assert (whole, share < 1) == (1.0, True)
+    assert less <= 800.0 < most
 
 
 def test_what_fits_in_no_tiles_is_refused_with_the_sizes_before_a_step():

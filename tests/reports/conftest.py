@@ -31,7 +31,7 @@ def record(study: str = "paper-1d", method: str = "flow", setting: str = "publis
         options = {"discrepancy": {"name": discrepancy, "options": {}}, "n_particles": n} | options
     problem = {"name": "oned", "options": {"noise_std": sigma, "n_observations": n}}
     base = {
-        "schema": 1, "study": study, "profile": "paper", "setting": setting, "problem": "oned", "method": method,
+        "schema": 2, "study": study, "profile": "paper", "setting": setting, "problem": "oned", "method": method,
         "config": {"problem": problem, "method": {"name": method, "options": options}, "steps": planned, "every": 500,
                    "stop_below": None},
         "replicate": 0, "seed": 7, "status": "ok", "message": "", "steps": planned, "forward_calls": planned * n,
@@ -53,9 +53,11 @@ def write_record(results: Path, arrays: dict[str, np.ndarray] | None = None, **c
     data.setdefault("run_id", hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16])
     path = results / data["study"] / f"{data['run_id']}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data), encoding="utf-8")
+    digest = ""
     if arrays is not None:
         np.savez(path.with_suffix(".npz"), **arrays)
+        digest = hashlib.sha256(path.with_suffix(".npz").read_bytes()).hexdigest()[:16]
+    path.write_text(json.dumps({"arrays_hash": digest} | data), encoding="utf-8")
     return path
 
 

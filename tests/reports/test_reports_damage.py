@@ -31,8 +31,14 @@ def damaged(write, results) -> dict[str, str]:
         "empty": ("", "not complete JSON"),
         "foreign": ('{"name": "package", "version": "1.0"}', "not a cryosip record"),
         "list": ("[1, 2]", "not a cryosip record"),
-        "older": (json.dumps(json.loads(whole) | {"schema": 0}), "schema 0: this version of cryosip reads schema 1"),
-        "newer": (json.dumps(json.loads(whole) | {"schema": 2}), "schema 2: this version of cryosip reads schema 1"),
+        "older": (
+            json.dumps(json.loads(whole) | {"schema": 0}),
+            "schema 0: this version of cryosip reads schema 1 and 2",
+        ),
+        "newer": (
+            json.dumps(json.loads(whole) | {"schema": 3}),
+            "schema 3: this version of cryosip reads schema 1 and 2",
+        ),
         "wrong": (json.dumps(json.loads(whole) | {"metrics": [EVIL]}), f"metrics is ['{EVIL}']: wanted a table"),
         EVIL: ("{", "not complete JSON"),
     }
@@ -62,7 +68,7 @@ def test_a_page_counts_and_names_everything_that_was_not_read(damaged, results, 
 
 def test_an_empty_folder_makes_no_page(results, tmp_path):
     results.mkdir()
-    with pytest.raises(ValueError, match=r"no readable record in .*results \(wanted .*, schema 1\)$"):
+    with pytest.raises(ValueError, match=r"no readable record in .*results \(wanted .*, schema 1 or 2\)$"):
         build(results, tmp_path / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"results"}
 

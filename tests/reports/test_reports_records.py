@@ -1,4 +1,3 @@
-import hashlib
 import json
 from pathlib import Path
 
@@ -25,7 +24,7 @@ def test_a_record_keeps_its_numbers(write, results: Path) -> None:
         ('{"schema": 1, "run_id": "a', "not complete JSON"),
         ("[1, 2]", "not a cryosip record"),
         ('{"name": "other"}', "not a cryosip record"),
-        ('{"schema": 2, "run_id": "b"}', "schema 2"),
+        ('{"schema": 3, "run_id": "b"}', "schema 3"),
         ('{"schema": 1, "run_id": "c"}', "status"),
     ],
 )
@@ -47,6 +46,7 @@ def test_files_that_cannot_be_read_are_named(write, results: Path, text: str, re
         ({"replicate": "first"}, "replicate is 'first'"),
         ({"curve": {"step": [1, 2], "w2": [0.5]}}, "differ in length"),
         ({"metrics": {"w2": 10**400}}, "too large"),
+        ({"arrays_hash": None}, "arrays_hash is None: wanted text"),
     ],
 )
 def test_records_that_break_the_schema_are_named(write, results: Path, changes: dict, reason: str) -> None:
@@ -70,6 +70,19 @@ def test_names_that_lead_elsewhere_are_refused(write, results: Path, key: str, n
     assert why.endswith(": wanted a plain name")
 
 
+def test_a_record_of_schema_1_is_upgraded(write, results: Path) -> None:
+    """It vouches for no arrays: those beside it are its own, or there are none."""
+    cloud = {"theta": np.ones((4, 1)), "weights": np.full(4, 0.25)}
+    for replicate, arrays in enumerate((cloud, None)):
+        path = write(arrays, replicate=replicate)
+        data = json.loads(path.read_text()) | {"schema": 1}
+        del data["arrays_hash"]
+        path.write_text(json.dumps(data))
+    records, skipped = read_records(results)
+    assert skipped == []
+    assert sorted(len(record.arrays) for record in records) == [0, 2]
+
+
 def test_pickles_and_damaged_arrays_are_never_loaded(write, results: Path) -> None:
     whole = {"theta": np.ones((4, 1)), "weights": np.full(4, 0.25)}
     pickled = write(replicate=1, arrays=whole | {"truth": np.array([{"a": 1}], dtype=object)})
@@ -85,10 +98,7 @@ def test_pickles_and_damaged_arrays_are_never_loaded(write, results: Path) -> No
 def test_arrays_of_another_run_are_told_and_not_read(write, results: Path) -> None:
     """As a process leaves them that is killed between the arrays and the record of a run that it makes again."""
     cloud = {"theta": np.ones((4, 1)), "weights": np.full(4, 0.25)}
-    whole, other, gone = (write(cloud, replicate=i) for i in range(3))
-    for path in (whole, other, gone):
-        digest = hashlib.sha256(path.with_suffix(".npz").read_bytes()).hexdigest()[:16]
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"arrays_hash": digest}))
+    _, other, gone = (write(cloud, replicate=i) for i in range(3))
     np.savez(other.with_suffix(".npz"), theta=np.zeros((4, 1)))
     gone.with_suffix(".npz").unlink()
     records, skipped = read_records(results)

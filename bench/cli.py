@@ -236,7 +236,7 @@ def speed(
 
 @app.command()
 def check() -> None:
-    """Check this machine in about a minute: laws, gradients, algorithms, EM and floors; exit 1 where one fails."""
+    """Check this machine in two minutes: laws, gradients, algorithms, EM and floors; exit 1 where one fails."""
     from rich.console import Console
 
     from cryosip.bench import selfcheck

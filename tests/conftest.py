@@ -20,15 +20,17 @@ def x64():
         yield
 
 
+FEW = {"REFERENCE_POINTS": 100, "FLOOR_DRAWS": 2, "FLOOR_DRAWS_BEYOND_1D": 2, "SAMPLES": 2, "SAMPLES_BEYOND_1D": 2}
 KEPT_OF_FEW = {}
 
 
 @pytest.fixture
 def few_draws(monkeypatch):
-    """Metrics of few points: exact ones take most of the time of a run of few steps."""
-    for name, few in {"REFERENCE_POINTS": 100, "FLOOR_DRAWS": 2, "SAMPLES": 2}.items():
+    """Metrics of few points: exact ones take most of the time of a run of few steps. Says how few."""
+    for name, few in FEW.items():
         monkeypatch.setattr(metrics, name, few)
     monkeypatch.setattr(execute, "_KEPT", KEPT_OF_FEW)
+    return FEW
 
 
 @pytest.fixture

@@ -5,15 +5,12 @@ import json
 import time
 
 import jax
-import jax.random as jr
 import numpy as np
 import pytest
 
 from cryosip.bench import frames
-from cryosip.bench.execute import Session, build_instance, build_method, execute, run_method
+from cryosip.bench.execute import Session, build_instance, execute, run_method
 from cryosip.bench.store import RunConfig
-from cryosip.datasets.gaussian_mixture import GaussianMixture
-from cryosip.datasets.instance import Instance, Truth
 from cryosip.methods.method import WeightedPoints
 from cryosip.methods.registry import METHODS
 
@@ -229,24 +226,6 @@ METHOD_OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_the_truth_never_reaches_a_method(name, monkeypatch):
-    """Neither through the instance nor through the functions that its problem closes over."""
-    problem, truth, _ = build_instance(CONFIG)
-
-    def forbidden(*_):
-        raise AssertionError("a method asked for the truth")
-
-    instance = Instance(problem, Truth(forbidden, truth.theta, forbidden))
-    for known in ("sample", "cdf", "quantile"):
-        monkeypatch.setattr(GaussianMixture, known, forbidden)
-    with pytest.raises(AssertionError, match="asked for the truth"):
-        truth.sample(jr.key(0), 3)
-    method = build_method(instance.problem, name, METHOD_OPTIONS[name])
-    state, _ = jax.jit(method.step)(jr.key(1), method.init(jr.key(0)))
-    assert len(method.estimate(state).theta) > 0
-
-
 IMAGES = {
     "problem": "nanocluster",
     "problem_options": {"n_observations": 40, "image_size": 16, "tau": 0.5},
@@ -255,8 +234,8 @@ IMAGES = {
 READINGS = {f"images_{kind}_{statistic}" for kind in ("noisy", "clean", "mixed") for statistic in "uv"}
 
 
-@pytest.mark.parametrize("sampling", ["method-1", "closed-form"])
-def test_a_record_of_images(sampling):
+@pytest.mark.parametrize("sampling", ["closed-form", pytest.param("method-1", marks=pytest.mark.slow)])
+def test_a_record_of_images(sampling, few_draws):
     """A flow is measured by the distances of its images too; the first replicate shows some images."""
     options = CONFIG.method_options | {"discrepancy": {"name": "energy"}, "sampling": sampling}
     record, arrays, _ = executed(**IMAGES, method_options=options, replicate=0)
@@ -280,7 +259,7 @@ def test_a_record_of_images(sampling):
     assert "image_clean" not in later
 
 
-def test_other_methods_on_images_are_measured_by_their_parameters():
+def test_other_methods_on_images_are_measured_by_their_parameters(few_draws):
     record, _, _ = executed(**IMAGES, method="mixture", method_options={"n_components": 3})
     assert set(record["metrics"]) == DISTANCES | TO_DATA
     assert record["floors"]["w2"]["n"] == 3
@@ -327,8 +306,8 @@ def test_rows_that_do_not_stay_the_same_points_are_no_frames():
 
 
 def test_a_run_that_diverges_keeps_the_frames_before():
-    sgd = {"name": "sgd", "learning_rate": 1e30}
-    options = CONFIG.method_options | {"optimizer": sgd}
+    sgd = {"name": "sgd", "learning_rate": 1e10}
+    options = CONFIG.method_options | {"optimizer": sgd, "discrepancy": {"name": "kl"}}
     record, arrays, _ = executed(replicate=0, method_options=options, steps=20, every=1)
     assert record["status"] == "diverged"
     assert np.isfinite(arrays["frames"]).all()

@@ -160,6 +160,7 @@ def test_two_processes_at_one_study_make_each_run_once(undisturbed, tmp_path):
     assert hidden(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_jobs_share_the_runs_and_the_cores(undisturbed, tmp_path):
     """With --fresh too each run is made once: what one has made since the command began no other makes again."""
     shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)

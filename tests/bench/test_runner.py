@@ -95,7 +95,10 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+EACH = [name if name in ("flow", "mixture") else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_the_result_does_not_depend_on_how_often_one_looks(name, tiny):
     method = METHODS[name](tiny.problem, **OPTIONS[name]())
     often, seldom = (list(run(jr.key(3), method, steps=50, every=every))[-1] for every in (7, 50))
@@ -106,7 +109,7 @@ def test_the_result_does_not_depend_on_how_often_one_looks(name, tiny):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", EACH)
 def test_neither_cutting_nor_going_on_changes_a_bit(name, tiny, monkeypatch):
     """In parts of one step, then from where some of these parts ended: between looks, and at one."""
     method, parts = METHODS[name](tiny.problem, **OPTIONS[name]()), []

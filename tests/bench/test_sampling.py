@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from cryosip.bench import sampling
-from cryosip.bench.execute import build_instance, build_method
+from cryosip.bench.execute import ALONE, build_instance, build_method
 from cryosip.bench.paper_studies import SCHEMES
 from cryosip.bench.sampling import ESTIMATORS, FORMULAS, drift_table, measure_variance, moments
 from cryosip.bench.store import RunConfig
@@ -82,7 +82,7 @@ def test_the_record_holds_a_variance_its_interval_and_the_formula(monkeypatch):
     monkeypatch.setattr(sampling, "RESAMPLES", 100)
     options = {"n": 20, "k": 2}
     config = RunConfig("sampling", "N=20, K=2", "oned", {"n_observations": 100}, "method-2", options, 1, 1, 0)
-    fields, arrays = measure_variance(config, lambda _: None)
+    fields, arrays = measure_variance(config, ALONE)
     found = fields["metrics"]
     assert arrays == {}
     assert found["variance_q05"] < found["variance"] < found["variance_q95"]
@@ -116,8 +116,8 @@ def test_the_study_measures_flows_and_estimators(monkeypatch):
     study = STUDIES["sampling"]
     runs = study.configs(study.sizes["smoke"])
     estimator, flow = runs[0], runs[-1]
-    assert "variance" in study.measure(estimator, lambda _: None)[0]["metrics"]
-    fields, _ = study.measure(flow, lambda _: None)
+    assert "variance" in study.measure(estimator, ALONE)[0]["metrics"]
+    fields, _ = study.measure(flow, ALONE)
     assert fields["steps"] == flow.steps
     assert np.diff(fields["curve"]["step"]).max() > np.diff(fields["curve"]["step"]).min()
     assert {"w1", "w2", "seconds", "forward_calls"} <= set(fields["curve"])

@@ -47,7 +47,7 @@ def test_this_machine_passes():
 
 QUICK = {
     "Samplers": ["oned"],
-    "Images": ["oned", "nanocluster"],
+    "Images": ["oned"],
     "Gradients": ["data-kl"],
     "Fast": ["invariant-energy"],
     "Metrics": list(metrics.METRICS),
@@ -179,13 +179,12 @@ BROKEN = {
 }  # fmt: skip
 
 
-LONG = ("adk", "hsp90")  # of which each takes many seconds
+def slow_of(known, where):
+    """Names, of which those of problems and discrepancies that take seconds each are slow."""
+    return [pytest.param(name, marks=pytest.mark.slow) if where(case) else name for name, case in known.items()]
 
 
-@pytest.mark.parametrize(
-    "broken",
-    [pytest.param(name, marks=pytest.mark.slow) if known[1] in LONG else name for name, known in BROKEN.items()],
-)
+@pytest.mark.parametrize("broken", slow_of(BROKEN, lambda case: case[1] in ("adk", "hsp90", "nanocluster")))
 def test_what_is_broken_is_found(broken, monkeypatch):
     """Exit 1, and no row fails but those of what is broken."""
     area, name, what, do = BROKEN[broken]
@@ -253,7 +252,7 @@ ALGORITHMS = {
 }
 
 
-@pytest.mark.parametrize("broken", ALGORITHMS)
+@pytest.mark.parametrize("broken", slow_of(ALGORITHMS, lambda case: case[0] not in ("energy", "data-kl")))
 def test_an_algorithm_that_is_off_is_found(broken, monkeypatch):
     name, case, do = ALGORITHMS[broken]
     monkeypatch.setitem(selfcheck.FAST, name, selfcheck.FAST[name][case : case + 1])

@@ -130,6 +130,7 @@ def test_results_are_kept_by_commit_and_device(toy):
     assert toy.git("status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_a_tree_with_changes_is_told_and_has_its_own_place(toy, capsys):
     commit = toy.commit(0.001, 7)
     toy.work(0.001, 9)
@@ -166,6 +167,7 @@ def test_what_got_faster_is_told(toy, capsys):
     assert "Nothing got slower" in told
 
 
+@pytest.mark.slow
 def test_another_commit_is_measured_even_in_processes_of_a_benchmark(toy, capsys):
     small, large = toy.commit(0.001, 10), toy.commit(0.001, 20)
     assert toy.track(small, ["size"]).slower

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from cryosip.bench import execute, metrics, runner
+from cryosip.bench import execute, runner
 from cryosip.bench.store import RunConfig
 from cryosip.datasets import prody_adapter
 from cryosip.datasets.gaussian_mixture import GaussianMixture, MultivariateMixture
@@ -99,8 +99,8 @@ def sealed(truth, log):
 
 
 @pytest.fixture
-def log(monkeypatch):
-    """All problems with sealed truths, and a metric that is cheap."""
+def log(few_draws, monkeypatch):
+    """All problems with sealed truths, and metrics that are cheap."""
     log = Log()
 
     def with_seal(make):
@@ -121,8 +121,6 @@ def log(monkeypatch):
         return method
 
     monkeypatch.setattr(execute, "build_method", noted)
-    for name, few in (("REFERENCE_POINTS", 300), ("FLOOR_DRAWS", 3), ("FLOOR_DRAWS_BEYOND_1D", 2), ("SAMPLES", 2)):
-        monkeypatch.setattr(metrics, name, few)
     execute._instance.cache_clear()
     execute._KEPT.clear()
     yield log

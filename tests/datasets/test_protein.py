@@ -170,7 +170,9 @@ def test_beads_keep_mass_and_center(atoms_per_bead):
     assert_allclose(molecule.rest[1], first, atol=1e-12)
 
 
-@pytest.mark.parametrize(("view", "size", "cropped"), [("rotation", 25, 13), ("all", 24, 15)])
+@pytest.mark.parametrize(
+    ("view", "size", "cropped"), [("rotation", 25, 13), pytest.param("all", 24, 15, marks=pytest.mark.slow)]
+)
 def test_the_span_holds_the_images(view, size, cropped):
     """Orthonormal; coordinates are those of the pixels where these resolve the atoms; the error is the largest."""
     options = {"image_size": size, "atom_std_in_angstroms": 12.0, "cropped_size": cropped, **VIEWS[view]}
@@ -280,7 +282,7 @@ def test_the_modes_of_hsp90(monkeypatch):
         ({"means": (9.0, -7.0)}, r"means is \(9.0, -7.0\); wanted a list of centres"),
         ({"means": ((9.0, float("inf")),)}, "means holds 1 NaN or infinite"),
         ({"means": ((),)}, r"means has shape \(1, 0\)"),
-        ({"std": 0.0}, r"stds.*0\.0.*wanted"),
+        ({"std": 0.0}, r"std is 0\.0; wanted"),
         ({"cropped_size": 8}, "cropped_size is 8; wanted an odd number from 3 to image_size, 16"),
         *[({"cropped_size": size}, f"cropped_size is {size}; wanted an odd number from 3") for size in (1, 17)],
         (

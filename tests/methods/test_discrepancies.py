@@ -42,6 +42,10 @@ def each_on(*pixels):
     return [(name, p) for name in DISCREPANCIES for p in ((49,) if name == "invariant-energy" else pixels)]
 
 
+def slow(cases: list[tuple]) -> list:
+    return [pytest.param(*case, marks=pytest.mark.slow) for case in cases]
+
+
 def clouds(p: int = 1, n: int = N, m: int = M, seed: int = 0) -> tuple[jax.Array, jax.Array]:
     rng = np.random.default_rng(seed)
     return jnp.asarray(rng.normal(0, 1.5, (n, p))), jnp.asarray(
@@ -56,7 +60,7 @@ def pairs_options(name: str, options: dict) -> dict:
     return options | {"algorithm": "pairwise"}
 
 
-@pytest.mark.parametrize(("name", "p"), each_on(1, 3, 12))
+@pytest.mark.parametrize(("name", "p"), [*each_on(1, 12), *slow(each_on(3))])
 def test_gradient_is_that_of_the_first_variation(x64, name, p):
     """n d value / d y_i = gradient_i. The densities of the KL move with the particles: one known term is extra."""
     y, observed = clouds(p)
@@ -140,7 +144,9 @@ def _noisy_energy(y: jax.Array, observed: jax.Array, s: float) -> tuple[np.ndarr
     return 2 * (below(to_z, s) - below(to_x, root))[:, None], value
 
 
-@pytest.mark.parametrize(("name", "options", "noise_std"), FAST_AND_NOISE)
+@pytest.mark.parametrize(
+    ("name", "options", "noise_std"), [case if i % 3 == 0 else slow([case])[0] for i, case in enumerate(FAST_AND_NOISE)]
+)
 def test_particles_outside_the_grid_are_not_extrapolated(x64, name, options, noise_std):
     y, observed = clouds(n=100, m=120)
     y = y.at[0].set(80.0).at[1].set(-300.0)
@@ -228,6 +234,7 @@ def test_traced_observations_are_refused():
         jax.jit(lambda y: DISCREPANCIES["energy"]().value(y, y))(jnp.ones((3, 1)))
 
 
+@pytest.mark.slow
 def test_mirrored_clouds_get_mirrored_gradients(x64):
     """A cusp of the kernel must not push a point that sits on another."""
     half = np.abs(np.random.default_rng(3).normal(1, 1, (200, 1)))

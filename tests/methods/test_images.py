@@ -78,7 +78,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("tile", [None, 1, 7 * 70])
+@pytest.mark.parametrize("tile", [None, 7 * 70, pytest.param(1, marks=pytest.mark.slow)])
 def test_pairs_are_the_written_out_sums(x64, case, tile):
     observed = observed_images(12, **CASES[case])
     y = jnp.asarray(np.random.default_rng(1).normal(size=(50, 12))).at[3].set(observed.coordinates[5])
@@ -131,7 +131,7 @@ def test_auto_takes_moments_where_they_are_exact_enough_and_cheaper(options, mom
     assert f"noise of {problem.observations.shape[1]} dimensions integrated out" in target.algorithm
 
 
-@pytest.mark.parametrize("algorithm", ["pairwise", "moments"])
+@pytest.mark.parametrize("algorithm", ["moments", pytest.param("pairwise", marks=pytest.mark.slow)])
 def test_the_span_changes_nothing_but_the_work(x64, algorithm):
     """With the noise integrated out, value and drift are those of all pixels, to the error of the span."""
     problem = nanoclusters(image_size=64)
@@ -231,6 +231,7 @@ def test_equal_observations_need_no_moments():
     assert np.isfinite(target.gradient(jnp.zeros((4, 3)))).all()
 
 
+@pytest.mark.slow
 def test_discrepancies_of_images_have_the_contract(x64):
     """On images of the nanocluster: n d value / d y_i = gradient_i, for those that are potentials."""
     problem = nanoclusters(image_size=16, n_observations=40)

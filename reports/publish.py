@@ -14,7 +14,7 @@ import numpy as np
 
 from cryosip.reports import page
 from cryosip.reports.peers import FILE as PEERS
-from cryosip.reports.records import Array, read_records
+from cryosip.reports.records import SCHEMA, Array, digest, read_records
 
 REPORT, RECORDS, COMMAND = "report.tar.xz", "records.tar.xz", "command.txt"
 LARGE = 50_000  # numbers of an array
@@ -73,11 +73,13 @@ def _keep(results: Path, kept: Path) -> None:
     page.study_figures([replace(record, arrays=arrays) for record, arrays in watched])
     for record, arrays in watched:
         (kept / record.path).parent.mkdir(parents=True, exist_ok=True)
-        told = json.loads((results / record.path).read_text(encoding="utf-8"))
-        told.pop("arrays_hash", None)  # of all arrays
-        (kept / record.path).write_text(json.dumps(told, indent=1), encoding="utf-8")
+        file, known = (kept / record.path).with_suffix(".npz"), ""
         if drawn := arrays.kept():
-            np.savez_compressed((kept / record.path).with_suffix(".npz"), allow_pickle=False, **drawn)
+            np.savez_compressed(file, allow_pickle=False, **drawn)
+            known = digest(file.read_bytes())  # of these arrays, where the record has that of all
+        told = json.loads((results / record.path).read_text(encoding="utf-8"))
+        told |= {"schema": SCHEMA, "arrays_hash": known}
+        (kept / record.path).write_text(json.dumps(told, indent=1), encoding="utf-8")
     if (results / PEERS).exists():
         (kept / PEERS).parent.mkdir(exist_ok=True)
         shutil.copy(results / PEERS, kept / PEERS)

@@ -229,13 +229,18 @@ def _why(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _load_arrays(path: Path, digest: str | None) -> tuple[dict[str, Array], str]:
-    """The arrays of an .npz, never a pickle, and why there are none; `digest` is the file's, where it is known."""
+def digest(content: bytes) -> str:
+    """Of the file of its arrays a record of schema 2 tells this."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _load_arrays(path: Path, known: str | None) -> tuple[dict[str, Array], str]:
+    """The arrays of an .npz, never a pickle, and why there are none; `known` is the digest of the file, if any is."""
     if not path.exists():
-        return {}, "arrays not read: the file is missing" if digest else ""
+        return {}, "arrays not read: the file is missing" if known else ""
     try:
         content = path.read_bytes()
-        if digest is not None and hashlib.sha256(content).hexdigest()[:16] != digest:
+        if known is not None and digest(content) != known:
             return {}, "arrays not read: they are not those of the record"
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: np.asarray(archive[name], dtype=np.float64) for name in archive.files}

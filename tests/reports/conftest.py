@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cryosip.reports.records import digest
+
 ENVIRONMENT = {"commit": "0123abcd", "dirty": False, "python": "3.11.9", "jax": "0.8.1", "device": "cpu", "prody": None}
 FLOORS = {"w1": (0.021, 0.012, 0.036), "w2": (0.076, 0.034, 0.155)}
 
@@ -53,11 +55,11 @@ def write_record(results: Path, arrays: dict[str, np.ndarray] | None = None, **c
     data.setdefault("run_id", hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16])
     path = results / data["study"] / f"{data['run_id']}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    digest = ""
+    known = ""
     if arrays is not None:
         np.savez(path.with_suffix(".npz"), **arrays)
-        digest = hashlib.sha256(path.with_suffix(".npz").read_bytes()).hexdigest()[:16]
-    path.write_text(json.dumps({"arrays_hash": digest} | data), encoding="utf-8")
+        known = digest(path.with_suffix(".npz").read_bytes())
+    path.write_text(json.dumps({"arrays_hash": known} | data), encoding="utf-8")
     return path
 
 

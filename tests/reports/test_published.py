@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+import numpy as np
 import pytest
 
 from cryosip.reports import page, publish
+from cryosip.reports.records import read_records
 
 PUBLISHED = Path(__file__).parents[2] / "reports/published"
 NARROW, WIDE = 380, 1600
@@ -34,6 +36,23 @@ def test_the_committed_report_is_remade_from_its_records(unpacked, built):
         assert (built / name).read_bytes() == path.read_bytes(), name
     for path in PUBLISHED.glob("*.csv"):
         assert (built / path.name).read_bytes() == path.read_bytes()
+
+
+def test_what_is_kept_of_a_record_vouches_for_its_arrays(write, results, tmp_path):
+    """What is kept: of what the page does not draw, no large ones."""
+    names = ("theta", "theta_init", "theta_true", "y_estimated", "y_init", "y_observed")
+    cloud = np.linspace(-2, 2, 200)[:, None]
+    write(
+        dict.fromkeys(names, cloud) | {"weights": np.full(200, 1 / 200), "unseen": np.ones((publish.LARGE, 1))},
+        n=200,
+        replicate=0,
+    )
+    write(n=200, replicate=1)
+    publish._keep(results, tmp_path / "kept")
+    records, skipped = read_records(tmp_path / "kept")
+    assert skipped == []
+    assert {record.replicate: bool(record.arrays) for record in records} == {0: True, 1: False}
+    assert all("unseen" not in record.arrays for record in records)
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,8 @@ Write = Callable[..., Path]
 
 def write_record(results: Path, arrays: dict[str, np.ndarray] | None = None, **changes: Any) -> Path:
     data = record(**changes)
-    data.setdefault("run_id", hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16])
+    named = json.dumps(data | {"schema": 1}, sort_keys=True)  # the order of records stays from schema to schema
+    data.setdefault("run_id", hashlib.sha256(named.encode()).hexdigest()[:16])
     path = results / data["study"] / f"{data['run_id']}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     known = ""

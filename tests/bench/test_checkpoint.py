@@ -114,6 +114,7 @@ def test_the_seconds_before_count_and_those_of_checkpoints_do_not(interrupted, m
 
     def load(*arguments):
         found = loaded(*arguments)
+        assert found.progress.seconds > 0
         return found._replace(progress=found.progress._replace(seconds=1000.0))
 
     def slow(*arguments):

@@ -5,13 +5,14 @@ import json
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cryosip.bench import frames
 from cryosip.bench.execute import Session, build_instance, execute, run_method
 from cryosip.bench.store import RunConfig
-from cryosip.methods.method import WeightedPoints
+from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.registry import METHODS
 
 KEYS = {
@@ -303,6 +304,21 @@ def test_rows_that_do_not_stay_the_same_points_are_no_frames():
     assert frames.film(looks(5, 5))["frames"].shape == (10, 2)
     assert frames.film(looks(400, 500)) == {}  # 300 of either
     assert frames.film(looks(5)) == frames.film([]) == {}
+
+
+def test_distances_that_overflow_are_a_divergence(x64, monkeypatch, few_draws):
+    """Of a state that is finite still, in the record that JSON can hold."""
+
+    def flying(_problem):
+        def step(_key, theta):
+            return 1e60 * theta, Info(theta.sum(), jnp.asarray(4))
+
+        return Method(lambda _: jnp.ones((4, 1)), step, lambda theta: WeightedPoints(theta, jnp.full(4, 0.25)))
+
+    monkeypatch.setitem(METHODS, "flying", flying)
+    record, arrays, _ = executed(method="flying", method_options={}, steps=5, every=1)
+    assert (record["status"], record["steps"], arrays["theta"].max()) == ("diverged", 2, pytest.approx(1e120))
+    assert record["metrics"]["w2"] == pytest.approx(1e120)
 
 
 def test_a_run_that_diverges_keeps_the_frames_before():

@@ -282,6 +282,7 @@ def test_the_modes_of_hsp90(monkeypatch):
         ({"means": (9.0, -7.0)}, r"means is \(9.0, -7.0\); wanted a list of centres"),
         ({"means": ((9.0, float("inf")),)}, "means holds 1 NaN or infinite"),
         ({"means": ((),)}, r"means has shape \(1, 0\)"),
+        ({"max_shift_in_angstroms": 1e6}, "the data of adk overflow, or no image holds anything"),
         ({"std": 0.0}, r"std is 0\.0; wanted"),
         ({"cropped_size": 8}, "cropped_size is 8; wanted an odd number from 3 to image_size, 16"),
         *[({"cropped_size": size}, f"cropped_size is {size}; wanted an odd number from 3") for size in (1, 17)],

@@ -267,6 +267,17 @@ def test_noise_that_is_wide_beside_the_bandwidth_is_integrated_to_the_error_that
         kl(0.01).bind(observed, 1.5)
 
 
+def test_noise_far_narrower_than_the_data_is_integrated_out_over_all_pairs():
+    """A grid as fine as the noise would have millions of cells."""
+    observed = jnp.linspace(-1e4, 1e4, 30)[:, None]
+    target = DISCREPANCIES["energy"]().bind(observed, 0.1)
+    assert "all pairs" in target.algorithm
+    assert "cells" not in target.algorithm
+    assert np.isfinite(target.gradient(observed + 0.05)).all()
+    with pytest.raises(ValueError, match=r"would need \d+ cells"):
+        DISCREPANCIES["energy"](algorithm="binned").bind(observed, 0.1)
+
+
 def test_an_outlier_does_not_ruin_the_cells(x64):
     y, observed = clouds(n=400, m=500)
     target = DISCREPANCIES["energy"]().bind(observed.at[0].set(1e6), 0.0)

@@ -175,6 +175,7 @@ def test_bad_input_is_refused(options, says, tiny):
         ({"noise_std": 0.0}, "noise_std is 0.0; wanted a positive finite number"),
         ({"observations": jnp.array([[0.0], [jnp.inf]])}, "observations holds 1 NaN or infinite values of 2"),
         ({"observations": jnp.zeros((0, 1))}, r"observations has shape \(0, 1\)"),
+        ({"observations": jnp.zeros((5, 2))}, r"observations has shape \(5, 2\); wanted \(m, 1\) as render makes"),
     ],
 )
 def test_no_method_takes_a_broken_problem(name, broken, says, tiny):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -147,3 +148,11 @@ def test_studies_of_proteins_see_the_same_images(study):
         assert all(len(options) == 1 for options in by_setting.values()), profile
     small = STUDIES[study].configs(STUDIES[study].sizes["small"])[0].problem_options
     assert small["image_size"] * small["pixel_size_in_angstroms"] == 128 * 1.5
+
+
+@pytest.mark.parametrize("name", ["loop", "~nobody-of-that-name/x.pdb"])
+def test_a_path_that_leads_nowhere_is_told(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ValueError, match=f"structure is '{name}': "):
+        campaign.plan(["paper-adk"], "smoke", None, None, Path(name))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from cryosip.bench import claims, store, tuning
 from cryosip.bench.environment import code_version, memory_in_use_mb
 from cryosip.bench.execute import Session, execute
-from cryosip.bench.limits import NO_LIMITS, Limits, told
+from cryosip.bench.limits import MEASURING_MB, NO_LIMITS, Limits, told
 from cryosip.bench.runner import Snapshot
 from cryosip.bench.studies import STUDIES
 from cryosip.datasets.registry import DATASETS
@@ -67,6 +67,8 @@ def plan(
         if structure is not None:
             runs = [_with_structure(run, structure) for run in runs]
         configs += [replace(run, replicate=r) for r in range(first, first + count) for run in runs]
+    if structure is not None and not any(run.problem in PROTEINS for run in configs):
+        raise ValueError(f"structure is {str(structure)!r}, and no run is on a protein; wanted none")
     return configs
 
 
@@ -81,10 +83,10 @@ def _with_structure(run: store.RunConfig, structure: Path) -> store.RunConfig:
 
 
 def check_memory(configs: list[store.RunConfig], memory_mb: float) -> None:
-    """Raises ValueError with the sizes for runs whose images alone, beside what is in use, do not fit."""
+    """Raises ValueError with the sizes for runs whose images alone, beside what any run needs, do not fit."""
     if math.isinf(memory_mb):
         return
-    held, sizes, large = memory_in_use_mb(), {}, []
+    held, sizes, large = memory_in_use_mb() + MEASURING_MB, {}, []
     for config in configs:
         options = json.dumps(config.problem_options)
         if (config.problem, options) not in sizes:
@@ -92,8 +94,10 @@ def check_memory(configs: list[store.RunConfig], memory_mb: float) -> None:
         if held + sizes[config.problem, options] > memory_mb:
             large.append(f"{config.study}: {config.problem} {sizes[config.problem, options]:.0f} MB of images")
     if large:
-        asked = "; ".join(dict.fromkeys(large))
-        raise ValueError(f"memory of {memory_mb:g} MB is too little beside {held:.0f} MB in use: {asked}")
+        raise ValueError(
+            f"memory is {memory_mb:g} MB; wanted more than {held + max(sizes.values()):.0f} MB, "
+            f"of which {held:.0f} for any run: {'; '.join(dict.fromkeys(large))}"
+        )
 
 
 def _images_mb(config: store.RunConfig) -> float:
@@ -184,7 +188,7 @@ def _standing(path: Path, orders: Orders) -> dict[str, Any] | None:
     except store.OtherSchema:
         raise
     except ValueError as error:
-        warnings.warn(f"{error}; it is run again", stacklevel=2)
+        warnings.warn(f"{error}; it is run again", stacklevel=1)  # once, whoever asks
         return None
     again = record["status"] in ("timeout", "error") and record.get("limits") != told(orders.limits)
     return None if again else record

@@ -4,7 +4,8 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +23,7 @@ app = typer.Typer(
 )
 
 Profile = Annotated[str, typer.Option(help="smoke (seconds), small (minutes) or paper (the paper's sizes).")]
-Results = Annotated[Path, typer.Option(help="Folder of the records; runs that have one there are not run again.")]
+Results = Annotated[Path, typer.Option(help="Folder of the records.")]
 Out = Annotated[Path, typer.Option(help="Folder of the report.")]
 Replicates = Annotated[int | None, typer.Option(help="Replicates of every run, instead of the profile's own number.")]
 Only = Annotated[str | None, typer.Option(metavar="PROBLEM", help="Only the studies on this problem.")]
@@ -131,7 +132,6 @@ def export(
     """Write all records as one table, a row for each record and metric."""
     from cryosip.bench import store
     from cryosip.reports import export
-    from cryosip.reports.card import visible
     from cryosip.reports.records import read_records
 
     with _plain_errors():
@@ -141,10 +141,7 @@ def export(
         if out != DASH:
             store.check_writable(out.parent)
             store.write_bytes(out, table)
-    if skipped:
-        typer.echo(f"cryosip: files that were not read: {len(skipped)}", err=True)
-    for path, reason in skipped:
-        typer.echo(visible(f"  {path}: {reason}"), err=True)
+    _tell_unread(skipped)
     typer.echo(table if out == DASH else out, nl=out != DASH)
 
 
@@ -246,6 +243,7 @@ def check() -> None:
 
 def main() -> None:
     """Entry point of the command `cryosip`."""
+    warnings.formatwarning = lambda message, *_: f"cryosip: {message}\n"  # for who did not write the code
     app()
 
 
@@ -286,7 +284,7 @@ def _run(
         else:
             with progress.watching(console) as watcher:
                 outcome = campaign.run_all(configs, results, orders, watcher)
-    told = f"{outcome.done} run, {outcome.skipped} had their record, {len(outcome.failed)} failed"
+    told = f"{outcome.done} run, {outcome.skipped} had their record; of all {len(outcome.failed)} failed"
     console.print("; ".join([told, *notes]), markup=False, highlight=False)
     for failure in outcome.failed:
         console.print(failure, markup=False, highlight=False, soft_wrap=True)
@@ -343,7 +341,16 @@ def _report(results: Path, out: Path) -> None:
     from cryosip.reports.page import build
 
     with _plain_errors():
-        typer.echo(build(results, out, _command()))
+        typer.echo(build(results, out, _command(), _tell_unread))
+
+
+def _tell_unread(files: Sequence[tuple[Path, str]]) -> None:
+    from cryosip.reports.card import visible
+
+    if files:
+        typer.echo(f"cryosip: files that were not read: {len(files)}", err=True)
+    for path, reason in files:
+        typer.echo(visible(f"  {path}: {reason}"), err=True)
 
 
 def _command() -> str:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+MEASURING_MB = 256.0  # what metrics may take once a program rests: transport plans and floors on several threads
+
 
 class Limits(NamedTuple):
     """Seconds of building and stepping, and megabytes of the process, or of a device that has memory of its own."""

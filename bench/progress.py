@@ -17,7 +17,11 @@ from cryosip.bench.store import RunConfig
 def watching(console: Console) -> Iterator[Watcher]:
     """A watcher for this console."""
     if not console.is_terminal:
-        yield _lines(console)
+        try:
+            yield _lines(console)
+        except BaseException:
+            console.print()  # what comes next is told on a line of its own
+            raise
         return
     columns = "{task.description}", BarColumn(), TextColumn("step {task.completed:,.0f} of {task.total:,.0f}")
     with Progress(*columns, TextColumn("{task.fields[state]}"), TimeRemainingColumn(), console=console) as progress:
@@ -53,7 +57,8 @@ def _told(record: dict[str, Any], began: float) -> str:
 
 
 def _waiting(console: Console) -> Callable[[int], None]:
-    return lambda runs: console.print(f"Other processes are at {runs} of the runs: waiting for them", highlight=False)
+    text = "Other processes took {} of the runs: waiting for what they have not finished"
+    return lambda runs: console.print(text.format(runs), highlight=False)
 
 
 def _lines(console: Console) -> Watcher:

@@ -10,14 +10,13 @@ import jax.numpy as jnp
 import jax.random as jr
 
 from cryosip.bench.environment import memory_in_use_mb
-from cryosip.bench.limits import NO_LIMITS, Limits
+from cryosip.bench.limits import MEASURING_MB, NO_LIMITS, Limits
 from cryosip.methods import checks
 from cryosip.methods.method import Info, Method, State, WeightedPoints
 from cryosip.methods.tiles import shared
 
 PART_SECONDS = 2.0  # a long block is cut into parts of about this length
 TILE_SHARES = (1.0, 1 / 8, 1 / 64, 1 / 512)  # tried in turn where memory is limited
-MEASURING_MB = 256.0  # what metrics may take once a program rests: transport plans and floors on several threads
 
 
 class Progress(NamedTuple):

@@ -3,6 +3,7 @@
 Each check compares what runs use with formulas that are written out a second time, in `laws` and in `written_out`.
 """
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -78,7 +79,7 @@ def build(name: str, smooth: bool = False) -> Instance:
 
 
 def samplers(name: str) -> Iterator[Finding]:
-    """What a problem draws, against its laws."""
+    """How probable draws are that differ from their law as much; hsp90 stands on the structure of adk."""
     instance = build(name)
     problem, truth = instance.problem, instance.truth
     law, initial = laws.LAWS[name]
@@ -113,7 +114,8 @@ def _pose_p_value(pose: Any, options: dict[str, Any]) -> float:
 
 
 def renderers(name: str) -> Iterator[Finding]:
-    """Images against the printed formulas, their adjoint against differences, their span against the pixels."""
+    """Images against the printed formulas, their adjoint against differences; the few coordinates that methods work on
+    against all pixels, beside the distance that they state."""
     instance = build(name)
     problem, truth = instance.problem, instance.truth
     images = np.asarray(problem.render(truth.theta, truth.pose), np.float64)
@@ -201,7 +203,7 @@ CASES: dict[str, list[tuple[int, float]]] = {
 
 
 def gradients(name: str) -> Iterator[Finding]:
-    """Gradients of sums over all pairs, in float64, against differences of the first variation written out."""
+    """Gradients of sums over all pairs against differences of the first variation, written out."""
     for p, noise_std in CASES[checks.one_of("discrepancy that is checked", name, CASES)]:
         with jax.enable_x64(True):
             found, _ = _gradient(name, EXACT.get(name, {}), p, noise_std, 60, ROUNDING_64)
@@ -231,7 +233,7 @@ FAST: dict[str, list[tuple[dict[str, Any], dict[str, Any], int, float]]] = {
 
 
 def algorithms(name: str) -> Iterator[Finding]:
-    """What runs use, in the precision that they use, against sums over all pairs written out."""
+    """What runs use, in their precision; the limit is twice the error that an algorithm states, and rounding."""
     for options, of_formula, p, noise_std in FAST[checks.one_of("discrepancy that is checked", name, FAST)]:
         n = 60 if p > 1 else 300 if noise_std else 2_000
         yield from _gradient(name, options, p, noise_std, n, ROUNDING, of_formula)
@@ -256,7 +258,7 @@ def _gradient(
     limit, exact = min(2 * float(error) / size, COARSEST) + rounding, form.value(y)
     noise = f", noise {noise_std:g} integrated out" if noise_std else ""
     chosen = "".join(f" {value}" for value in options.values() if isinstance(value, str))
-    what = f"{name}{chosen}, images of {p}{noise}"
+    what = f"{name}{chosen}, {p} pixel{'s' * (p > 1)}{noise}"
     return (
         Finding(f"{what}: gradient, relative error", float(np.abs(found - expected).max() / size), most=limit),
         Finding(f"{what}: value, error", abs(float(value) - exact), most=VALUE_ERROR * abs(exact) + ROUNDING),
@@ -272,14 +274,14 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 def distances(name: str) -> Iterator[Finding]:
-    """A metric of weighted points against assignments of as many equal ones."""
+    """Distances of weighted points against the best assignment of as many equal ones."""
     for d in (1, 2):
         rng = np.random.default_rng(d)
         counts = rng.multinomial(60, np.full(20, 1 / 20))
         x, y = rng.normal(size=(20, d)), rng.normal(0.5, 2.0, (60, d))
         found = metrics.METRICS[name](WeightedPoints(x, counts / 60), WeightedPoints(y, np.full(60, 1 / 60)))
         expected = METRICS[checks.one_of("metric that is checked", name, METRICS)](np.repeat(x, counts, axis=0), y)
-        yield Finding(f"{name} in {d} dimensions, relative error", abs(found / expected - 1), most=1e-9)
+        yield Finding(f"{name} in {d}D, relative error", abs(found / expected - 1), most=1e-9)
 
 
 # of EM alone, the objective of which can only fall; both methods take the defaults of their other options
@@ -348,7 +350,7 @@ def report(console: Console) -> bool:
     for area, (names, check) in AREAS.items():
         with console.status(area), jax.default_matmul_precision("highest"):  # as runs do
             findings = [finding for name in names for finding in _findings(name, check)]
-        console.print(_table(area, findings))
+        console.print(_table(area, inspect.getdoc(check) or "", findings))
         failed += sum(not finding.passed for finding in findings)
         total += len(findings)
     seconds, device = time.perf_counter() - began, jax.devices()[0]
@@ -369,11 +371,12 @@ def _findings(name: str, check: Callable[[str], Iterator[Finding]]) -> Iterator[
         yield Finding(name, math.nan, error=f"{type(error).__name__}: {error}")
 
 
-def _table(area: str, findings: list[Finding]) -> Table:
+def _table(area: str, caption: str, findings: list[Finding]) -> Table:
     table = Table(title=area, title_justify="left", title_style="bold", expand=True)
+    table.caption, table.caption_justify = escape(" ".join(caption.split())), "left"
     table.add_column("check", ratio=1)
-    for column in ("number", "limit"):
-        table.add_column(column, justify="right", no_wrap=True)
+    for column, width in (("number", 9), ("limit", 13)):  # so that tables are aligned
+        table.add_column(column, justify="right", no_wrap=True, min_width=width)
     table.add_column("verdict", no_wrap=True)
     for found in findings:
         verdict = "[green]passed[/]" if found.passed else "[red]FAILED[/]"

@@ -58,9 +58,12 @@ def check_writable(folder: Path) -> int:
 
     Returns the time of that file in nanoseconds, by the clock of whatever the folder is on.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        return os.fstat(file.fileno()).st_mtime_ns
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return os.fstat(file.fileno()).st_mtime_ns
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write into {folder}: {error.strerror or error}") from error
 
 
 def write(path: Path, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -111,7 +114,7 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or "schema" not in record:
         raise ValueError(f"{path} is not a cryosip record: it has no schema")
     if record["schema"] != SCHEMA:
-        raise OtherSchema(f"{path} has schema {record['schema']!r}: this version of cryosip reads schema {SCHEMA}")
+        raise OtherSchema(f"{path} has schema {record['schema']!r}: this version of cryosip writes schema {SCHEMA}")
     if record.get("run_id") != path.stem or not all(isinstance(record.get(k), str) for k in ("status", "message")):
         raise ValueError(f"{path} is not the record of run {path.stem}")
     arrays = path.with_suffix(".npz")

@@ -71,7 +71,7 @@ def mmd(seen: Cloud, noise_std: float, kernel: str = "gaussian", bandwidth: floa
     """(2.8), squared and halved, with the median distance as bandwidth where none is given."""
     h = float(np.median(pdist(seen))) if bandwidth is None else bandwidth
     of_std = partial({"gaussian": _gaussian, "laplace": _laplace}[kernel], h, seen.shape[1])
-    return _kernels(seen, of_std(noise_std), of_std(np.sqrt(2) * noise_std), of_std(0))
+    return _kernels(seen, of_std(noise_std), of_std(np.sqrt(2) * noise_std), of_std(0.0))
 
 
 def _gaussian(h: float, p: int, s: float) -> Kernel:

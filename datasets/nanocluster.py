@@ -62,9 +62,9 @@ def nanocluster(
     and where a mean lies outside of the image.
     """
     n = checks.positive_int("n_observations", n_observations)
-    checks.positive("noise_std", noise_std)
+    noise_std = checks.positive("noise_std", noise_std)
     size = checks.positive_int("image_size (of square images)", image_size)
-    checks.positive("tau", tau)
+    tau = checks.positive("tau", tau)
     checks.non_negative_int("seed", seed)
     if not 0 < checks.positive("alpha", alpha) < 1:
         raise ValueError(f"alpha is {alpha!r}; wanted a number strictly between 0 and 1")

@@ -29,9 +29,9 @@ def oned(
     to 1.
     """
     n = checks.positive_int("n_observations", n_observations)
-    checks.positive("noise_std", noise_std)
-    checks.positive("init_std", init_std)
-    checks.finite("init_mean", init_mean)
+    noise_std = checks.positive("noise_std", noise_std)
+    init_std = checks.positive("init_std", init_std)
+    init_mean = checks.finite("init_mean", init_mean)
     checks.non_negative_int("seed", seed)
     law = gaussian_mixture(means, stds, weights)
     key_theta, key_noise = jr.split(jr.key(seed))

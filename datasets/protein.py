@@ -92,10 +92,10 @@ def protein(
     size = checks.positive_int("image_size (of square images)", image_size)
     pixel = checks.positive("pixel_size_in_angstroms", pixel_size_in_angstroms)
     atom_std = checks.positive("atom_std_in_angstroms", atom_std_in_angstroms)
-    checks.positive("snr", snr)
-    checks.positive("noise_std", noise_std)
-    checks.positive("init_half_width", init_half_width)
-    checks.non_negative("max_shift_in_angstroms", max_shift_in_angstroms)
+    snr = checks.positive("snr", snr)
+    noise_std = checks.positive("noise_std", noise_std)
+    init_half_width = checks.positive("init_half_width", init_half_width)
+    max_shift_in_angstroms = checks.non_negative("max_shift_in_angstroms", max_shift_in_angstroms)
     checks.non_negative_int("seed", seed)
     defocus_range = _checked_defocus(defocus_range_in_angstroms)
     _check_cropped(cropped_size, size)
@@ -103,7 +103,7 @@ def protein(
         raise ValueError(f"atoms_per_bead is {atoms_per_bead}; wanted 1 to 4")
     if not isinstance(means, Sequence) or not means or not all(isinstance(row, Sequence) for row in means):
         raise ValueError(f"means is {means!r}; wanted a list of centres for each mode")
-    checks.positive("std", std)
+    std = checks.positive("std", std)
     laws = [gaussian_mixture(row, [std] * len(row), [1 / max(1, len(row))] * len(row)) for row in means]
     d = len(laws)
     trace = load(name, structure, chain)

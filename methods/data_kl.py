@@ -26,7 +26,7 @@ def data_kl(bandwidth: str | float = "silverman-y") -> Discrepancy:
     if isinstance(bandwidth, str):
         checks.one_of("bandwidth", bandwidth, ("silverman-y",))
     else:
-        checks.positive("bandwidth", bandwidth)
+        bandwidth = checks.positive("bandwidth", bandwidth)
 
     def bind(observations: Observations, noise_std: float = 0.0) -> Target:
         observed = checks.finite_matrix("observations", observations)

@@ -27,7 +27,7 @@ def invariant_energy(ring_width: float = 1.6, tile: int | None = None) -> Discre
     Images (n, p) are squares of p = S^2 pixels, S >= 4. Raises ValueError for images that are no squares, a width
     below 0.5 or above S / 4, and noise that is to be integrated out: f is not linear.
     """
-    checks.positive("ring_width", ring_width)
+    ring_width = checks.positive("ring_width", ring_width)
     distance = energy(tile=tile)
 
     def bind(observations: Observations, noise_std: float = 0.0) -> Target:

@@ -40,7 +40,7 @@ def kl(bandwidth: str | float = "silverman-y", algorithm: str = "auto") -> Discr
     if isinstance(bandwidth, str):
         checks.one_of("bandwidth", bandwidth, ("silverman-y", "paper"))
     else:
-        checks.positive("bandwidth", bandwidth)
+        bandwidth = checks.positive("bandwidth", bandwidth)
 
     def bind(observations: Observations, noise_std: float = 0.0) -> Target:
         observed = checks.finite_matrix("observations", observations)

@@ -88,7 +88,7 @@ def mixture(
     problem = in_span(checked(problem))
     k = checks.positive_int("n_components", n_components)
     checks.one_of("solver", solver, SOLVERS)
-    checks.non_negative("prior_weight", prior_weight)
+    prior_weight = checks.non_negative("prior_weight", prior_weight)
     for name, flag in (
         ("estimate_weights", estimate_weights),
         ("refine_poses", refine_poses),

@@ -48,7 +48,7 @@ def mmd(kernel: str = "gaussian", bandwidth: str | float = "median", algorithm: 
     if isinstance(bandwidth, str):
         checks.one_of("bandwidth", bandwidth, ("median",))
     else:
-        checks.positive("bandwidth", bandwidth)
+        bandwidth = checks.positive("bandwidth", bandwidth)
 
     def bind(observations: Observations, noise_std: float = 0.0) -> Target:
         observed = checks.finite_matrix("observations", observations)

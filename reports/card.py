@@ -20,7 +20,10 @@ CANDIDATES = 5  # that an error names
 def show(results: Path, beginning: str, console: Console) -> None:
     """Print the record whose run id begins so. Raises ValueError that names the candidates where it is not one."""
     path = find(results, beginning)
-    record, reason = read_record(results, path)
+    try:
+        record, reason = read_record(results, path)
+    except ValueError as error:
+        raise ValueError(f"{results / path}: {error}") from error
     for title, part in _parts(record):
         console.print(Text(title, style="bold"))
         console.print(part)

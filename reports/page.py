@@ -4,7 +4,7 @@ import gc
 import math
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,10 +76,13 @@ def _uncollected() -> Iterator[None]:
 
 
 @_uncollected()
-def build(results: Path, out: Path, command: str = "") -> Path:
+def build(
+    results: Path, out: Path, command: str = "", tell_unread: Callable[[list[Skipped]], None] = lambda _: None
+) -> Path:
     """Make the report of a results folder in the folder `out` and return the path of its index.html.
 
-    `command` is shown as the line that made the records. The report is written beside `out` first and moved in file
+    `command` is shown as the line that made the records; `tell_unread` is told the files that the page names as not
+    read. The report is written beside `out` first and moved in file
     by file, index.html last. Raises ValueError where the results hold no readable record, OSError where `out` cannot
     be written.
     """
@@ -95,6 +98,7 @@ def build(results: Path, out: Path, command: str = "") -> Path:
     commands = figure_commands(records, drawn)
     files["index.html"] = render(records, [*skipped, *unread], rows, plots, commands, command, peers)
     output.write(out, files)
+    tell_unread([*skipped, *unread])
     return out / "index.html"
 
 

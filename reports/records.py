@@ -346,6 +346,9 @@ def _number(value: Any) -> float:
 
 
 def _numbers(table: dict[str, Any]) -> dict[str, float]:
+    for key, value in table.items():
+        if value is not None and type(value) not in (int, float):
+            raise ValueError(f"{key} is {reprlib.repr(value)}: wanted a number, or null")
     numbers = {key: _number(value) for key, value in table.items()}
     return {key: value for key, value in numbers.items() if math.isfinite(value)}
 

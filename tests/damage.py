@@ -1,5 +1,6 @@
 """Files for the fuzz tests: small structures, a record and its arrays, and what happens to files."""
 
+import copy
 import gzip
 import io
 import json
@@ -95,12 +96,12 @@ def mutated_json(rng, data):
                 break
             node = node[place]
         if isinstance(node, dict) and (place is None or rng.random() < 0.2):
-            node[rng.choice(("new", "", "step", "config", "__class__", "x" * 500))] = rng.choice(VALUES)
+            node[rng.choice(("new", "", "step", "config", "__class__", "x" * 500))] = copy.deepcopy(rng.choice(VALUES))
         elif place is not None and rng.random() < 0.2:
             del node[place]
         elif place is not None:
             deep = rng.random() < 0.02
-            node[place] = _nested(rng.choice((10, 900, 5_000))) if deep else rng.choice(VALUES)
+            node[place] = _nested(rng.choice((10, 900, 5_000))) if deep else copy.deepcopy(rng.choice(VALUES))
     return _dumped(tree)
 
 

@@ -76,20 +76,20 @@ def test_a_study_runs_once_and_anew_when_told(quick, tmp_path):
     runs = len(STUDIES["sampling"].configs(Size(1, 300, 1.0)))
     code, text = cryosip(*quick, "--results", tmp_path)
     assert code == 0, text
-    assert f"{runs} run, 0 had their record, 0 failed" in text
+    assert f"{runs} run, 0 had their record; of all 0 failed" in text
     assert "[1/12] sampling: method-1, N=20, K=2, replicate 0: ok" in text
     records = {path: path.read_text() for path in (tmp_path / "sampling").glob("*.json")}
     assert len(records) == runs
     assert {path.stem for path in records} == {json.loads(record)["run_id"] for record in records.values()}
 
     code, text = cryosip(*quick, "--results", tmp_path)
-    assert (code, f"0 run, {runs} had their record, 0 failed" in text) == (0, True)
+    assert (code, f"0 run, {runs} had their record; of all 0 failed" in text) == (0, True)
     assert {path: path.read_text() for path in (tmp_path / "sampling").glob("*.json")} == records
 
     mark = next(iter(records))
     mark.write_text("{}")
     code, text = cryosip(*quick, "--results", tmp_path, "--fresh")
-    assert (code, f"{runs} run, 0 had their record, 0 failed" in text) == (0, True)
+    assert (code, f"{runs} run, 0 had their record; of all 0 failed" in text) == (0, True)
     assert json.loads(mark.read_text())["run_id"] == mark.stem
     assert len(list((tmp_path / "sampling").iterdir())) == runs
 
@@ -123,7 +123,7 @@ def failing(monkeypatch):
 def test_a_failed_run_exits_with_1_and_a_record_and_the_others_go_on(failing, tmp_path):
     code, text = cryosip("run", "failing", "--profile", "smoke", "--results", tmp_path)
     assert code == 1
-    assert "2 run, 0 had their record, 1 failed" in text
+    assert "2 run, 0 had their record; of all 1 failed" in text
     assert "error: RuntimeError: [the] disk is on fire" in text
     records = [json.loads(path.read_text()) for path in (tmp_path / "failing").glob("*.json")]
     assert sorted(record["status"] for record in records) == ["error", "ok"]
@@ -172,6 +172,16 @@ def test_an_id_that_is_not_one_exits_with_1_and_names_others(two_records, run_id
     code, text = cryosip("show", run_id, "--results", two_records)
     assert code == 1
     assert re.match(f"cryosip: {says}.*failing/[0-9a-f]{{16}}", text), text
+
+
+def test_the_report_tells_what_it_did_not_read_beside_its_path(two_records, tmp_path):
+    code, text = cryosip("report", "--results", two_records, "--out", tmp_path / "page")
+    assert code == 0
+    assert "cryosip: files that were not read: 1 failing/cut.json: not complete JSON" in text
+    assert text.strip().endswith("index.html")
+    code, text = cryosip("show", "cut", "--results", two_records)
+    assert code == 1
+    assert re.match(r"cryosip: .*failing/cut\.json: not complete JSON", text), text
 
 
 def test_records_are_exported_to_a_file_and_to_the_output(two_records, tmp_path):

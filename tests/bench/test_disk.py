@@ -110,7 +110,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(failing, d
     disk.protect()
     code, text = cryosip("run", "failing", "--results", disk.path, "--fresh")
     assert code == 1
-    assert re.search("cryosip: .*Read-only file system", text), text
+    assert re.search(f"cryosip: .*cannot write into {disk.path}: Read-only file system", text), text
     assert "failing: ok" not in text
     assert content(disk.path / "failing") == before
 
@@ -186,7 +186,7 @@ def test_a_record_of_another_schema_is_refused_by_name_and_left_alone(failing, t
     path.write_text(later)
     outcome = ran(tmp_path)
     assert (outcome.done, outcome.skipped) == (0, 2)
-    assert f"{path} has schema 3: this version of cryosip reads schema 2" in outcome.failed
+    assert f"{path} has schema 3: this version of cryosip writes schema 2" in outcome.failed
     assert path.read_text() == later
     assert cryosip("run", "failing", "--results", tmp_path)[0] == 1
 

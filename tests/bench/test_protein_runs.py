@@ -120,6 +120,8 @@ def test_a_structure_reaches_the_problem_and_its_absence_is_told(tmp_path, monke
     configs = campaign.plan(["paper-hsp90", "paper-adk", "sampling"], "smoke", 1, None, file)
     given = {config.study: config.problem_options.get("structure") for config in configs}
     assert given == {"paper-hsp90": str(file), "paper-adk": str(file), "sampling": None}
+    with pytest.raises(ValueError, match=r"structure is .*mine.pdb', and no run is on a protein; wanted none"):
+        campaign.plan(["sampling"], "smoke", 1, None, file)
 
     monkeypatch.delenv(structures.FOLDER_VARIABLE, raising=False)
     monkeypatch.setattr(structures, "cache_folder", lambda: tmp_path / "cache")

@@ -46,6 +46,8 @@ def test_files_that_cannot_be_read_are_named(write, results: Path, text: str, re
         ({"replicate": "first"}, "replicate is 'first'"),
         ({"curve": {"step": [1, 2], "w2": [0.5]}}, "differ in length"),
         ({"metrics": {"w2": 10**400}}, "too large"),
+        ({"metrics": {"w2": "0.1"}}, "w2 is '0.1': wanted a number, or null"),
+        ({"floors": {"w2": {"median": [0.1], "q05": 0, "q95": 1, "n": 5}}}, "median is [0.1]: wanted a number"),
         ({"arrays_hash": None}, "arrays_hash is None: wanted text"),
     ],
 )

@@ -104,6 +104,12 @@ def test_a_problem_is_sound_or_refused(name, examples, helix):
     searched(test, examples if sane is not PROTEIN else examples // 3, options(sane, OWN_DATASETS))
 
 
+@pytest.mark.parametrize("name", ["tau", "noise_std"])
+def test_whole_numbers_beyond_32_bits_are_numbers(name):
+    with unchecked():
+        assert_sound(DATASETS["nanocluster"](**SANE_DATASETS["nanocluster"] | {name: 2**31}), 3)
+
+
 def assert_sound(instance, n):
     """Everything has the shape that the contract says, and what is drawn is a number."""
     problem, truth, _ = instance

@@ -196,9 +196,3 @@ def test_means_outside_of_the_image_are_warned_of():
 def test_bad_input_is_refused(options, says):
     with pytest.raises(ValueError, match=says):
         inspect.unwrap(nanocluster)(**{"n_observations": 2, "image_size": 8, "tau": 1.0, **options})
-
-
-@pytest.mark.parametrize("name", ["tau", "noise_std"])
-def test_whole_numbers_beyond_32_bits_are_numbers(name):
-    problem = nanocluster(**{"n_observations": 2, "image_size": 8, "tau": 1.0, name: 2**31}).problem
-    assert np.isfinite(problem.observations).all()

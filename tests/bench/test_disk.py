@@ -97,7 +97,8 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(failing, disk):
     disk.fill()
     code, text = cryosip("run", "failing", "--results", disk.path, "--fresh")
     assert code == 1
-    assert re.search(r"cryosip: .*cannot write .*failing/[0-9a-f]{16}\.(npz|json): No space left on device", text), text
+    says = r"^cryosip: .*cannot write .*failing/[0-9a-f]{16}\.(npz|json): No space left on device"
+    assert re.search(says, text, re.MULTILINE), text
     after = content(disk.path / "failing")
     assert after.keys() == before.keys()
     assert all(after[name] == before[name] for name in before if b"it is bad" not in before[name])

@@ -42,10 +42,10 @@ LOOSE = {
 }
 
 
-DEAR = "steps-nanocluster"
+DEAR = ("steps-nanocluster", "renderer-50")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == DEAR)) for n in SMALL])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in DEAR)) for n in SMALL])
 def test_every_form_gives_what_the_reference_gives(name, monkeypatch):
     monkeypatch.setattr(peer_cases, "TILES", peer_cases.TILES[:2])
     monkeypatch.setattr(peer_cases, "N_SPREADS", (7, 23))

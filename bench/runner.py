@@ -3,16 +3,19 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 
+from cryosip.bench import programs
+from cryosip.bench.cache import compilations
 from cryosip.bench.environment import memory_in_use_mb
 from cryosip.bench.limits import MEASURING_MB, NO_LIMITS, Limits
 from cryosip.methods import checks
-from cryosip.methods.method import Info, Method, State, WeightedPoints
+from cryosip.methods.method import Method, State, WeightedPoints
 from cryosip.methods.tiles import shared
 
 PART_SECONDS = 2.0  # a long block is cut into parts of about this length
@@ -28,20 +31,30 @@ class Progress(NamedTuple):
     state: State
 
 
-class Snapshot(NamedTuple):
-    """The run after `step` steps; `seconds` counts stepping alone, compilation and the caller's time left out.
+class Program(NamedTuple):
+    """A block of steps, compiled, and what it took to have it.
 
-    `program_memory_mb` is what the compiler plans for arguments, results and temporaries of a block of steps; data that
-    the program holds as constants, and host callbacks, come on top. `tile_share` is what sums over pairs or images were
-    cut to: 1 unless memory is limited.
+    `trace_seconds` took Python, `compile_seconds` lowering and compilation, or finding what was compiled before, in
+    this process or in the cache on disk: then `found`. `memory_mb` is what the compiler plans for arguments, results
+    and temporaries; host callbacks come on top. `tile_share` is what sums over pairs or images were cut to: 1 unless
+    memory is limited.
     """
+
+    advance: "Callable[[jax.Array, State, int, int, bool], Told]"
+    trace_seconds: float
+    compile_seconds: float
+    found: bool
+    memory_mb: float
+    tile_share: float
+
+
+class Snapshot(NamedTuple):
+    """The run after `step` steps; `seconds` counts stepping alone, compilation and the caller's time left out."""
 
     step: int
     seconds: float
     forward_calls: int
-    compile_seconds: float
-    program_memory_mb: float
-    tile_share: float
+    program: Program
     objective: float
     finite: bool
     estimate: WeightedPoints
@@ -72,16 +85,13 @@ def run(
     if checks.positive("growth", growth) < 1:
         raise ValueError(f"growth is {growth!r}; wanted a number >= 1")
     key_init, key_steps = jr.split(key)
-    state = jax.jit(method.init)(key_init)
-    began = time.perf_counter()
-    advance, memory, share = _compiled(method, (key_steps, state, 0, every, False), limits.memory_mb)
-    compile_seconds = time.perf_counter() - began
+    state = programs.call(method.init, key_init)
+    program = _compiled(method, (key_steps, state, 0, every, False), limits.memory_mb)
 
     def look(now: Progress, objective: float) -> Snapshot:
         estimate = method.estimate(now.state)
         finite = _finite((now.state, estimate))
-        told = now.step, now.seconds, now.forward_calls, compile_seconds, memory, share, objective
-        return Snapshot(*told, finite, estimate, now.state)
+        return Snapshot(now.step, now.seconds, now.forward_calls, program, objective, finite, estimate, now.state)
 
     now = Progress(0, 0.0, 0, state) if start is None else start
     if start is None:
@@ -92,7 +102,8 @@ def run(
         while now.step < stop and now.seconds < limits.seconds:
             end = min(now.step + longest, stop)
             began = time.perf_counter()
-            state, told, calls = jax.block_until_ready(advance(key_steps, now.state, now.step, end, end == stop))
+            report = program.advance(key_steps, now.state, now.step, end, end == stop)
+            state, told, calls = jax.block_until_ready(report)
             took = time.perf_counter() - began
             longest = max(1, min(10 * longest, int((end - now.step) * PART_SECONDS / max(took, 1e-9))))
             counted = now.forward_calls + int(calls[0]) * 2**16 + int(calls[1])
@@ -116,17 +127,22 @@ def _stops(steps: int, every: int, growth: float) -> list[int]:
     return stops[1:]
 
 
-def _compiled(method: Method, arguments: tuple[Any, ...], memory_mb: float) -> tuple[jax.stages.Compiled, float, float]:
-    """The program of a block, the megabytes that are planned for it, and the share of their size that its tiles have.
+def _compiled(method: Method, arguments: tuple[jax.Array, State, int, int, bool], memory_mb: float) -> Program:
+    """The program of a block; replicates, whose data alone differ, share one.
 
     Raises MemoryError with the sizes where it does not fit even in the smallest tiles.
     """
     for share in TILE_SHARES:
+        before, began = compilations(), time.perf_counter()
         with shared(share):
-            program = jax.jit(_block(method)).lower(*arguments).compile()
+            step = programs.step(method.step, *arguments[:2])
+        traced = time.perf_counter()
+        program = _BLOCK.lower(*step, *arguments).compile()
+        trace_seconds, compile_seconds = traced - began, time.perf_counter() - traced
         planned, held = _planned_megabytes(program), memory_in_use_mb()
         if not held + max(planned, MEASURING_MB) > memory_mb:  # a plan that is not told is nan
-            return program, planned, share
+            advance = partial(program, step.constants)
+            return Program(advance, trace_seconds, compile_seconds, compilations() == before, planned, share)
     raise MemoryError(
         f"the program needs {planned:.0f} MB (and metrics {MEASURING_MB:.0f}) beside {held:.0f} MB in use, "
         f"in the smallest tiles; wanted at most {memory_mb:g} MB together"
@@ -144,39 +160,54 @@ def _planned_megabytes(program: jax.stages.Compiled) -> float:
 Count = jax.Array | int
 Calls = tuple[jax.Array, jax.Array]
 Told = tuple[State, jax.Array, Calls]
-Block = Callable[[jax.Array, State, Count, Count, jax.Array | bool], Told]
 
 
-def _block(method: Method) -> Block:
-    """Steps start ... stop - 1. Where the block reports, the last one tells its objective, which is nan otherwise.
+def _block(
+    text: programs.Text,
+    constants: list[jax.Array],
+    key: jax.Array,
+    state: State,
+    start: Count,
+    stop: Count,
+    reports: jax.Array | bool,
+) -> Told:
+    """Steps start ... stop - 1, at least one. Where the block reports, it tells the objective of the last; else nan.
 
-    The compiler drops the objective from the other steps, and compiles the last one by itself: its rounding may differ
-    from that of the same step in the loop. A block that does not report is the loop alone, and can be cut anywhere.
+    The objective is computed after the loop, from what the last step has left for it, so that other steps do not pay
+    for it, and a block can be cut anywhere to the same bits.
     """
+    update, report = text.jaxprs
+    leaves, structure = jax.tree.flatten(state)
 
-    def block(key: jax.Array, state: State, start: Count, stop: Count, reports: jax.Array | bool) -> Told:
-        def body(t: jax.Array, carry: tuple[State, Calls]) -> tuple[State, Calls]:
-            state, info = method.step(jr.fold_in(key, t), carry[0])
-            return state, _count(carry[1], info)
+    def body(t: jax.Array, carry: tuple[list[jax.Array], Calls, list[jax.Array]]) -> Any:
+        results = jax.core.eval_jaxpr(update, constants, jr.fold_in(key, t), *carry[0])
+        leaves, (calls, *handed) = results[: len(carry[0])], results[len(carry[0]) :]
+        return leaves, _count(carry[1], calls), handed
 
-        def last(state: State, calls: Calls) -> Told:
-            state, info = method.step(jr.fold_in(key, stop - 1), state)
-            return state, jnp.asarray(info.objective, float), _count(calls, info)
+    zero = jnp.zeros((), jnp.uint32)
+    nothing = [_blank(v.aval, key) for v in report.invars]
+    leaves, calls, handed = jax.lax.fori_loop(start, stop, body, (leaves, (zero, zero), nothing))
 
-        def nothing(state: State, calls: Calls) -> Told:
-            return state, jnp.asarray(jnp.nan, float), calls
+    def objective() -> jax.Array:
+        return jnp.asarray(jax.core.eval_jaxpr(report, constants, *handed)[0], float)
 
-        zero = jnp.zeros((), jnp.uint32)
-        looped = stop - jnp.asarray(reports, jnp.int32)
-        state, calls = jax.lax.fori_loop(start, looped, body, (state, (zero, zero)))
-        return jax.lax.cond(reports, last, nothing, state, calls)
-
-    return block
+    told = jax.lax.cond(reports, objective, lambda: jnp.asarray(jnp.nan, float))
+    return jax.tree.unflatten(structure, leaves), told, calls
 
 
-def _count(calls: Calls, info: Info) -> Calls:
+_BLOCK = jax.jit(_block, static_argnums=0)
+
+
+def _blank(shape: Any, key: jax.Array) -> jax.Array:
+    """Something of that shape and type, before the first step."""
+    if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
+        return jnp.broadcast_to(key, shape.shape)
+    return jnp.zeros(shape.shape, shape.dtype)
+
+
+def _count(calls: Calls, more: jax.Array) -> Calls:
     """Adds to (high, low), which stand for high * 2^16 + low: 32 bits overflow within one long block."""
-    low = calls[1] + info.forward_calls.astype(jnp.uint32)
+    low = calls[1] + jnp.asarray(more, jnp.uint32)
     return calls[0] + (low >> 16), low & 0xFFFF
 
 

@@ -138,16 +138,19 @@ def run_method(config: RunConfig, session: Session) -> tuple[Fields, Arrays]:
         return {"status": "diverged", "message": "the initial state is not finite"}, {}
     final = {name: column[-1] for name, column in curve.items()}
     fields, arrays = _describe(config, instance, points, last, {name: final[name] for name in looked_at})
+    program = snapshot.program
     outcome: Fields = {
         "status": status,
         "message": message,
         "steps": final["step"],
         "forward_calls": final["forward_calls"],
         "setup_seconds": setup_seconds,
-        "compile_seconds": snapshot.compile_seconds,
+        "trace_seconds": program.trace_seconds,
+        "compile_seconds": program.compile_seconds,
+        "program": "found" if program.found else "compiled",
         "run_seconds": final["seconds"],
-        "program_memory_mb": _finite(snapshot.program_memory_mb),
-        "tile_share": snapshot.tile_share,
+        "program_memory_mb": _finite(program.memory_mb),
+        "tile_share": program.tile_share,
         "resumed_at": resumed_at,
         "curve": curve,
     }

@@ -9,7 +9,7 @@ import numpy as np
 from jax.extend import core
 
 # of functions with derivatives of their own; where a step is compiled, all derivatives have been taken
-DERIVATIVES = {"jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd"}
+DERIVATIVES = {"jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "transpose_thunk"}
 
 
 class Text:

@@ -117,7 +117,7 @@ def protein(
         seen = jnp.einsum("nij,naj->nai", pose.rotation[:, :2].astype(theta.dtype), shape, precision="highest")
         return seen + pose.shift[:, None].astype(theta.dtype)
 
-    @jax.jit
+    @partial(jax.jit, inline=True)
     def images(theta: Points, pose: ProteinPose) -> Images:
         squares = project(size, pixel, atom_std, atoms, centers(theta, pose))
         if defocus_range is not None:
@@ -126,7 +126,7 @@ def protein(
             squares = basis.T @ (transfer * (basis @ squares @ basis.T)) @ basis
         return squares.reshape(len(theta), size**2)
 
-    @partial(jax.jit, static_argnums=1)
+    @partial(jax.jit, static_argnums=1, inline=True)
     def sample_pose(key: PRNGKey, n: int) -> ProteinPose:
         key_rotation, key_shift, key_defocus = jr.split(key, 3)
         shift = max_shift_in_angstroms * jr.uniform(key_shift, (n, 2), minval=-1.0)
@@ -153,12 +153,13 @@ def protein(
     theta, pose = sample_truth(key_theta, n), sample_pose(key_pose, n)
     clean = images(theta, pose)
     fine_pixels = (size * pixel / SNR_PIXEL_IN_ANGSTROMS) ** 2
-    scale = float(noise_std * np.sqrt(snr * fine_pixels * n) / jnp.linalg.norm(clean))
+    # an array: a number of the data would be written into programs, which then served one data set only
+    scale = np.full(1, noise_std * np.sqrt(snr * fine_pixels * n) / jnp.linalg.norm(clean))
 
     def render(theta: Points, pose: ProteinPose) -> Images:
-        return scale * images(theta, pose)
+        return jnp.asarray(scale, theta.dtype) * images(theta, pose)
 
-    @jax.jit
+    @partial(jax.jit, inline=True)
     def coordinates(theta: Points, pose: ProteinPose) -> Coordinates:
         profile = on_frequencies(size, pixel, atom_std, (cropped_size or 1) // 2)
         squares = separable(profile, scale * atoms, centers(theta, pose))
@@ -171,7 +172,7 @@ def protein(
             return None
         basis = fourier_basis(size, cropped_size // 2)
 
-        @jax.jit
+        @partial(jax.jit, inline=True)
         def projected(y: Images) -> Coordinates:
             rows = jnp.asarray(basis, y.dtype)
             return jnp.matmul(rows @ y.reshape(-1, size, size), rows.T, precision="highest").reshape(len(y), -1)
@@ -184,7 +185,7 @@ def protein(
 
     problem = Problem(
         name=name,
-        observations=clean * scale + noise_std * jr.normal(key_noise, clean.shape),
+        observations=clean * jnp.asarray(scale, clean.dtype) + noise_std * jr.normal(key_noise, clean.shape),
         noise_std=float(noise_std),
         render=render,
         sample_pose=sample_pose,

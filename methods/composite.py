@@ -6,6 +6,7 @@ from typing import Any
 from jaxtyping import Array
 
 from cryosip.methods import checks
+from cryosip.methods.data import known
 from cryosip.methods.discrepancy import Discrepancy, Target
 from cryosip.methods.kl import kl
 from cryosip.methods.mmd import mmd
@@ -32,6 +33,7 @@ def composite(
             checks.one_of(f"a name in {name}", option, inspect.signature(factory).parameters)
     parts = kl(**(kl_options or {})), mmd(**(mmd_options or {}))
 
+    @known
     def bind(observations: Observations, noise_std: float = 0.0) -> Target:
         first, second = (part.bind(observations, noise_std) for part in parts)
 

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cryosip.methods import checks
+from cryosip.methods.data import datum, known
 from cryosip.methods.discrepancy import Discrepancy, Target
 from cryosip.methods.kl import silverman
 from cryosip.methods.likelihood import Moments, e_step
@@ -28,6 +29,7 @@ def data_kl(bandwidth: str | float = "silverman-y") -> Discrepancy:
     else:
         bandwidth = checks.positive("bandwidth", bandwidth)
 
+    @known
     def bind(observations: Observations, noise_std: float = 0.0) -> Target:
         observed = checks.finite_matrix("observations", observations)
         if checks.non_negative("noise_std", noise_std) > 0:
@@ -35,6 +37,7 @@ def data_kl(bandwidth: str | float = "silverman-y") -> Discrepancy:
         std = silverman(observed) if bandwidth == "silverman-y" else float(bandwidth)
         return _target(jnp.asarray(observed), std, f"all pairs, tiled; bandwidth {std:.4g}")
 
+    @known
     def bind_span(observations: Observations, noise_std: float, span: Span, integrate: bool) -> Target:
         return bind(span.project(observations), checks.positive("noise_std", noise_std) if integrate else 0.0)
 
@@ -47,13 +50,13 @@ def _target(observed: Observations, std: float, algorithm: str) -> Target:
 
     def moments(x: Images) -> Moments:
         log_weights = jnp.full((len(x), 1), -jnp.log(len(x)), seen.dtype)
-        return e_step(seen, x - centre, log_weights, std)
+        return e_step(seen, x - centre, log_weights, datum(std, x.dtype))
 
     def value(x: Images) -> Float[Array, ""]:
         return -moments(x).log_likelihood
 
     def gradient(x: Images) -> Images:
         found = moments(x)
-        return len(x) * (found.mass * (x - centre) - found.total[:, 0]) / std**2
+        return len(x) * (found.mass * (x - centre) - found.total[:, 0]) * datum(1 / std**2, x.dtype)
 
     return Target(value, gradient, algorithm, lambda x: jnp.zeros(()))

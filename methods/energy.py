@@ -1,5 +1,7 @@
 """The energy distance (2.9) and its first variation."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr
@@ -7,11 +9,12 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
 from cryosip.methods import checks, grid, images, pairwise, ranks
+from cryosip.methods.data import datum, known
 from cryosip.methods.discrepancy import Discrepancy, Target
 from cryosip.methods.problem import Images, Observations, Span
 
 ALGORITHMS = ("auto", "binned", "sorted", "moments", "pairwise")
-AUTO_HEAVIEST = 0.01
+AUTO_ERROR = 0.01  # of a component of the gradient, that "binned" may state for particles spread as the observations
 MAX_CELLS = 2**20  # of the grid for noise, sixteen of them in a std: beyond, all pairs
 AUTO_EXPANSION_ERROR = 5e-3  # of the slope of the kernel
 
@@ -27,8 +30,9 @@ def energy(algorithm: str = "auto", n_cells: int = 8192, tile: int | None = None
     masses of a cell, O(n)), "sorted" from ranks (exact, O(n log n)), "pairwise" sums all pairs (exact, O(n^2), any
     dimension; `tile` pairs of either kind at a time, a million by default, and one more copy of the images bound the
     memory beyond images, observations and gradient).
-    "auto" is "binned" in one dimension, or "sorted" where a cell holds more than a hundredth of the observations, as
-    when there are few of them or an outlier stretches the cells.
+    "auto" is "binned" in one dimension, or "sorted" where the error that it would state for particles spread as the
+    observations exceeds 0.01 (no component is larger than 2), as when there are few of them, or outliers stretch the
+    cells.
 
     In p > 1 dimensions noise is integrated out to a relative error of 0.15 / p^2 in E|y + omega - y*|. Where that noise
     exceeds what images differ by, the kernel is nearly quadratic in |y - y'|, and "moments" takes the sums from second
@@ -42,6 +46,7 @@ def energy(algorithm: str = "auto", n_cells: int = 8192, tile: int | None = None
     if tile is not None:
         checks.positive_int("tile", tile)
 
+    @known
     def bind(observations: Observations, noise_std: float = 0.0) -> Target:
         observed = checks.finite_matrix("observations", observations)
         noise_std = checks.non_negative("noise_std", noise_std)
@@ -56,11 +61,13 @@ def energy(algorithm: str = "auto", n_cells: int = 8192, tile: int | None = None
             return _noisy_pairwise(observed[:, 0], noise_std)
         if algorithm == "pairwise":
             return images.pairs(_observed_images(observed, 0.0, tile), tile)
-        cells = grid.grid_around(observed[:, 0], smoothing=0.0, min_cells=n_cells)
-        if algorithm == "sorted" or (algorithm == "auto" and _heaviest(cells, observed[:, 0]) > AUTO_HEAVIEST):
-            return _sorted(observed[:, 0])
-        return _binned(observed[:, 0], cells)
+        line = observed[:, 0]
+        cells = grid.grid_around(line, smoothing=0.0, min_cells=n_cells)
+        if algorithm == "sorted" or (algorithm == "auto" and 4 * _heaviest(cells, jnp.asarray(line)) > AUTO_ERROR):
+            return _sorted(line, ranks.ranks)
+        return _binned(line, cells)
 
+    @known
     def bind_span(observations: Observations, noise_std: float, span: Span, integrate: bool) -> Target:
         observed = checks.finite_matrix("observations", observations)
         noise_std = checks.positive("noise_std", noise_std)
@@ -113,12 +120,12 @@ def _target(observed: images.Observed, algorithm: str, tile: int | None) -> Targ
     return images.pairs(observed, tile)
 
 
-def _sorted(observed: np.ndarray) -> Target:
+def _sorted(observed: np.ndarray, ranks_of: Callable[[Line], Line]) -> Target:
     ordered, m = ranks.ordered(observed), len(observed)
 
     def gradient(y: Images) -> Images:
         below = ranks.ranks_among(ordered, y[:, 0])
-        return (2 * (below / m - ranks.ranks(y[:, 0]) / len(y)))[:, None]
+        return (2 * (below / m - ranks_of(y[:, 0]) / len(y)))[:, None]
 
     return Target(lambda y: _squared_cdf_gap(y[:, 0], observed), gradient, "sorted (exact)", lambda y: jnp.zeros(()))
 
@@ -133,7 +140,7 @@ def _squared_cdf_gap(y: Line, observed: np.ndarray) -> Float[Array, ""]:
 
 
 def _binned(observed: np.ndarray, cells: grid.Grid) -> Target:
-    exact = _sorted(observed)
+    exact = _sorted(observed, ranks.sorted_ranks)  # where particles run away, which is rare
     observed_cdf = _cell_cdf(cells, jnp.asarray(observed))
 
     def on_cells(y: Line) -> Line:
@@ -141,8 +148,10 @@ def _binned(observed: np.ndarray, cells: grid.Grid) -> Target:
 
     gradient = grid.guarded(cells, on_cells, lambda y: exact.gradient(y[:, None])[:, 0])
 
+    observed_heaviest = _heaviest(cells, jnp.asarray(observed))
+
     def gradient_error(y: Images) -> Float[Array, ""]:
-        heaviest = _heaviest(cells, y[:, 0]) + _heaviest(cells, jnp.asarray(observed))
+        heaviest = _heaviest(cells, y[:, 0]) + observed_heaviest
         return jnp.where(grid.covers(cells, y[:, 0]), 2 * heaviest, 0.0)
 
     return Target(
@@ -160,9 +169,9 @@ def _cell_cdf(cells: grid.Grid, x: Line) -> grid.Table:
     return jnp.cumsum(counts).astype(x.dtype) / len(x)
 
 
-def _heaviest(cells: grid.Grid, x: Line | np.ndarray) -> Float[Array, ""]:
+def _heaviest(cells: grid.Grid, x: Line) -> Float[Array, ""]:
     """Largest share of the points in one cell."""
-    return jnp.diff(_cell_cdf(cells, jnp.asarray(x))).max()
+    return jnp.diff(_cell_cdf(cells, x)).max()
 
 
 def _smoothed(nodes: grid.Grid, observed: np.ndarray, noise_std: float) -> Target:
@@ -177,7 +186,7 @@ def _smoothed(nodes: grid.Grid, observed: np.ndarray, noise_std: float) -> Targe
 
     def value(y: Line) -> Float[Array, ""]:
         simulated = _node_cdf(grid.convolve(nodes, grid.spread(nodes, y), once))
-        return jnp.sum((simulated - exact_cdf) ** 2) * nodes.step
+        return jnp.sum((simulated - exact_cdf) ** 2) * datum(nodes.step, y.dtype)
 
     exact = _noisy_pairwise(observed, noise_std)
     gradient = grid.guarded(
@@ -190,7 +199,7 @@ def _smoothed(nodes: grid.Grid, observed: np.ndarray, noise_std: float) -> Targe
         lambda y: grid.guarded(nodes, value, lambda y: exact.value(y[:, None]))(y[:, 0]),
         lambda y: gradient(y[:, 0])[:, None],
         f"noise integrated out, FFT on {nodes.size} cells; all pairs where they do not cover the particles",
-        lambda y: jnp.where(grid.covers(nodes, y[:, 0]), error, 0.0),
+        lambda y: jnp.where(grid.covers(nodes, y[:, 0]), datum(error, y.dtype), 0.0),
     )
 
 
@@ -201,7 +210,7 @@ def _noisy_pairwise(observed: np.ndarray, noise_std: float) -> Target:
 
     def value(y: Images) -> Float[Array, ""]:
         to_observed = _mean_noisy_distance(y[:, 0], jnp.asarray(observed), noise_std)
-        return to_observed - 0.5 * _mean_noisy_distance(y[:, 0], y[:, 0], root) - within_observed
+        return to_observed - 0.5 * _mean_noisy_distance(y[:, 0], y[:, 0], root) - datum(within_observed, y.dtype)
 
     def gradient(y: Images) -> Images:
         below_observed = pairwise.map_rows(lambda u: ndtr((u - observed) / noise_std).mean(), y, len(observed))

@@ -10,6 +10,9 @@ import scipy.fft
 import scipy.signal
 from jaxtyping import Array, Bool, Float
 
+from cryosip.methods.data import datum
+
+LEAST_SIZE = 2**11
 MOST_CELLS = 2**30  # who asks for a grid refuses far fewer
 
 Line = Float[Array, " n"]
@@ -17,7 +20,11 @@ Table = Float[Array, " cells"]
 
 
 class Grid(NamedTuple):
-    """Nodes lower + step * (0 ... size - 1); points closer than `margin` to an end are not covered."""
+    """Nodes lower + step * (0 ... size - 1); points closer than `margin` to an end are not covered.
+
+    Where a largest step is asked for, sizes are LEAST_SIZE times powers of four: data of one kind then nearly always
+    have grids of one size, and one program serves them all.
+    """
 
     lower: float
     step: float
@@ -37,8 +44,10 @@ def grid_around(points: np.ndarray, smoothing: float, max_step: float = np.inf, 
     low, high = float(points.min()), float(points.max())
     width = max(high - low, 1e-3 * max(abs(low), abs(high)), 1e-12)
     low, high = low - width / 2 - 12 * smoothing, high + width / 2 + 12 * smoothing
-    cells = max(min_cells, int(min(np.ceil((high - low) / max_step), MOST_CELLS)))
-    size = scipy.fft.next_fast_len(cells + 1, real=True)
+    cells = int(min(np.ceil((high - low) / max_step), MOST_CELLS))
+    size = min_cells + 1 if np.isinf(max_step) else LEAST_SIZE
+    while size <= cells:
+        size *= 4
     step = (high - low) / (size - 1)
     return Grid(low, step, size, max(6 * smoothing, step))
 
@@ -52,7 +61,8 @@ def refuse(grid: Grid, algorithm: str, max_cells: int) -> None:
 def covers(grid: Grid, x: Line) -> Bool[Array, ""]:
     """Whether every point lies inside the margins."""
     upper = grid.lower + grid.step * (grid.size - 1)
-    return (x.min() >= grid.lower + grid.margin) & (x.max() <= upper - grid.margin)
+    low, high = (datum(end, x.dtype) for end in (grid.lower + grid.margin, upper - grid.margin))
+    return (x.min() >= low) & (x.max() <= high)
 
 
 def guarded(grid: Grid, on_grid: Callable[[Line], Array], anywhere: Callable[[Line], Array]) -> Callable[[Line], Array]:
@@ -62,7 +72,7 @@ def guarded(grid: Grid, on_grid: Callable[[Line], Array], anywhere: Callable[[Li
 
 def locate(grid: Grid, x: Line) -> tuple[Array, Line]:
     """The node on the left of each point, and how far the point is on its way to the next, in [0, 1]."""
-    position = (x - grid.lower) / grid.step
+    position = (x - datum(grid.lower, x.dtype)) * datum(1 / grid.step, x.dtype)
     left = jnp.clip(position.astype(jnp.int32), 0, grid.size - 2)
     return left, position - left
 
@@ -86,7 +96,7 @@ def derivative(grid: Grid, table: Table) -> Table:
     """The derivative at the nodes by central differences of fourth order."""
     near = jnp.roll(table, -1) - jnp.roll(table, 1)
     far = jnp.roll(table, -2) - jnp.roll(table, 2)
-    return (8 * near - far) / (12 * grid.step)
+    return (8 * near - far) * datum(1 / (12 * grid.step), table.dtype)
 
 
 def frequencies(grid: Grid) -> np.ndarray:

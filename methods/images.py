@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from scipy.special import poch
 
 from cryosip.methods import pairwise
+from cryosip.methods.data import datum
 from cryosip.methods.discrepancy import Scalar, Target
 from cryosip.methods.problem import Coordinates
 
@@ -85,7 +86,7 @@ def pairs(observed: Observed, tile: int | None) -> Target:
     # distances minus a typical one: their means keep more digits, and it cancels from the sum
     some = observed.coordinates[:TYPICAL_SAMPLE].astype(np.float64)
     typical = to_observed.value(float(2 * some.var(0).sum() + observed.outside.mean()))
-    own, other = _minus(to_simulated, typical), _minus(to_observed, typical)
+    own, other = (_minus(distance, np.full(1, typical)) for distance in (to_simulated, to_observed))
     extended = observed.coordinates
     if observed.outside.any():  # one more coordinate holds it
         extended = np.column_stack([extended, np.sqrt(observed.outside)]).astype(extended.dtype)
@@ -95,7 +96,7 @@ def pairs(observed: Observed, tile: int | None) -> Target:
         return jnp.pad(y, ((0, 0), (0, len(cloud.mean) - y.shape[1])))
 
     def value(y: Coordinates) -> Scalar:
-        within = pairwise.mean_kernel(own, y, y, tile) + typical - observed.within
+        within = pairwise.mean_kernel(own, y, y, tile) + datum(typical - observed.within, y.dtype)
         return 0.5 * within - pairwise.mean_kernel(other, filled(y) - cloud.mean, cloud.points, tile)
 
     def gradient(y: Coordinates) -> Coordinates:
@@ -116,10 +117,15 @@ def _mean_shortfall(x: Coordinates, y: Float[Array, "m r"], typical: Scalar, til
     return pairwise.mean_kernel(_minus(NoisyDistance(0.0, 0), typical), x, y, tile)
 
 
-def _minus(distance: NoisyDistance, typical: Scalar | float) -> pairwise.Radial:
+def _minus(distance: NoisyDistance, typical: Scalar | Float[np.ndarray, "1"]) -> pairwise.Radial:
+    """The kernel typical - distance."""
+
+    def less(r: Array) -> Array:
+        return jnp.asarray(typical, r.dtype) - r
+
     if distance.dims * distance.std == 0:
-        return pairwise.Radial(lambda r: typical - r, lambda r: -jnp.ones_like(r))
-    return pairwise.Radial(lambda r: typical - distance.value(r**2), lambda r: -2 * r * distance.slope(r**2))
+        return pairwise.Radial(less, lambda r: -jnp.ones_like(r))
+    return pairwise.Radial(lambda r: less(distance.value(r**2)), lambda r: -2 * r * distance.slope(r**2))
 
 
 def _named(observed: Observed, algorithm: str) -> str:
@@ -224,16 +230,16 @@ def from_moments(observed: Observed, plan: Expansion, tile: int | None) -> Targe
     constant = float(seen.constant.mean() - 0.5 * own.constant[0] - 0.5 * observed.within)
 
     def of_simulated(x: Lifted) -> Moments:
-        return moments(x, jnp.asarray(own.slope[0], x.dtype), jnp.asarray(own.curvature[0], x.dtype))
+        return moments(x, datum(own.slope[0], x.dtype), datum(own.curvature[0], x.dtype))
 
     def value(x: Lifted) -> Scalar:
-        return constant + potential(x, of_observed) - 0.5 * potential(x, of_simulated(x))
+        return datum(constant, x.dtype) + potential(x, of_observed) - 0.5 * potential(x, of_simulated(x))
 
     def gradient(x: Lifted) -> Coordinates:
         return force(x, jax.tree.map(jnp.subtract, of_observed, of_simulated(x)))
 
     def held(x: Lifted) -> Array:
-        return x[:, 1].max() <= plan.furthest**2
+        return x[:, 1].max() <= datum(plan.furthest**2, x.dtype)
 
     def guarded(near: Callable[[Lifted], Array], far: Callable[[Coordinates], Array]) -> Callable[[Coordinates], Array]:
         def either(y: Coordinates) -> Array:
@@ -246,5 +252,5 @@ def from_moments(observed: Observed, plan: Expansion, tile: int | None) -> Targe
         guarded(value, exact.value),
         guarded(gradient, exact.gradient),
         _named(observed, "second moments; all pairs where particles go too far"),
-        lambda y: jnp.where(held(lifted(y - center)), plan.gradient_error, exact.gradient_error(y)),
+        lambda y: jnp.where(held(lifted(y - center)), datum(plan.gradient_error, y.dtype), exact.gradient_error(y)),
     )

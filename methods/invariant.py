@@ -1,11 +1,14 @@
 """The energy distance of features that do not change when an image turns in its plane."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from cryosip.methods import checks
+from cryosip.methods.data import known
 from cryosip.methods.discrepancy import Discrepancy, Target
 from cryosip.methods.energy import energy
 from cryosip.methods.problem import Images, Observations
@@ -30,13 +33,14 @@ def invariant_energy(ring_width: float = 1.6, tile: int | None = None) -> Discre
     ring_width = checks.positive("ring_width", ring_width)
     distance = energy(tile=tile)
 
+    @known
     def bind(observations: Observations, noise_std: float = 0.0) -> Target:
         images = jnp.asarray(checks.finite_matrix("observations", observations))
         if checks.non_negative("noise_std", noise_std) > 0:
             raise ValueError("invariant-energy cannot integrate out noise; wanted sampled noise, such as 'method-1'")
         basis = steerable_basis(_side(images.shape[1]), ring_width)
 
-        @jax.jit
+        @partial(jax.jit, inline=True)
         def features(y: Images) -> Features:
             return moduli(basis, y)
 

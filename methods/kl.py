@@ -8,13 +8,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cryosip.methods import checks, grid, pairwise
+from cryosip.methods.data import known
 from cryosip.methods.discrepancy import Discrepancy, Target, one_dimensional
 from cryosip.methods.problem import Images, Observations
 
 ALGORITHMS = ("auto", "binned", "pairwise")
 PAPER_VARIANCE = 0.3496  # section 4.1: the printed kernel exp(-y^2 / (2 eps)) has eps as its variance
 CELLS_PER_BANDWIDTH = 16
-MAX_CELLS = 2**14
+MAX_CELLS = 2**15
 MAX_NOISE = 20  # noise std per bandwidth beyond which integrating the noise out is refused
 PROBES = 512  # particles at which the binned gradient is compared with the sum over all pairs
 
@@ -42,6 +43,7 @@ def kl(bandwidth: str | float = "silverman-y", algorithm: str = "auto") -> Discr
     else:
         bandwidth = checks.positive("bandwidth", bandwidth)
 
+    @known
     def bind(observations: Observations, noise_std: float = 0.0) -> Target:
         observed = checks.finite_matrix("observations", observations)
         noise_std = checks.non_negative("noise_std", noise_std)
@@ -103,8 +105,8 @@ def _over_noise(f: Callable[[Array], Array], at: Array, step: float, noise_std: 
     """E f(at + omega) over omega ~ N(0, noise_std^2) on the line by the trapezoidal rule; f(at) without noise."""
     if noise_std == 0:
         return f(at)
-    reach = int(np.ceil(6 * noise_std / step))
-    omega = step * np.arange(-reach, reach + 1)
+    reach = 2 ** int(np.ceil(6 * noise_std / step)).bit_length()  # few sizes for all data
+    omega = 6 * noise_std / reach * np.arange(-reach, reach + 1)
     weights = np.exp(-0.5 * (omega / noise_std) ** 2)
     shifted = jax.lax.map(lambda u: f(at + u), jnp.asarray(omega, at.dtype))
     return jnp.tensordot(jnp.asarray(weights / weights.sum(), at.dtype), shifted, axes=1)

@@ -10,6 +10,7 @@ from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
 from cryosip.methods import checks, grid, pairwise
+from cryosip.methods.data import datum, known
 from cryosip.methods.discrepancy import Discrepancy, Target, one_dimensional
 from cryosip.methods.pairwise import Radial
 from cryosip.methods.problem import Images, Observations
@@ -50,6 +51,7 @@ def mmd(kernel: str = "gaussian", bandwidth: str | float = "median", algorithm: 
     else:
         bandwidth = checks.positive("bandwidth", bandwidth)
 
+    @known
     def bind(observations: Observations, noise_std: float = 0.0) -> Target:
         observed = checks.finite_matrix("observations", observations)
         noise_std = checks.non_negative("noise_std", noise_std)
@@ -83,20 +85,21 @@ def radial(kernel: str, h: float, noise_std: float, p: int) -> Radial:
     """k(|y - y'|), averaged over N(0, noise_std^2 I_p) in y - y'."""
     profile = PROFILES[kernel]
     if noise_std == 0:
-        value = lambda r: profile(r / h)  # noqa: E731
+        value = lambda r: profile(r * datum(1 / h, r.dtype))  # noqa: E731
     elif kernel == "gaussian":
         wider = float(np.hypot(h, noise_std))
-        value = lambda r: (h / wider) ** p * profile(r / wider)  # noqa: E731
+        height = (h / wider) ** p
+        value = lambda r: datum(height, r.dtype) * profile(r * datum(1 / wider, r.dtype))  # noqa: E731
     else:
         value = _noisy_laplace(h, noise_std)
     return Radial(value, jax.grad(lambda r: value(r).sum()))
 
 
-def _noisy_laplace(h: float, s: float) -> Profile:
-    """E exp(-|r + s xi| / h) = e^{a^2/2} (e^{-r/h} Phi(r/s - a) + e^{r/h} Phi(-r/s - a)) with a = s/h, on the line."""
-    a = s / h
+def _noisy_laplace(width: float, s: float) -> Profile:
+    """E exp(-|r + s xi| / h) = e^{a^2/2} (e^{-r/h} Phi(r/s - a) + e^{r/h} Phi(-r/s - a)) with a = s/h, h = `width`, on the line."""
 
     def value(r: Array) -> Array:
+        a, h = datum(s / width, r.dtype), datum(width, r.dtype)
         ahead = jnp.exp(0.5 * a**2 - r / h + log_ndtr(r / s - a))
         return ahead + jnp.exp(0.5 * a**2 + r / h + log_ndtr(-r / s - a))
 
@@ -154,7 +157,7 @@ def _on_grid(nodes: grid.Grid, observed: np.ndarray, kernel: str, h: float, nois
     def gradient_error(y: Images) -> Float[Array, ""]:
         # sharing and reading linearly each err by step^2 / 8 * max|k'''|; a cusp adds its jump for pairs in reach
         heaviest = grid.spread(nodes, y[:, 0]).max() + observed_mass.max()
-        bound = 3 / 8 * nodes.step**2 * curvature + 4 * jump * heaviest
+        bound = datum(3 / 8 * nodes.step**2 * curvature, y.dtype) + datum(4 * jump, y.dtype) * heaviest
         return jnp.where(grid.covers(nodes, y[:, 0]), bound, 0.0)
 
     on_grid_value = grid.guarded(nodes, value, lambda y: exact.value(y[:, None]))

@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from cryosip.methods import devices
+from cryosip.methods.data import datum
 from cryosip.methods.problem import Images, Observations
 from cryosip.methods.tiles import tile as at_a_time
 
@@ -135,18 +137,20 @@ def log_kde(y: Images, cloud: Observations, std: float) -> Float[Array, " n"]:
     """log of (1/n) sum_j N(y_i; cloud_j, std^2 I)."""
     n, p = cloud.shape
     y, cloud = centred(y, cloud)
-    log_norm = jnp.log(n) + 0.5 * p * jnp.log(2 * jnp.pi * std**2)
-    return map_rows(lambda u: jax.nn.logsumexp(-0.5 * (distances(u, cloud) / std) ** 2) - log_norm, y, n)
+    scale = datum(1 / std, y.dtype)
+    log_norm = datum(np.log(n) + 0.5 * p * np.log(2 * np.pi * std**2), y.dtype)
+    return map_rows(lambda u: jax.nn.logsumexp(-0.5 * (distances(u, cloud) * scale) ** 2) - log_norm, y, n)
 
 
 def kde_score(y: Images, cloud: Observations, std: float, tile: int | None = None) -> Images:
     """Row i: gradient at y_i of log (1/n) sum_j N(y; cloud_j, std^2 I)."""
     y, cloud = centred(y, cloud)
+    scale, squared = datum(1 / std, y.dtype), datum(1 / std**2, y.dtype)
 
     def at(point: Point) -> Point:
-        weight = jax.nn.softmax(-0.5 * (distances(point, cloud) / std) ** 2)
+        weight = jax.nn.softmax(-0.5 * (distances(point, cloud) * scale) ** 2)
         if cloud.shape[1] == 1:
-            return jnp.sum(weight * (cloud[:, 0] - point), keepdims=True) / std**2
-        return (jnp.matmul(weight, cloud, precision="highest") - point) / std**2
+            return jnp.sum(weight * (cloud[:, 0] - point), keepdims=True) * squared
+        return (jnp.matmul(weight, cloud, precision="highest") - point) * squared
 
     return map_rows(at, y, len(cloud), tile)

@@ -1,5 +1,7 @@
 """Shared by all tests: double precision where exactness is checked, and small instances."""
 
+import os
+
 import jax
 import pytest
 
@@ -8,9 +10,16 @@ from cryosip.datasets.registry import DATASETS
 
 
 def pytest_configure(config):
-    """Compiling is most of the work of the fast tests; the slow ones measure what optimised programs take."""
+    """Compiling is most of the work of the fast tests; the slow ones measure what optimised programs take.
+
+    Programs are kept for other processes and later sessions, unless pytest's own cache is off.
+    """
     if config.option.markexpr == "not slow":
         jax.config.update("jax_disable_most_optimizations", True)
+    if hasattr(config, "cache") and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(config.rootpath / ".pytest_cache" / "programs"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture

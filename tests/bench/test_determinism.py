@@ -42,7 +42,16 @@ PROBLEMS = {
         "snr": 0.002,
     },
 }
-TIMES = {"setup_seconds", "compile_seconds", "run_seconds", "peak_memory_mb", "created", "environment"}
+TIMES = {
+    "setup_seconds",
+    "trace_seconds",
+    "compile_seconds",
+    "program",
+    "run_seconds",
+    "peak_memory_mb",
+    "created",
+    "environment",
+}
 PROCESS = """
 import json, sys
 from cryosip.bench import campaign, metrics, store

@@ -17,7 +17,7 @@ from cryosip.methods.registry import METHODS
 
 KEYS = {
     "schema", "study", "profile", "setting", "problem", "method", "config", "replicate", "seed", "status", "message",
-    "steps", "forward_calls", "compile_seconds", "run_seconds", "peak_memory_mb", "algorithm", "metrics", "floors",
+    "steps", "forward_calls", "trace_seconds", "compile_seconds", "program", "run_seconds", "peak_memory_mb", "algorithm", "metrics", "floors",
     "data_floors", "sampled_metrics", "initial_sampled_metrics", "initial_metrics", "curve", "dataset_hash",
     "environment", "created", "setup_seconds", "program_memory_mb", "oracle_metrics",
     "tile_share", "limits", "resumed_at",
@@ -157,7 +157,16 @@ def test_the_same_configuration_gives_the_same_record(ok):
     again, arrays, _ = executed()
     for name, array in ok[1].items():
         np.testing.assert_array_equal(array, arrays[name])
-    for name in KEYS - {"setup_seconds", "compile_seconds", "run_seconds", "peak_memory_mb", "created", "curve"}:
+    for name in KEYS - {
+        "setup_seconds",
+        "trace_seconds",
+        "compile_seconds",
+        "program",
+        "run_seconds",
+        "peak_memory_mb",
+        "created",
+        "curve",
+    }:
         assert again[name] == ok[0][name], name
     other, other_arrays, _ = executed(replicate=3)
     assert other["dataset_hash"] != ok[0]["dataset_hash"]

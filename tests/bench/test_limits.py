@@ -175,11 +175,11 @@ def test_tiles_bound_the_memory_and_a_limit_makes_them_smaller(monkeypatch):
     monkeypatch.setattr(runner, "memory_in_use_mb", lambda: 100.0)
     n = 4_000
     whole, tiled = last(pairs_of(n, n * n)), last(pairs_of(n))
-    assert whole.program_memory_mb > n**2 * 4 / 2**20 > tiled.program_memory_mb
-    allowed = 100.0 + tiled.program_memory_mb / 3
+    assert whole.program.memory_mb > n**2 * 4 / 2**20 > tiled.program.memory_mb
+    allowed = 100.0 + tiled.program.memory_mb / 3
     limited = last(pairs_of(n), limits=Limits(memory_mb=allowed))
-    assert (tiled.tile_share, limited.tile_share < 1) == (1.0, True)
-    assert limited.program_memory_mb < tiled.program_memory_mb / 3
+    assert (tiled.program.tile_share, limited.program.tile_share < 1) == (1.0, True)
+    assert limited.program.memory_mb < tiled.program.memory_mb / 3
     np.testing.assert_allclose(limited.estimate.theta, whole.estimate.theta, atol=1e-5)
 
 
@@ -192,7 +192,7 @@ from cryosip.bench import environment, limits, runner
 from cryosip.methods import pairwise
 pairwise.TILE = 2**27
 *_, last = runner.run(jr.key(0), pairs_of(12_000), 2, 2, limits=limits.Limits(memory_mb=float(sys.argv[2])))
-print(last.tile_share, environment.peak_memory_mb())
+print(last.program.tile_share, environment.peak_memory_mb())
 """
 
 

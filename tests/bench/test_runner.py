@@ -43,7 +43,7 @@ def test_snapshots_come_at_the_right_steps_and_count_the_renders():
     assert [s.objective for s in snapshots[1:]] == [4.0, 8.0, 10.0]
     assert snapshots[0].seconds == 0.0
     assert all(a.seconds < b.seconds for a, b in itertools.pairwise(snapshots))
-    assert all(s.finite and s.compile_seconds > 0 for s in snapshots)
+    assert all(s.finite and s.program.compile_seconds > 0 for s in snapshots)
     np.testing.assert_array_equal(snapshots[-1].estimate.theta, snapshots[-1].state[0])
 
 
@@ -66,7 +66,7 @@ def test_the_planned_memory_grows_with_the_state():
 
         return Method(lambda key: jr.normal(key, (n, 1)), step, lambda theta: WeightedPoints(theta, jnp.full(n, 1 / n)))
 
-    small, large = (next(run(jr.key(0), pairs(n), steps=3, every=1)).program_memory_mb for n in (100, 1_000))
+    small, large = (next(run(jr.key(0), pairs(n), steps=3, every=1)).program.memory_mb for n in (100, 1_000))
     assert 8 * 1_000 / 2**20 <= small < large
     assert large >= 4 * 1_000**2 / 2**20  # an N x N array in single precision
 

@@ -1,4 +1,4 @@
-"""Programs that replicates share: traced functions whose data are arguments of what is compiled, not constants in it."""
+"""Programs that replicates share: the data of traced functions are arguments of what is compiled, not constants."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ DERIVATIVES = {"jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "transpose_thunk"}
 
 
 class Text:
-    """Jaxprs, equal to others of the same operations on the same shapes: `jax.jit` then takes its program from there."""
+    """Jaxprs, equal to others of the same operations on the same shapes: `jax.jit` then takes the same program."""
 
     def __init__(self, *jaxprs: core.Jaxpr) -> None:
         self.jaxprs = jaxprs
@@ -115,10 +115,12 @@ def _value(value: Any) -> Hashable:
     if isinstance(value, dict):
         return _parameters(value)
     if isinstance(value, jax.Array | np.ndarray | np.generic | float):  # 0.0 and -0.0 are equal, their bytes are not
-        array = np.asarray(jax.random.key_data(value) if _is_key(value) else value)
+        array = np.asarray(_bits(value))
         return type(value), array.shape, array.dtype, array.tobytes()
     return (type(value), value) if isinstance(value, Hashable) else object()
 
 
-def _is_key(value: Any) -> bool:
-    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+def _bits(value: Any) -> Any:
+    """Of a key what it is made of."""
+    is_key = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(value) if is_key else value

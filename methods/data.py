@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 def datum(value: int | float | np.number, dtype: Any) -> Array:
-    """The number, for use in traced functions; Python's own numbers are written into programs, arrays are handed over."""
+    """The number, in functions that are traced: Python's numbers are written into programs, arrays are handed over."""
     return jnp.asarray(np.full(1, value), dtype)[0]
 
 

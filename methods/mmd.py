@@ -96,7 +96,7 @@ def radial(kernel: str, h: float, noise_std: float, p: int) -> Radial:
 
 
 def _noisy_laplace(width: float, s: float) -> Profile:
-    """E exp(-|r + s xi| / h) = e^{a^2/2} (e^{-r/h} Phi(r/s - a) + e^{r/h} Phi(-r/s - a)) with a = s/h, h = `width`, on the line."""
+    """E exp(-|r + s xi| / h) = e^{a^2/2} (e^{-r/h} Phi(r/s - a) + e^{r/h} Phi(-r/s - a)) a = s/h, h = `width`."""
 
     def value(r: Array) -> Array:
         a, h = datum(s / width, r.dtype), datum(width, r.dtype)

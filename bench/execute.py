@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from cryosip.bench import checkpoint, metrics
+from cryosip.bench import checkpoint, metrics, shared
 from cryosip.bench.environment import environment, peak_memory_mb, reset_peak_memory
 from cryosip.bench.fixed_view import principal_components
 from cryosip.bench.frames import film, frame
@@ -39,12 +39,15 @@ Curve = dict[str, list[Any]]
 
 
 class Session(NamedTuple):
-    """What a run has beside its configuration: who watches, its limits, its checkpoint, and with how many it runs."""
+    """What a run has beside its configuration: who watches, its limits, its checkpoint, with how many it runs, and what
+    it shares with the others.
+    """
 
     on_snapshot: Callable[[Snapshot], None] = lambda _: None
     limits: Limits = NO_LIMITS
     checkpoint: Path | None = None
     jobs: int = 1
+    shared: shared.Shared | None = None
 
 
 ALONE = Session()
@@ -106,6 +109,7 @@ def run_method(config: RunConfig, session: Session) -> tuple[Fields, Arrays]:
     kept = checkpoint.load(session.checkpoint, lambda: jax.eval_shape(method.init, key))
     start, curve, frames = (kept.progress, kept.curve, kept.frames) if kept else (None, {}, [])
     last, resumed_at = (kept.estimate, kept.resumed_at) if kept else (None, [])
+    known: dict[str, float] = {}  # metrics of the last estimate
     keeper = checkpoint.Keeper(session.checkpoint)
 
     def keep(now: Progress) -> None:
@@ -118,11 +122,11 @@ def run_method(config: RunConfig, session: Session) -> tuple[Fields, Arrays]:
     for snapshot in run(key, method, config.steps, config.every, config.growth, limits, start, keep):
         session.on_snapshot(snapshot)
         values = metrics.some(looked_at, snapshot.estimate, points) if snapshot.finite else {"": math.nan}
-        if not np.isfinite(list(values.values())).all():
+        if not all(np.isfinite(value) or isinstance(value, metrics.Unsolved) for value in values.values()):
             status = "diverged"
             message = f"the state is not finite after step {snapshot.step}; the record keeps the last finite one"
             break
-        last = snapshot.estimate
+        last, known = snapshot.estimate, values
         if not curve or curve["step"][-1] != snapshot.step:  # it is there where time was up before the run went on
             _append(curve, snapshot, values)
             if config.replicate == 0:
@@ -137,7 +141,7 @@ def run_method(config: RunConfig, session: Session) -> tuple[Fields, Arrays]:
     if last is None:
         return {"status": "diverged", "message": "the initial state is not finite"}, {}
     final = {name: column[-1] for name, column in curve.items()}
-    fields, arrays = _describe(config, instance, points, last, {name: final[name] for name in looked_at})
+    fields, arrays = _describe(config, instance, points, last, known, session.shared or shared.PROCESS)
     program = snapshot.program
     outcome: Fields = {
         "status": status,
@@ -250,7 +254,12 @@ def _finite(value: Any) -> Any:
 
 
 def _describe(
-    config: RunConfig, instance: Instance, points: WeightedPoints, estimate: WeightedPoints, known: Fields
+    config: RunConfig,
+    instance: Instance,
+    points: WeightedPoints,
+    estimate: WeightedPoints,
+    known: dict[str, float],
+    of_all: shared.Shared,
 ) -> tuple[Fields, Arrays]:
     """Metrics of the estimate beside those of the initial law and of draws of the truth, and the clouds themselves."""
     problem = instance.problem
@@ -258,33 +267,37 @@ def _describe(
     n = len(problem.observations)
     initial = WeightedPoints(problem.sample_init(key_init, n), np.full(n, 1 / n))
     data = _hash(problem, instance.truth)
-    initial_metrics = _once(("initial", data), lambda: _evaluate(instance, initial, points))
+    initial_metrics = of_all.numbers(("initial", data), lambda: _plain(_evaluate(instance, initial, points)))
     if problem.observations.shape[1] == 1:
         distances, images = _on_the_line(problem, estimate, initial, key_estimate, key_init)
     else:
         distances, images = {}, _examples(instance) if config.replicate == 0 else {}
         if "discrepancy" in config.method_options:  # the distances of images are what it minimises
-            totals = _once(("totals", data), lambda: observed_totals(instance))
+            totals = of_all.once(("totals", data), lambda: observed_totals(instance))
             distances = readings(instance, totals, estimate, key_estimate)
-            seen = _once(("initial images", data), lambda: readings(instance, totals, initial, key_init))
+            seen = of_all.numbers(
+                ("initial images", data), lambda: _plain(readings(instance, totals, initial, key_init))
+            )
             initial_metrics = initial_metrics | seen
-
-    def floors(size: int) -> Any:
-        return _once(("floors", law, size), lambda: metrics.floors(instance.truth, points, size))
-
     law = hashlib.sha256(np.ascontiguousarray(points.theta).tobytes()).hexdigest()
-    samples = _once(("samples", law, n), lambda: metrics.samples(instance.truth, n))
+    size = len(estimate.theta)
+    floors, data_floors = (
+        of_all.numbers(("floors", law, k), partial(metrics.floors, instance.truth, points, k)) for k in (size, n)
+    )
+    samples = metrics.equally_weighted(of_all.array(("samples", law, n), lambda: metrics.samples(instance.truth, n)))
+    values = _evaluate(instance, estimate, points, known) | metrics.to_data(estimate, instance.truth) | distances
     fields: Fields = {
         "algorithm": _algorithm(config, problem, estimate, key_estimate),
-        "metrics": _plain(
-            _evaluate(instance, estimate, points, known) | metrics.to_data(estimate, instance.truth) | distances
-        ),
-        "initial_metrics": _plain(initial_metrics),
+        "metrics": _plain(values),
+        "unsolved": [name for name, value in values.items() if isinstance(value, metrics.Unsolved)],
+        "initial_metrics": initial_metrics,
         "oracle_metrics": metrics.best_weights(estimate, points),
-        "floors": floors(len(estimate.theta)),
-        "data_floors": floors(n),
+        "floors": floors,
+        "data_floors": data_floors,
         "sampled_metrics": metrics.against_samples(estimate, samples),
-        "initial_sampled_metrics": _once(("initial samples", data), lambda: metrics.against_samples(initial, samples)),
+        "initial_sampled_metrics": of_all.numbers(
+            ("initial samples", data), lambda: metrics.against_samples(initial, samples)
+        ),
         "dataset_hash": data,
     }
     if instance.molecule is not None:
@@ -338,16 +351,6 @@ def _algorithm(config: RunConfig, problem: Problem, estimate: WeightedPoints, ke
     clean, noisy = simulated_images(problem, estimate, len(problem.observations), key)
     error = float(target.gradient_error(clean if sampling == "closed-form" else noisy))
     return {"name": target.algorithm, **_plain({"gradient_error": error})}
-
-
-_KEPT: dict[tuple[Any, ...], Any] = {}
-
-
-def _once(key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-    """What depends on a law or a data set alone is made once, and shared by all runs of a session on it."""
-    if key not in _KEPT:
-        _KEPT[key] = make()
-    return _KEPT[key]
 
 
 def _evaluate(

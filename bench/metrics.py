@@ -1,5 +1,6 @@
 """How far an estimate is from the truth: plain functions of weighted points; POT computes the Wasserstein distances."""
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
@@ -12,6 +13,7 @@ import ot
 import scipy.spatial
 import scipy.spatial.distance
 import scipy.stats
+from jaxtyping import Float
 
 from cryosip.datasets.instance import Truth
 from cryosip.methods.method import WeightedPoints
@@ -23,7 +25,12 @@ REFERENCE_POINTS = 10_000  # quantiles, or draws, that stand for the truth
 MAX_POINTS_BEYOND_1D = 1_500  # of each side in an exact transport plan in more than one dimension
 FLOOR_DRAWS, FLOOR_DRAWS_BEYOND_1D = 100, 20
 SAMPLES, SAMPLES_BEYOND_1D = 20, 5
+MAX_PIVOTS = 10_000_000  # of the simplex that plans a transport; the cost where it stops is no bound on the distance
 SAMPLED_METRICS = ("w1", "w2", "energy_distance_squared")
+
+
+class Unsolved(float):
+    """The distance of a transport plan that was not found within MAX_PIVOTS: not a number, which no table may show."""
 
 
 def reference(truth: Truth) -> WeightedPoints:
@@ -140,23 +147,34 @@ def collapsed(estimate: WeightedPoints, spread: np.ndarray) -> int:
 def floors(truth: Truth, points: WeightedPoints, n: int, draws: int | None = None) -> dict[str, dict[str, float]]:
     """Each metric of n i.i.d. draws of the truth: median and 5-95 % over many samples."""
     draws = draws or (FLOOR_DRAWS if points.theta.shape[1] == 1 else FLOOR_DRAWS_BEYOND_1D)
-    values = on_all_cores(lambda sample: evaluate(sample, points), samples(truth, n, draws))
-    return {name: summary([v[name] for v in values]) | {"n": n} for name in METRICS}
+    drawn = equally_weighted(samples(truth, n, draws))
+    values = on_all_cores(lambda sample: evaluate(sample, points), drawn)
+    return _summaries({name: [v[name] for v in values] for name in METRICS}, n)
 
 
-def samples(truth: Truth, n: int, draws: int | None = None) -> list[WeightedPoints]:
+def _summaries(values: dict[str, list[float]], n: int) -> dict[str, dict[str, float]]:
+    """Of each metric that was computed for every sample."""
+    return {name: summary(v) | {"n": n} for name, v in values.items() if not any(isinstance(x, Unsolved) for x in v)}
+
+
+def samples(truth: Truth, n: int, draws: int | None = None) -> Float[np.ndarray, "draws n d"]:
     """Samples of n i.i.d. draws of the truth."""
     draws = draws or (SAMPLES if truth.theta.shape[1] == 1 else SAMPLES_BEYOND_1D)
     sample = jax.jit(lambda key: truth.sample(key, n))
     keys = jr.split(jr.key(2**31 - 2), draws)
-    return [WeightedPoints(np.asarray(sample(key)), np.full(n, 1 / n)) for key in keys]
+    return np.stack([np.asarray(sample(key)) for key in keys])
+
+
+def equally_weighted(drawn: Float[np.ndarray, "draws n d"]) -> list[WeightedPoints]:
+    """Each sample as a distribution."""
+    return [WeightedPoints(theta, np.full(len(theta), 1 / len(theta))) for theta in drawn]
 
 
 def against_samples(estimate: WeightedPoints, drawn: list[WeightedPoints]) -> dict[str, dict[str, float]]:
     """One estimate against samples of the truth: what measuring against a sample adds."""
     n = len(drawn[0].theta)
     values = {name: on_all_cores(partial(METRICS[name], estimate), drawn) for name in SAMPLED_METRICS}
-    return {name: summary(v) | {"n": n} for name, v in values.items()}
+    return _summaries(values, n)
 
 
 def summary(values: list[float]) -> dict[str, float]:
@@ -171,7 +189,12 @@ def _wasserstein(estimate: WeightedPoints, truth: Truth | WeightedPoints, p: int
         cost = ot.wasserstein_1d(x[:, 0], y[:, 0], a, b, p=p)  # W_p^p, not W_p
     else:
         (x, a), (y, b) = _thinned(x, a), _thinned(y, b)
-        cost = ot.emd2(a, b, ot.dist(x, y, metric="euclidean") ** p, numItermax=10_000_000)
+        distances = ot.dist(x, y, metric="euclidean") ** p
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="numItermax reached")  # the record says so
+            cost, log = ot.emd2(a, b, distances, numItermax=MAX_PIVOTS, log=True)
+        if log["warning"] is not None:
+            return Unsolved("nan")
     return float(max(0.0, cost)) ** (1 / p)
 
 

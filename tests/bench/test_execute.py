@@ -21,7 +21,7 @@ KEYS = {
     "algorithm", "metrics", "floors",
     "data_floors", "sampled_metrics", "initial_sampled_metrics", "initial_metrics", "curve", "dataset_hash",
     "environment", "created", "setup_seconds", "program_memory_mb", "oracle_metrics",
-    "tile_share", "limits", "resumed_at",
+    "tile_share", "limits", "resumed_at", "unsolved",
 }  # fmt: skip
 ENVIRONMENT = {
     "commit", "dirty", "cryosip", "python", "jax", "jaxlib", "numpy", "pot", "cryojax", "prody", "device", "cpu",

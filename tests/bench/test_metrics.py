@@ -126,7 +126,7 @@ def test_against_a_sample_the_floor_of_the_sample_is_added():
     """The truth itself, measured against n draws of it, is as far as n draws are from the truth."""
     truth = DATASETS["oned"](n_observations=10).truth
     points, n = metrics.reference(truth), 300
-    measured = metrics.against_samples(points, metrics.samples(truth, n, draws=60))
+    measured = metrics.against_samples(points, metrics.equally_weighted(metrics.samples(truth, n, draws=60)))
     floors = metrics.floors(truth, points, n, draws=60)
     for name in ("w1", "w2"):
         assert measured[name] == pytest.approx(floors[name])

@@ -171,7 +171,7 @@ BROKEN = {
     "weights sharpened": ("EM", "oned", "reweighting", lambda p: p.setitem(METHODS, "reweighting", sharpened)),
     "floors of half as many points": (
         "Floors", "oned", "i.i.d.",
-        lambda p: p.setattr(metrics, "samples", lambda truth, n, draws: SAMPLES(truth, n // 2, draws)),
+        lambda p: p.setattr(metrics, "samples", lambda truth, n, draws=None: SAMPLES(truth, n // 2, draws)),
     ),
     "floors too narrow": (
         "Floors", "oned", "i.i.d.",

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-Profile = Annotated[str, typer.Option(help="smoke (tiny: does it run?), small (minutes) or paper (the paper's sizes).")]
+Profile = Annotated[
+    str, typer.Option(help="smoke (a minute or two, mostly compilation), small (minutes) or paper (the paper's sizes).")
+]
 Results = Annotated[Path, typer.Option(help="Folder of the records.")]
 Out = Annotated[Path, typer.Option(help="Folder of the report.")]
 Replicates = Annotated[int | None, typer.Option(help="Replicates of every run, instead of the profile's own number.")]

@@ -48,7 +48,7 @@ class Entry(NamedTuple):
 
 
 class Board(NamedTuple):
-    """One problem: its methods, the nearest to the truth first, and who wins in a sentence and in a word or two."""
+    """One problem: its methods, the nearest to the truth first, and who wins, in a sentence and in a few words."""
 
     problem: str
     budget: float
@@ -99,13 +99,11 @@ def _board(problem: str, records: Sequence[Record]) -> Board | None:
 def _winner(order: Sequence[Standing]) -> str:
     best = budgets.best(order)
     if not best:
-        return "no method had an estimate"
+        return "no estimate"
     if len(best) == 1:
-        return f"{best[0].method} wins"
-    undecided = next((why for standing in best[1:] if (why := budgets.ratio(best[0], standing).why)), "")
-    if undecided:
-        return f"{best[0].method} leads; undecided: {undecided}"
-    return f"no significant difference: {', '.join(standing.method for standing in best)}"
+        return best[0].method
+    undecided = any(budgets.ratio(best[0], standing).why for standing in best[1:])
+    return "undecided" if undecided else "no significant difference"
 
 
 def methods(found: Sequence[Board]) -> list[str]:

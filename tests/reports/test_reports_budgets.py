@@ -86,13 +86,13 @@ def test_the_sentence_turns_with_the_numbers(compared, results):
     assert late.own == "1 of 2"
 
 
-def test_methods_that_take_turns_are_not_told_apart(compared, results):
+def test_methods_that_take_turns_show_no_significant_difference(compared, results):
     compared("flow", [[9, 5], [9, 3], [9, 4.1], [9, 4.1]])
     compared("mixture", [[9, 3], [9, 5], [9, 4], [9, 3]])
     late = verdicts(results)["seconds", 8.0]
-    assert late.sentence.startswith("Undecided between")
+    assert late.sentence.startswith("No significant difference between ")
     place = 1 + [s.method for s in late.standings].index("flow")
-    assert late.own.startswith("1 of 2" if place == 1 else "2 of 2, not told apart from the first: ")
+    assert late.own.startswith("1 of 2" if place == 1 else "2 of 2, no significant difference from the first: ")
 
 
 def test_the_interval_is_that_of_student(compared, results):

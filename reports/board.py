@@ -17,6 +17,7 @@ from cryosip.reports.tables import interval, number
 
 STUDY = "otd-vs-dto"
 ORDER = ("oned", "nanocluster", "adk", "hsp90")
+NO_DIFFERENCE = "no significant difference"
 SHADES = (1.25, 1.75, 2.5, 4.0, 8.0, 16.0)  # W2 over floor up to which a cell has shade 0, 1, ...; beyond it the last
 
 
@@ -79,21 +80,21 @@ def _board(problem: str, records: Sequence[Record]) -> Board | None:
         return None
     order = budgets.standings(records, "w2", "seconds", limits[-1])
     runs = budgets.runs_for(records, "seconds", limits[-1])
-    best = [standing.method for standing in budgets.best(order)]
-    mark = "winner" if len(best) == 1 else "tied"
+    best, winner = [standing.method for standing in budgets.best(order)], _winner(order)
+    mark = "tied" if winner == NO_DIFFERENCE else "winner" if winner in best else ""
     entries = [
         Entry(
             rank,
             standing.method,
             standing.spread,
-            spread([budgets.spent_within(record, "seconds", limits[-1]) for record in runs[standing.method]]),
+            spread([budgets.spent_within(r, "seconds", limits[-1]) for r in runs[standing.method] if r.status == "ok"]),
             standing.failed,
             len(standing.ratios),
             mark if standing.method in best else "",
         )
         for rank, standing in enumerate(order, start=1)
     ]
-    return Board(problem, limits[-1], entries, budgets.sentence(order), _winner(order))
+    return Board(problem, limits[-1], entries, budgets.sentence(order), winner)
 
 
 def _winner(order: Sequence[Standing]) -> str:
@@ -103,7 +104,7 @@ def _winner(order: Sequence[Standing]) -> str:
     if len(best) == 1:
         return best[0].method
     undecided = any(budgets.ratio(best[0], standing).why for standing in best[1:])
-    return "undecided" if undecided else "no significant difference"
+    return "undecided" if undecided else NO_DIFFERENCE
 
 
 def methods(found: Sequence[Board]) -> list[str]:

@@ -100,10 +100,7 @@ def run(
 
 @app.command()
 def report(results: Results = Path("results"), out: Out = Path("report")) -> None:
-    """Write the report of the records at hand.
-
-    Prints the board, where the study otd-vs-dto is among the records, and the path of the page.
-    """
+    """Write the report of the records at hand. Prints the board, where otd-vs-dto ran, and the path of the page."""
     _report(results, out)
 
 
@@ -213,10 +210,7 @@ def speed(
     peers: Annotated[bool, typer.Option("--peers", help="Instead: our kernels beside other libraries.")] = False,
     results: Results = Path("results"),
 ) -> None:
-    """Measure speed, memory and errors.
-
-    Keeps them by commit and device. Takes three minutes, without --all or --peers.
-    """
+    """Measure speed, memory and errors, by commit and device. Three minutes, without --all or --peers."""
     if peers and (everything or bench or against or fail or publish):
         raise typer.BadParameter("--peers is given with another option; wanted it alone, or with --results")
     if fail and against is None:

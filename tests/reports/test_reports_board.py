@@ -45,7 +45,7 @@ def test_the_board_has_ranks_ratios_and_seconds(three, results):
     assert found["nanocluster"].winner == "reweighting"
 
 
-def test_one_that_is_not_beaten_keeps_the_first_from_winning_though_a_second_is(compared, results):
+def test_one_that_is_not_beaten_keeps_the_first_from_winning_though_the_runner_up_is(compared, results):
     compared("flow", [[2.0], [2.1], [1.9], [2.0]])
     compared("mixture", [[3.0], [3.1], [2.9], [3.0]])
     compared("reweighting", [[1.0], [3.2], [9.0], [9.0]])

@@ -16,7 +16,8 @@ NUMBER = re.compile(
     re.VERBOSE,
 )
 PICTURE = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
-IDENTITY = re.compile(r"\b([mph][0-9a-f]{10}|C[0-9a-f]+_[0-9a-f]+_[0-9a-f]{10})\b")  # matplotlib's hashes of numbers
+# of a figure, what matplotlib names by the hash of its coordinates: markers, paths that clip, hatches and collections
+IDENTITY = re.compile(r"([\w-]*-)([mph][0-9a-f]{10}|C[0-9a-f]+_[0-9a-f]+_[0-9a-f]{10})\b")
 ROUNDING = 1e-9  # relative: sums of 1e6 terms in float64, where all 16 digits are printed
 LEVELS = 1  # of 255, of a pixel
 
@@ -46,9 +47,14 @@ def _near(a: str, b: str) -> bool:
 
 
 def _without_identities(text: str) -> str:
-    """Each id that hashes coordinates replaced by the place of its first mention."""
-    known: dict[str, str] = {}
-    return IDENTITY.sub(lambda match: known.setdefault(match[0], f"id_{len(known)}_"), text)
+    """Each id that hashes coordinates replaced by the place of its first mention in its figure."""
+    known: dict[str, dict[str, str]] = {}
+
+    def renamed(match: re.Match[str]) -> str:
+        of_figure = known.setdefault(match[1], {})
+        return match[1] + of_figure.setdefault(match[2], f"id_{len(of_figure)}")
+
+    return IDENTITY.sub(renamed, text)
 
 
 def _without_pictures(text: str) -> list[str]:

@@ -92,5 +92,9 @@ def test_the_place_is_told():
     assert re.search("flow.*1.84.* became .*flow.*1.99", difference(PAGE, PAGE.replace("1.84", "1.99")))
 
 
-def test_an_id_that_stands_for_two_others_is_seen():
-    assert difference("#m0123456789 #m0000000000", "#m0123456789 #m0123456789")
+def test_an_id_that_stands_for_two_others_of_its_figure_is_seen():
+    assert difference("#f-m0123456789 #f-m0000000000", "#f-m0123456789 #f-m0123456789")
+
+
+def test_figures_that_share_an_id_need_not_share_it_elsewhere():
+    assert difference("#f-m0123456789 #g-m0123456789", "#f-m0123456789 #g-m0000000000") == ""

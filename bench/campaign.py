@@ -27,15 +27,20 @@ class Watcher(NamedTuple):
     snapshot: Callable[[Snapshot], None]
     finish: Callable[[dict[str, Any]], None]
     wait: Callable[[int], None] = lambda _runs: None
+    plan: Callable[[list[tuple[int, store.RunConfig]]], None] = lambda _pending: None
 
 
 class Orders(NamedTuple):
-    """How runs are made: records that are not younger than `fresh_since`, in nanoseconds, are made again."""
+    """How runs are made: records that are not younger than `fresh_since`, in nanoseconds, are made again.
+
+    So are those not younger than `retry_since` whose run ended by an error or a limit of time.
+    """
 
     profile: str
     fresh_since: int = 0
     limits: Limits = NO_LIMITS
     jobs: int = 1
+    retry_since: int = 0
 
 
 class Outcome(NamedTuple):
@@ -112,28 +117,44 @@ def _images_mb(config: store.RunConfig) -> float:
 
 def run_all(configs: list[store.RunConfig], results: Path, orders: Orders, watcher: Watcher) -> Outcome:
     """Runs what has no record yet, each into its record; what other processes are at is left to them and waited for."""
-    done, skipped, failed = 0, 0, list[str]()
-    left = list(enumerate(configs))
+    pending, outcome = _pending(configs, results, orders)
+    watcher.plan(pending)
+    done, skipped, failed = outcome
     for wait in (False, True):
         busy = []
-        for index, config in left:
+        for index, config in pending:
             path = record_of(results, config)
-            try:
-                record, made = _obtain(path, config, (index, len(configs)), orders, watcher, wait)
-            except store.OtherSchema as error:
-                skipped, failed = skipped + 1, [*failed, str(error)]
-                continue
+            record, made = _obtain(path, config, (index, len(configs)), orders, watcher, wait)
             if record is None:
                 busy.append((index, config))
                 continue
             done, skipped = done + made, skipped + (not made)
             failed += _failure(path, record)
-        left = busy
-        if left:
-            watcher.wait(len(left))
+        pending = busy
+        if pending:
+            watcher.wait(len(pending))
     for study in {config.study for config in configs}:
         claims.sweep(results / study, {record_of(results, config).stem for config in configs})
     return Outcome(done, skipped, failed)
+
+
+def _pending(
+    configs: list[store.RunConfig], results: Path, orders: Orders
+) -> tuple[list[tuple[int, store.RunConfig]], Outcome]:
+    """The runs that have no record yet with their places in the list, and what became of the others."""
+    pending, skipped, failed = [], 0, list[str]()
+    for index, config in enumerate(configs):
+        path = record_of(results, config)
+        try:
+            record = _standing(path, orders)
+        except store.OtherSchema as error:
+            skipped, failed = skipped + 1, [*failed, str(error)]
+            continue
+        if record is None:
+            pending.append((index, config))
+            continue
+        skipped, failed = skipped + 1, failed + _failure(path, record)
+    return pending, Outcome(0, skipped, failed)
 
 
 def tally(configs: list[store.RunConfig], results: Path, orders: Orders, since: int) -> Outcome:
@@ -178,9 +199,13 @@ def _obtain(
 
 
 def _standing(path: Path, orders: Orders) -> dict[str, Any] | None:
-    """The record that is there already. A run that ended by time or error is tried again under other limits."""
+    """The record that is there already.
+
+    A run that ended by an error or a limit of time is tried again under other limits, and where that is ordered.
+    """
     try:
-        if path.stat().st_mtime_ns <= orders.fresh_since:
+        written = path.stat().st_mtime_ns
+        if written <= orders.fresh_since:
             return None
         record = store.read(path)
     except FileNotFoundError:
@@ -190,8 +215,8 @@ def _standing(path: Path, orders: Orders) -> dict[str, Any] | None:
     except ValueError as error:
         warnings.warn(f"{error}; it is run again", stacklevel=1)  # once, whoever asks
         return None
-    again = record["status"] in ("timeout", "error") and record.get("limits") != told(orders.limits)
-    return None if again else record
+    stale = record.get("limits") != told(orders.limits) or written <= orders.retry_since
+    return None if stale and record["status"] in ("timeout", "error") else record
 
 
 def _make(path: Path, config: store.RunConfig, orders: Orders, watcher: Watcher) -> dict[str, Any]:

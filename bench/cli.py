@@ -12,6 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cryosip.bench.options import (
+    X64,
+    Fresh,
+    Jobs,
+    MaxMemory,
+    Only,
+    Out,
+    Profile,
+    Replicates,
+    Results,
+    RetryFailed,
+    Structure,
+    Timeout,
+)
+
 if TYPE_CHECKING:
     from cryosip.bench.store import RunConfig
 
@@ -19,43 +34,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: rich takes longer to import than all else
     help="Recover distributions of molecular conformations from cryo-EM images, and compare the methods that do.",
 )
 
-Profile = Annotated[str, typer.Option(help="smoke (seconds), small (minutes) or paper (the paper's sizes).")]
-Results = Annotated[Path, typer.Option(help="Folder of the records.")]
-Out = Annotated[Path, typer.Option(help="Folder of the report.")]
-Replicates = Annotated[int | None, typer.Option(help="Replicates of every run, instead of the profile's own number.")]
-Only = Annotated[str | None, typer.Option(metavar="PROBLEM", help="Only the studies on this problem.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Run again what has a record already.")]
-X64 = Annotated[bool, typer.Option("--x64", help="Compute in float64.")]
-Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="Runs at a time, each on its share of the cores.")]
-
-
-def _positive(value: float | None) -> float | None:
-    if value is None or 0 < value < math.inf:
-        return value
-    raise typer.BadParameter(f"{value!r} is not a positive finite number")
-
-
-Timeout = Annotated[
-    float | None,
-    typer.Option(
-        callback=_positive, metavar="SECONDS", help="End a run that builds and steps for longer; its record says so."
-    ),
-]
-MaxMemory = Annotated[
-    float | None,
-    typer.Option(callback=_positive, metavar="MB", help="Take smaller tiles, or refuse, where a process needs more."),
-]
-
-Structure = Annotated[
-    Path | None, typer.Option(help="PDB or mmCIF file of the protein, instead of 2IOP or 4AKE.", metavar="FILE")
-]
-
 DASH = Path("-")  # stands for the standard output
-HSP90_STUDIES = ["paper-hsp90", "hsp90-open"]
-PAPER_STUDIES = ["paper-1d", "noise", "sampling", "paper-nanocluster", "tau", *HSP90_STUDIES]
 
 
 @app.command()
@@ -65,21 +48,32 @@ def reproduce(
     out: Out = Path("report"),
     replicates: Replicates = None,
     only: Only = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All studies of the paper, with all replicates of its figures.")
+    ] = False,
     fresh: Fresh = False,
+    retry_failed: RetryFailed = False,
     x64: X64 = False,
     structure: Structure = None,
     jobs: Jobs = 1,
     timeout: Timeout = None,
     max_memory: MaxMemory = None,
 ) -> None:
-    """Run the paper's studies, then write the report and print its path; adk stands in where 2IOP cannot be had."""
-    from cryosip.bench import store
+    """Compare all methods, then make the paper's figures.
 
-    _plan([*PAPER_STUDIES, "paper-adk"], profile, replicates, only, structure)  # wrong usage is told first
+    Ends with the board, which says who wins, and the path of the report. Of the figures one replicate runs, without
+    --all. adk stands in for hsp90 where 2IOP cannot be had.
+    """
+    from cryosip.bench import reproduction, store
+
+    asked = profile, replicates, only, structure
+    _plan([*reproduction.studies("hsp90", everything), "paper-adk"], *asked)  # wrong usage is reported first
     with _plain_errors():
         store.check_writable(out)
-    studies = _with_protein(structure, only) if only in (None, "hsp90", "adk") else PAPER_STUDIES
-    failed = _run(studies, profile, results, replicates, only, fresh, x64, structure, jobs, timeout, max_memory)
+        protein = reproduction.available_protein(structure, only, lambda text: typer.echo(text, err=True))
+    planned = _plan(reproduction.studies(protein, everything), *asked)
+    configs = reproduction.selected(planned, protein, everything or replicates is not None)
+    failed = _run(configs, profile, results, fresh, retry_failed, x64, jobs, timeout, max_memory)
     _report(results, out)
     raise typer.Exit(failed)
 
@@ -92,6 +86,7 @@ def run(
     replicates: Replicates = None,
     only: Only = None,
     fresh: Fresh = False,
+    retry_failed: RetryFailed = False,
     x64: X64 = False,
     structure: Structure = None,
     jobs: Jobs = 1,
@@ -99,14 +94,13 @@ def run(
     max_memory: MaxMemory = None,
 ) -> None:
     """Run studies into records."""
-    raise typer.Exit(
-        _run(studies, profile, results, replicates, only, fresh, x64, structure, jobs, timeout, max_memory)
-    )
+    configs = _plan(studies, profile, replicates, only, structure)
+    raise typer.Exit(_run(configs, profile, results, fresh, retry_failed, x64, jobs, timeout, max_memory))
 
 
 @app.command()
 def report(results: Results = Path("results"), out: Out = Path("report")) -> None:
-    """Write the report of the records at hand and print its path."""
+    """Write the report of the records at hand. Prints the board, where otd-vs-dto ran, and the path of the page."""
     _report(results, out)
 
 
@@ -115,7 +109,7 @@ def show(
     run_id: Annotated[str, typer.Argument(help="A run id, or as much of its beginning as no other has.")],
     results: Results = Path("results"),
 ) -> None:
-    """Print one record: what ran, its metrics beside their floors, what it cost, where its files are."""
+    """Print one record. What ran, its metrics beside their floors, what it cost and where its files are."""
     from rich.console import Console
 
     from cryosip.reports import card
@@ -129,7 +123,7 @@ def export(
     results: Results = Path("results"),
     out: Annotated[Path, typer.Option(metavar="FILE", help="CSV, Parquet where it ends in .parquet, - prints.")] = DASH,
 ) -> None:
-    """Write all records as one table, a row for each record and metric."""
+    """Write all records as one table. It has a row for each record and metric."""
     from cryosip.bench import store
     from cryosip.reports import export
     from cryosip.reports.records import read_records
@@ -154,7 +148,7 @@ def compare(
         bool, typer.Option("--fail-on-regression", help="Exit with 1 when something got worse from A to B.")
     ] = False,
 ) -> None:
-    """Set two results folders side by side: which numbers moved beyond their intervals."""
+    """Compare two results folders. Says which numbers moved beyond their intervals."""
     from rich.console import Console
 
     from cryosip.reports import compare_page
@@ -176,7 +170,7 @@ def tune(
     replicates: Replicates = None,
     only: Only = None,
 ) -> None:
-    """Sweep the settings of every method, and keep those that otd-vs-dto compares."""
+    """Find the settings of every method. Sweeps them on other replicates, and keeps those that otd-vs-dto compares."""
     from cryosip.bench import comparison, store, tuning
     from cryosip.bench.studies import STUDIES
 
@@ -184,7 +178,7 @@ def tune(
     file = out or comparison.tuned_file()
     with _plain_errors():
         store.check_writable(file.parent)
-    failed = _run(["tuning"], profile, results, replicates, only, False, False, None)
+    failed = _run(runs, profile, results)
     tuning.keep(profile, STUDIES["tuning"].sizes[profile], runs, results, file)
     typer.echo(file)
     raise typer.Exit(failed)
@@ -216,7 +210,7 @@ def speed(
     peers: Annotated[bool, typer.Option("--peers", help="Instead: our kernels beside other libraries.")] = False,
     results: Results = Path("results"),
 ) -> None:
-    """Measure speed, memory and errors, and keep them by commit and device: three minutes, without --all or --peers."""
+    """Measure speed, memory and errors, by commit and device. Three minutes, without --all or --peers."""
     if peers and (everything or bench or against or fail or publish):
         raise typer.BadParameter("--peers is given with another option; wanted it alone, or with --results")
     if fail and against is None:
@@ -233,7 +227,10 @@ def speed(
 
 @app.command()
 def check() -> None:
-    """Check this machine in two minutes: laws, gradients, algorithms, EM and floors; exit 1 where one fails."""
+    """Check this machine, in two minutes.
+
+    Distributions, gradients, algorithms, EM and floors; exit 1 where one fails.
+    """
     from rich.console import Console
 
     from cryosip.bench import selfcheck
@@ -248,14 +245,12 @@ def main() -> None:
 
 
 def _run(
-    studies: list[str],
+    configs: list["RunConfig"],
     profile: str,
     results: Path,
-    replicates: int | None,
-    only: str | None,
-    fresh: bool,
-    x64: bool,
-    structure: Path | None,
+    fresh: bool = False,
+    retry_failed: bool = False,
+    x64: bool = False,
     jobs: int = 1,
     timeout: float | None = None,
     max_memory: float | None = None,
@@ -268,7 +263,6 @@ def _run(
     from cryosip.bench import jobs as processes
     from cryosip.bench.limits import Limits
 
-    configs = _plan(studies, profile, replicates, only, structure)
     jobs = min(jobs, len(processes.cores()), len(configs))
     if jobs > 1:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first takes most of a GPU
@@ -277,7 +271,7 @@ def _run(
     with _plain_errors():
         campaign.check_memory(configs, limits.memory_mb)
         now = store.check_writable(results)
-        orders = campaign.Orders(profile, now if fresh else 0, limits, jobs)
+        orders = campaign.Orders(profile, now if fresh else 0, limits, jobs, now if retry_failed else 0)
         if jobs > 1:
             notes = processes.run_all(configs, results, orders)
             outcome = campaign.tally(configs, results, orders, now)
@@ -310,24 +304,6 @@ def _plan(
     return configs
 
 
-def _with_protein(structure: Path | None, only: str | None) -> list[str]:
-    """The paper's studies, on the bundled adenylate kinase where HSP90 cannot be had or is not wanted."""
-    from cryosip.datasets.structures import load
-
-    without = [study for study in PAPER_STUDIES if study not in HSP90_STUDIES]
-    if only == "adk":
-        return [*without, "paper-adk"]
-    with _plain_errors():
-        try:
-            load("2iop", structure)
-        except FileNotFoundError as error:
-            if structure is not None or only == "hsp90":
-                raise
-            typer.echo(f"Adenylate kinase stands in for HSP90: {error}", err=True)
-            return [*without, "paper-adk"]
-    return PAPER_STUDIES
-
-
 def _against_peers(results: Path) -> None:
     from rich.console import Console
 
@@ -338,10 +314,15 @@ def _against_peers(results: Path) -> None:
 
 
 def _report(results: Path, out: Path) -> None:
-    from cryosip.reports.page import build
+    from rich.console import Console
+
+    from cryosip.reports import board, page
 
     with _plain_errors():
-        typer.echo(build(results, out, _command(), _tell_unread))
+        report = page.make(results, out, _command())
+    _tell_unread(report.unread)
+    board.show(report.boards, Console())
+    typer.echo(report.page)
 
 
 def _tell_unread(files: Sequence[tuple[Path, str]]) -> None:

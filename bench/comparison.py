@@ -39,7 +39,7 @@ SMOKE = Arenas(
     ),
 )
 SMALL = Arenas(
-    5,
+    10,
     (
         Arena("oned", {"n_observations": 1_000}, (0.03, 0.3, 1.0), (1e4, 1e5, 1e6)),
         Arena("nanocluster", {"n_observations": 300}, (0.3, 3.0), (1e4, 1e5, 1e6)),

@@ -50,7 +50,7 @@ def _on(some: list[int]) -> Iterator[None]:
 def _work(configs: list[store.RunConfig], results: Path, orders: campaign.Orders, x64: bool) -> None:
     jax.config.update("jax_enable_x64", x64)
     try:
-        campaign.run_all(configs, results, orders, progress.whole_lines(Console(), _check_parent))
+        campaign.run_all(configs, results, orders, progress.whole_lines(Console(), _check_parent, orders.jobs))
     except (OSError, ValueError) as error:
         typer.echo(f"cryosip: {error}", err=True)
         raise SystemExit(1) from error

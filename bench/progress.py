@@ -1,16 +1,16 @@
 """What a person sees while runs go on: a bar on a terminal, a line per run otherwise."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from cryosip.bench.campaign import Watcher
 from cryosip.bench.runner import Snapshot
 from cryosip.bench.store import RunConfig
+from cryosip.bench.time_left import Stopwatch, in_words
 
 
 @contextmanager
@@ -18,14 +18,15 @@ def watching(console: Console) -> Iterator[Watcher]:
     """A watcher for this console."""
     if not console.is_terminal:
         try:
-            yield _lines(console)
+            yield lines(console, Stopwatch())
         except BaseException:
             console.print()  # what comes next is told on a line of its own
             raise
         return
-    columns = "{task.description}", BarColumn(), TextColumn("step {task.completed:,.0f} of {task.total:,.0f}")
-    with Progress(*columns, TextColumn("{task.fields[state]}"), TimeRemainingColumn(), console=console) as progress:
-        yield _bar(progress)
+    counted = TextColumn("{task.fields[unit]} {task.completed:,.0f} of {task.total:,.0f}")
+    columns = TextColumn("{task.description}"), BarColumn(), counted, TextColumn("{task.fields[state]}")
+    with Progress(*columns, console=console) as progress:
+        yield bars(progress, Stopwatch())
 
 
 def describe(index: int, total: int, config: RunConfig) -> str:
@@ -35,25 +36,30 @@ def describe(index: int, total: int, config: RunConfig) -> str:
     return f"[{index + 1}/{total}] {config.study}: {method}, {config.setting}, replicate {config.replicate}"
 
 
-def whole_lines(console: Console, before_each: Callable[[], None]) -> Watcher:
+def whole_lines(console: Console, before_each: Callable[[], None], processes: int) -> Watcher:
     """A line for each run that is over, for one of several processes that print to the same place."""
-    line, began = "", 0.0
+    line, watch = "", Stopwatch(processes)
 
     def start(index: int, total: int, config: RunConfig) -> None:
-        nonlocal line, began
+        nonlocal line
         before_each()
-        line, began = describe(index, total, config), time.monotonic()
+        line = describe(index, total, config)
+        watch.start(index, config)
 
     def finish(record: dict[str, Any]) -> None:
-        console.print(f"{line}: {_told(record, began)}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{line}: {_result(record, watch)}", markup=False, highlight=False, soft_wrap=True)
 
-    return Watcher(start, lambda _snapshot: None, finish)
+    return Watcher(start, lambda _snapshot: None, finish, plan=watch.plan)
 
 
-def _told(record: dict[str, Any], began: float) -> str:
+def _result(record: dict[str, Any], watch: Stopwatch) -> str:
+    """Status, distances and seconds of a run that is over, and the time left for those to come."""
+    took = watch.elapsed()
+    watch.finish()
     metrics = {name: record.get("metrics", {}).get(name) for name in ("w1", "w2")}
     values = "".join(f", {name} {value:.3f}" for name, value in metrics.items() if value is not None)
-    return f"{record['status']}{values} ({time.monotonic() - began:.1f} s)"
+    left = f"; {in_words(watch.seconds_left())}" if watch.waiting else ""
+    return f"{record['status']}{values} ({took:.1f} s{left})"
 
 
 def _waiting(console: Console) -> Callable[[int], None]:
@@ -61,32 +67,38 @@ def _waiting(console: Console) -> Callable[[int], None]:
     return lambda runs: console.print(text.format(runs), highlight=False)
 
 
-def _lines(console: Console) -> Watcher:
-    began = 0.0
+def lines(console: Console, watch: Stopwatch) -> Watcher:
+    """A line for each run, begun with it and ended by its result and the time left for all others."""
 
     def start(index: int, total: int, config: RunConfig) -> None:
-        nonlocal began
-        began = time.monotonic()
+        watch.start(index, config)
         console.print(describe(index, total, config), end="", markup=False, highlight=False)
 
     def finish(record: dict[str, Any]) -> None:
-        console.print(f": {_told(record, began)}", markup=False, highlight=False)
+        console.print(f": {_result(record, watch)}", markup=False, highlight=False)
 
-    return Watcher(start, lambda _snapshot: None, finish, _waiting(console))
+    return Watcher(start, lambda _snapshot: None, finish, _waiting(console), watch.plan)
 
 
-def _bar(progress: Progress) -> Watcher:
-    task = progress.add_task("", total=1, state="")
+def bars(progress: Progress, watch: Stopwatch) -> Watcher:
+    """A bar for the current run, and below it one for all runs together with the time left."""
+    run = progress.add_task("", total=1, unit="step", state="")
+    everything = progress.add_task("all runs", total=1, unit="run", state="")
 
     def start(index: int, total: int, config: RunConfig) -> None:
+        watch.start(index, config)
         described = describe(index, total, config).replace("[", r"\[")
-        progress.reset(task, description=described, total=config.steps, completed=0, state="compiling")
+        progress.reset(run, description=described, total=config.steps, completed=0, state="compiling")
+        progress.update(everything, total=total, completed=index, state=in_words(watch.seconds_left()))
 
     def snapshot(now: Snapshot) -> None:
-        progress.update(task, completed=now.step, state=f"{now.seconds:.1f} s, loss {now.objective:.4g}")
+        progress.update(run, completed=now.step, state=f"{now.seconds:.1f} s, loss {now.objective:.4g}")
+        progress.update(everything, state=in_words(watch.seconds_left()))
 
     def finish(record: dict[str, Any]) -> None:
+        watch.finish()
+        progress.update(everything, advance=1, state=in_words(watch.seconds_left()) if watch.waiting else "")
         if record["status"] != "ok":
             progress.console.print(f"{record['status']}: {record['message']}", markup=False)
 
-    return Watcher(start, snapshot, finish, _waiting(progress.console))
+    return Watcher(start, snapshot, finish, _waiting(progress.console), watch.plan)

@@ -21,7 +21,7 @@ ARENAS = {"smoke": comparison.SMOKE, "small": comparison.SMALL, "paper": compari
 STUDIES: dict[str, Study] = {
     "paper-1d": Study(
         "Fig. 1 and its distances: flow, mixture and reweighting on the 1D system",
-        {"smoke": Size(1, 300, 0.004), "small": Size(3, 10_000, 1.0), "paper": Size(3, 10_000, 1.0)},
+        {"smoke": Size(1, 300, 0.004), "small": Size(10, 10_000, 1.0), "paper": Size(10, 10_000, 1.0)},
         paper_1d,
     ),
     "noise": Study(
@@ -52,7 +52,7 @@ STUDIES: dict[str, Study] = {
     ),
     "paper-nanocluster": Study(
         "Figs. 3 and 4 and their distances: flow, mixture, reweighting and maximum likelihood on images",
-        {"smoke": Size(1, 60, 0.01), "small": Size(3, 1_000, 1.0), "paper": Size(5, 1_000, 1.0, all_settings=True)},
+        {"smoke": Size(1, 60, 0.01), "small": Size(10, 1_000, 1.0), "paper": Size(10, 1_000, 1.0, all_settings=True)},
         paper_nanocluster,
     ),
     "tau": Study(

@@ -17,11 +17,12 @@ CURRENCIES = {"seconds": "seconds", "forward_calls": "forward calls"}
 THRESHOLDS = (1.5, 2.0, 3.0, 5.0)  # times the floor
 PAPERS_OWN = "flow"
 RULE = (
-    "A method leads where its median of W2 over replicates is the smallest; it wins where the ratio to the runner-up, "
-    "replicate by replicate, is below 1 throughout its 90 % interval (Student's t on the logarithm). A run that failed "
+    "A method leads where its median of W2 over replicates is the smallest. It wins where the ratio to the runner-up, "
+    "and to every other method without failures, is below 1 throughout its 90 % interval, replicate by replicate "
+    "(Student's t on the logarithm); where an interval holds 1 there is no significant difference. A run that failed "
     "or had nothing within the budget counts as infinitely far; with one of them no interval is drawn. No interval is "
     f"drawn for fewer than {MIN_REPLICATES} replicates either. Intervals are those of one comparison each, "
-    "not widened for the number of budgets, nor for the luck of a sweep of few settings on few replicates."
+    "not widened for the number of methods and budgets, nor for the luck of a sweep of few settings on few replicates."
 )
 
 
@@ -147,7 +148,7 @@ def ratio(near: Standing, far: Standing) -> Ratio:
 
 
 def verdicts(records: Sequence[Record]) -> list[Verdict]:
-    """For each budget of either currency: the winner by W2, or who cannot be told apart, and the paper's own method."""
+    """For each budget of either currency who wins by W2, if anyone does, and where the paper's own method stands."""
     found = []
     for currency in CURRENCIES:
         for budget in budgets(records, currency):
@@ -156,22 +157,40 @@ def verdicts(records: Sequence[Record]) -> list[Verdict]:
     return found
 
 
+def best(order: Sequence[Standing]) -> list[Standing]:
+    """The first and all that it does not beat: alone in the list it wins.
+
+    The runner-up is beaten by a ratio below 1 throughout its interval; those further back are unless theirs holds 1.
+    """
+    near = [standing for standing in order if math.isfinite(standing.spread.median)]
+    return near[:1] + [
+        standing
+        for place, standing in enumerate(near[1:])
+        if (against := ratio(near[0], standing)).high >= 1 or (place == 0 and against.why)
+    ]
+
+
 def sentence(order: Sequence[Standing]) -> str:
     """Who wins, from the standings alone."""
-    if not order or math.isinf(order[0].spread.median):
+    level = best(order)
+    if not level:
         return "No method had an estimate within this budget."
-    first = order[0]
-    told = f"W2 {number(first.spread.median)} × floor"
-    if len(order) == 1 or math.isinf(order[1].spread.median):
-        return f"{first.method} alone had an estimate: {told}."
-    second = order[1]
-    against = ratio(first, second)
+    first, second = level[0], order[1] if len(order) > 1 else None
+    reached = f"W2 {number(first.spread.median)} × floor"
+    if second is None or math.isinf(second.spread.median):
+        return f"{first.method} alone had an estimate: {reached}."
+    if len(level) == 1:
+        return f"{first.method} wins with {reached}, {_times(ratio(first, second))} times that of {second.method}."
+    against = ratio(first, level[1])
     if against.why:
-        return f"{first.method} leads with {told}, {second.method} follows; undecided: {against.why}."
-    told_ratio = f"{number(against.mean)} [{number(against.low)}, {number(against.high)}] times that of {second.method}"
-    if against.high < 1:
-        return f"{first.method} wins with {told}, {told_ratio}."
-    return f"Undecided between {first.method} ({told}) and {second.method}: the ratio is {told_ratio}."
+        return f"{first.method} leads with {reached}, {level[1].method} follows; undecided: {against.why}."
+    *some, last = (standing.method for standing in level)
+    told = f"{first.method} leads with {reached}, {_times(against)} times that of {level[1].method}"
+    return f"No significant difference between {', '.join(some)} and {last}: {told}."
+
+
+def _times(against: Ratio) -> str:
+    return f"{number(against.mean)} [{number(against.low)}, {number(against.high)}]"
 
 
 def own_method(order: Sequence[Standing]) -> str:
@@ -187,9 +206,9 @@ def own_method(order: Sequence[Standing]) -> str:
     behind = ratio(own, order[0])
     if behind.why:
         return f"{place + 1} of {len(order)}"
-    told = f"{number(behind.mean)} [{number(behind.low)}, {number(behind.high)}] times as far"
+    told = f"{_times(behind)} times as far"
     if behind.low <= 1:
-        return f"{place + 1} of {len(order)}, not told apart from the first: {told}"
+        return f"{place + 1} of {len(order)}, no significant difference from the first: {told}"
     return f"{place + 1} of {len(order)}, {told}"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cryosip.reports import budgets
+from cryosip.reports.board import by_problem
 from cryosip.reports.budgets import CURRENCIES, METRICS, Reach, Verdict
 from cryosip.reports.records import Array, Record
 from cryosip.reports.spreads import Spread, spread
@@ -24,34 +25,23 @@ class ProblemSection(NamedTuple):
     verdicts: list[Verdict]
     reaches: dict[str, list[Reach]]
 
-    @property
-    def longest(self) -> list[Verdict]:
-        """The one of the longest budget of seconds."""
-        return [verdict for verdict in self.verdicts if verdict.currency == "seconds"][-1:]
-
 
 def sections(records: Sequence[Record]) -> list[ProblemSection]:
     """One for each problem."""
     return [
         ProblemSection(problem, budgets.verdicts(own), {c: budgets.reaches(own, c) for c in CURRENCIES})
-        for problem, own in _by_problem(records).items()
+        for problem, own in by_problem(records).items()
     ]
 
 
 def plots(records: Sequence[Record]) -> dict[str, list[Plot]]:
     """For each problem the figures that lead, and under "... more" the other metrics."""
     groups: dict[str, list[Plot]] = {}
-    for problem, own in _by_problem(records).items():
+    for problem, own in by_problem(records).items():
         curves = {m: [_curves(problem, own, m, currency) for currency in CURRENCIES] for m in METRICS}
         groups[problem] = [*curves.pop("w2"), _front_of_seconds(problem, own), _front_of_memory(problem, own)]
         groups[f"{problem} more"] = [plot for group in curves.values() for plot in group]
     return groups
-
-
-def _by_problem(records: Sequence[Record]) -> dict[str, list[Record]]:
-    order = ("oned", "nanocluster", "adk", "hsp90")
-    names = sorted({r.problem for r in records}, key=lambda p: (order.index(p) if p in order else len(order), p))
-    return {name: [r for r in records if r.problem == name] for name in names}
 
 
 def median_curve(records: Sequence[Record], metric: str, currency: str) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cryosip.reports import page
+from cryosip.reports import gallery, page
 from cryosip.reports.peers import FILE as PEERS
 from cryosip.reports.records import SCHEMA, Array, digest, read_records
 
@@ -70,7 +70,7 @@ def unpack(published: Path, folder: Path) -> str:
 
 def _keep(results: Path, kept: Path) -> None:
     watched = [(record, Watched(record.arrays)) for record in read_records(results)[0]]
-    page.study_figures([replace(record, arrays=arrays) for record, arrays in watched])
+    gallery.study_figures([replace(record, arrays=arrays) for record, arrays in watched])
     for record, arrays in watched:
         (kept / record.path).parent.mkdir(parents=True, exist_ok=True)
         file, known = (kept / record.path).with_suffix(".npz"), ""

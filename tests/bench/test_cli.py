@@ -139,6 +139,43 @@ def test_a_failure_that_is_on_record_still_exits_with_1(failing, tmp_path):
     assert cryosip(*words)[0] == 1
 
 
+@pytest.fixture
+def mended(failing, tmp_path):
+    """Makes the failing run, mends its cause, and gives the words that run it again."""
+    words = ["run", "failing", "--profile", "smoke", "--results", tmp_path]
+    assert cryosip(*words)[0] == 1
+    before = {path: path.read_text() for path in (tmp_path / "failing").glob("*.json")}
+    study = STUDIES["failing"]
+    STUDIES["failing"] = study._replace(measure=lambda *_: ({"metrics": {"w1": 1.0}}, {}))
+    yield words, before
+    STUDIES["failing"] = study
+
+
+def test_an_error_is_made_again_only_when_told_and_what_is_ok_stays(mended):
+    words, before = mended
+    assert cryosip(*words)[0] == 1
+    code, text = cryosip(*words, "--retry-failed")
+    assert (code, "1 run, 1 had their record; of all 0 failed" in text) == (0, True)
+    for path, content in before.items():
+        assert (path.read_text() == content) == (json.loads(content)["status"] == "ok")
+
+
+@pytest.mark.parametrize(("status", "again"), [("timeout", True), ("diverged", False)])
+def test_a_timeout_is_made_again_and_what_diverged_is_not(mended, status, again):
+    words, before = mended
+    (failed,) = (path for path, content in before.items() if json.loads(content)["status"] == "error")
+    failed.write_text(json.dumps(json.loads(failed.read_text()) | {"status": status}))
+    assert cryosip(*words, "--retry-failed")[0] == (0 if again else 1)
+    assert json.loads(failed.read_text())["status"] == ("ok" if again else status)
+
+
+def test_a_run_that_fails_again_is_told(failing, tmp_path):
+    words = ["run", "failing", "--profile", "smoke", "--results", tmp_path]
+    cryosip(*words)
+    code, text = cryosip(*words, "--retry-failed")
+    assert (code, "1 run, 1 had their record; of all 1 failed" in text) == (1, True)
+
+
 def test_a_report_of_nothing_exits_with_1_and_says_so(tmp_path):
     (tmp_path / "results").mkdir()
     for results in ("results", "missing"):

@@ -10,12 +10,12 @@ import numpy as np
 import optax
 import pytest
 
-from cryosip.bench import campaign, cli, metrics
+from cryosip.bench import campaign, metrics
 from cryosip.bench.execute import build_instance, build_method, execute, run_method
 from cryosip.bench.fixed_view import principal_components
 from cryosip.bench.store import RunConfig
 from cryosip.bench.studies import STUDIES
-from cryosip.datasets import prody_adapter, structures
+from cryosip.datasets import prody_adapter
 from cryosip.methods.method import WeightedPoints
 
 IMAGES = {"image_size": 12, "pixel_size_in_angstroms": 10.0, "atom_std_in_angstroms": 8.0, "atoms_per_bead": 4}
@@ -122,21 +122,6 @@ def test_a_structure_reaches_the_problem_and_its_absence_is_told(tmp_path, monke
     assert given == {"paper-hsp90": str(file), "paper-adk": str(file), "sampling": None}
     with pytest.raises(ValueError, match=r"structure is .*mine.pdb', and no run is on a protein; wanted none"):
         campaign.plan(["sampling"], "smoke", 1, None, file)
-
-    monkeypatch.delenv(structures.FOLDER_VARIABLE, raising=False)
-    monkeypatch.setattr(structures, "cache_folder", lambda: tmp_path / "cache")
-
-    def no_network(*_):
-        raise OSError("no network")
-
-    monkeypatch.setattr(prody_adapter, "download", no_network)
-    assert cli._with_protein(None, None)[-1] == "paper-adk"
-    assert not set(cli.HSP90_STUDIES) & set(cli._with_protein(None, None))
-    assert cli._with_protein(file, None) == cli.PAPER_STUDIES
-    with pytest.raises(cli.typer.Exit):
-        cli._with_protein(None, "hsp90")
-    with pytest.raises(cli.typer.Exit):
-        cli._with_protein(tmp_path / "none.pdb", None)
 
 
 @pytest.mark.parametrize("study", ["paper-hsp90", "paper-adk", "hsp90-open"])

@@ -4,9 +4,11 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import compared_runs
 import numpy as np
 import pytest
 
@@ -159,6 +161,12 @@ def write(results: Path) -> Write:
         return write_record(results, arrays, **changes)
 
     return write_here
+
+
+@pytest.fixture
+def compared(write: Write) -> Callable[..., None]:
+    """Write the runs of a method in the comparison."""
+    return partial(compared_runs.write_runs, write)
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,7 @@ def test_the_numbers_are_a_file_too(put, tmp_path: Path) -> None:
 def test_a_page_without_a_measurement_has_no_section(write, results: Path, tmp_path: Path) -> None:
     write()
     out = build(results, tmp_path / "out").parent
-    assert "peers" not in (out / "index.html").read_text(encoding="utf-8")
+    assert 'id="peers"' not in (out / "index.html").read_text(encoding="utf-8")
     assert not (out / "peers.csv").exists()
 
 

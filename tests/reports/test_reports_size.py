@@ -12,7 +12,7 @@ from cryosip.bench import campaign, store
 from cryosip.bench.execute import execute
 from cryosip.bench.store import RunConfig
 from cryosip.bench.studies import STUDIES
-from cryosip.reports.page import KNOWN_STUDIES
+from cryosip.reports.gallery import KNOWN_STUDIES
 from cryosip.reports.records import read_records
 
 # without the types checked at each call, and in seconds of one processor: what it takes where nothing else runs

@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 
 from cryosip.reports import drawn, redraw, style
 from cryosip.reports.csv_text import csv_text
-from cryosip.reports.page import study_figures
+from cryosip.reports.gallery import study_figures
 from cryosip.reports.records import read_records
 from cryosip.reports.style import Plot, draw, log_axes, painted, styled
 

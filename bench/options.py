@@ -1,0 +1,43 @@
+"""The options that several commands share."""
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Profile = Annotated[
+    str, typer.Option(help="smoke (a minute or two, mostly compilation), small (minutes) or paper (the paper's sizes).")
+]
+Results = Annotated[Path, typer.Option(help="Folder of the records.")]
+Out = Annotated[Path, typer.Option(help="Folder of the report.")]
+Replicates = Annotated[int | None, typer.Option(help="Replicates of every run, instead of the profile's own number.")]
+Only = Annotated[str | None, typer.Option(metavar="PROBLEM", help="Only the studies on this problem.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Re-run even if a record exists.")]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Re-run what ended by an error or a timeout, under the same limits too.")
+]
+X64 = Annotated[bool, typer.Option("--x64", help="Compute in float64.")]
+Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="Runs at a time, each on its share of the cores.")]
+
+
+def _positive(value: float | None) -> float | None:
+    if value is None or 0 < value < math.inf:
+        return value
+    raise typer.BadParameter(f"{value!r} is not a positive finite number")
+
+
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        callback=_positive, metavar="SECONDS", help="End a run that builds and steps for longer; its record says so."
+    ),
+]
+MaxMemory = Annotated[
+    float | None,
+    typer.Option(callback=_positive, metavar="MB", help="Take smaller tiles, or refuse, where a process needs more."),
+]
+
+Structure = Annotated[
+    Path | None, typer.Option(help="PDB or mmCIF file of the protein, instead of 2IOP or 4AKE.", metavar="FILE")
+]

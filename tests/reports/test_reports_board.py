@@ -1,0 +1,150 @@
+"""The board: it follows the numbers, says who failed, and is read in light and in dark."""
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from compared_runs import scattered
+from rich.console import Console
+
+from cryosip.reports import board, budgets, page
+from cryosip.reports.records import read_records
+
+READABLE = 4.5  # the contrast of text that WCAG 2 asks for at level AA
+
+
+def boards(results):
+    return {b.problem: b for b in board.boards(read_records(results)[0])}
+
+
+@pytest.fixture
+def three(compared):
+    """A winner on the nanocluster, two without a significant difference and one that failed on the line."""
+    compared("flow", [[9, 5], [9, 3], [9, 4.1], [9, 4.1]], setup=0.5)
+    compared("mixture", [[9, 3], [9, 5], [9, 4], [9, 3]])
+    compared("reweighting", [[2]] * 4, status=("error",) * 4)
+    compared("mixture", scattered([9, 6, 5, 4]), problem="nanocluster")
+    compared("reweighting", scattered([9, 3, 2, 1.1]), problem="nanocluster")
+
+
+def test_the_board_has_ranks_ratios_and_seconds(three, results):
+    found = boards(results)
+    assert list(found) == ["oned", "nanocluster"]
+    entries = {e.method: e for e in found["oned"].entries}
+    assert [entries[m].rank for m in ("mixture", "flow", "reweighting")] == [1, 2, 3]
+    assert entries["mixture"].ratio.median == pytest.approx(3.5)
+    assert (entries["flow"].seconds.median, entries["mixture"].seconds.median) == (2.5, 2.0)
+    assert (entries["reweighting"].failures, entries["reweighting"].solved) == ("4 of 4 failed", False)
+    assert [e.mark for e in found["oned"].entries] == ["tied", "tied", ""]
+    assert found["oned"].winner == "no significant difference"
+    assert [(e.method, e.mark, e.shade) for e in found["nanocluster"].entries] == [
+        ("reweighting", "winner", 0),
+        ("mixture", "", 3),
+    ]
+    assert found["nanocluster"].winner == "reweighting"
+
+
+def test_one_that_is_not_beaten_keeps_the_first_from_winning_though_the_runner_up_is(compared, results):
+    compared("flow", [[2.0], [2.1], [1.9], [2.0]])
+    compared("mixture", [[3.0], [3.1], [2.9], [3.0]])
+    compared("reweighting", [[1.0], [3.2], [9.0], [9.0]])
+    (found,) = boards(results).values()
+    assert found.winner == "no significant difference"
+    assert found.sentence.startswith("No significant difference between flow and reweighting: flow leads with W2 2 × ")
+    compared("posterior-npmle", [[40.0]] * 4, status=("ok", "ok", "ok", "error"))
+    assert boards(results)["oned"].winner == "no significant difference"
+
+
+def test_a_far_method_with_a_failure_does_not_keep_the_first_from_winning(compared, results):
+    compared("flow", scattered([2.0]))
+    compared("mixture", scattered([3.0]))
+    compared("posterior-npmle", [[40.0]] * 5, status=("ok", "ok", "ok", "ok", "error"))
+    assert boards(results)["oned"].winner == "flow"
+
+
+def test_what_is_undecided_has_no_frame(compared, results):
+    compared("flow", [[2.0]])
+    compared("mixture", [[3.0]])
+    (found,) = boards(results).values()
+    assert (found.winner, [e.mark for e in found.entries]) == ("undecided", ["", ""])
+
+
+def test_the_terminal_shows_the_board_and_the_sentence(three, results):
+    out = io.StringIO()
+    board.show(list(boards(results).values()), Console(file=out, width=100))
+    lines = [re.sub(r" +", " ", line).strip() for line in out.getvalue().splitlines()]
+    assert lines[1] == "oned, budget of 8 s"
+    assert lines[2].split(" ")[:3] == ["rank", "method", "W2"]
+    assert lines[3].startswith("1 mixture 3.5 [3, 4.85] 2")
+    assert lines[5] == "3 reweighting no estimate — 4 of 4 failed"
+    assert lines[6].startswith("No significant difference between mixture and flow: mixture leads with W2 3.5 ")
+    assert any(line.startswith("reweighting wins with W2 1.") for line in lines[7:])
+
+
+def test_without_the_comparison_there_is_no_board(write, results):
+    write()
+    out = io.StringIO()
+    found = board.boards(read_records(results)[0])
+    board.show(found, Console(file=out))
+    assert (found, out.getvalue()) == ([], "")
+
+
+def test_the_page_opens_with_the_board(three, results):
+    text = page.build(results, results.parent / "out").read_text(encoding="utf-8")
+    order = [text.index(place) for place in ('<section id="board">', "<nav", '<section id="summary">')]
+    assert order == sorted(order)
+    start = text.index('<table class="board">')
+    table = re.sub(r"\s+", " ", text[start : text.index("</table>", start)])
+    assert '<td class="heat shade-0 winner" data-label="reweighting"><b>1.' in table
+    assert '<td class="heat none" data-label="reweighting"><b>failed</b><small>4 of 4 failed</small></td>' in table
+    assert '<td class="heat none" data-label="flow">not run</td>' in table
+    assert table.count(" tied") == 2
+    assert "<b>no significant difference</b>" in table
+
+
+def test_what_was_not_run_is_counted_and_folded(write, results):
+    write()
+    text = page.build(results, results.parent / "out").read_text(encoding="utf-8")
+    folded = re.findall(r"<details.*?</details>", text, flags=re.DOTALL)
+    open_text = re.sub(r"<details.*?</details>", "", text, flags=re.DOTALL)
+    count = re.search(r"Not run: (\d+) of the (\d+) numbers", text)
+    assert count
+    assert 0 < int(count[1]) < int(count[2])
+    (table,) = (part for part in folded if 'class="paper"' in part)
+    assert table.count('data-label="Verdict"') == int(count[1])
+    assert open_text.count('data-label="Verdict"') == int(count[2]) - int(count[1])
+    assert "verdict not-run" in open_text  # the count
+    assert open_text.count("verdict not-run") == 1
+    for name in ("scaling", "consistency", "protein", "otd-vs-dto"):
+        assert f'<section id="{name}">' not in text
+        assert f'href="#{name}"' not in text
+    (listed,) = (part for part in folded if 'id="not-run"' in part)
+    assert "run the study scaling" in listed
+
+
+def luminance(colour: str) -> float:
+    """Of #rrggbb, as WCAG 2 defines it."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_text_is_readable_on_every_shade(mode):
+    css = Path(page.__file__).with_name("page.css").read_text(encoding="utf-8")
+    light, dark = (dict(re.findall(r"--([\w-]+): (#\w{6})", part)) for part in css.split("@media", 2)[:2])
+    colours = light if mode == "light" else light | dark
+    names = [f"shade-{i}" for i in range(len(board.SHADES) + 1)]
+    assert all(f".{name} {{ background: var(--{name}); }}" in css for name in names)
+    assert len({colours[name] for name in names}) == len(names)
+    for name in names:
+        bright, dim = sorted((luminance(colours["ink"]), luminance(colours[name])), reverse=True)
+        assert (bright + 0.05) / (dim + 0.05) > READABLE, name
+
+
+def test_every_shade_is_reached():
+    entry = board.Entry(1, "flow", budgets.spread([1.0]), budgets.spread([1.0]), 0, 1, "")
+    ratios = [1.0, *(bound * 1.01 for bound in board.SHADES)]
+    assert [entry._replace(ratio=budgets.spread([x])).shade for x in ratios] == list(range(len(board.SHADES) + 1))
+    assert len(board.shades()) == len(board.SHADES) + 1

@@ -42,6 +42,12 @@ def folder() -> Path:
     return Path(platformdirs.user_cache_dir("cryosip")) / "programs" / _processor()
 
 
+def in_use() -> Path | None:
+    """Where this process keeps programs, if it does."""
+    path = jax.config.read("jax_compilation_cache_dir")
+    return Path(path) if path else None
+
+
 def switch_on(path: Path | None = None) -> None:
     """Keeps compiled programs in `path`, by default the user's cache folder, and takes them from there.
 

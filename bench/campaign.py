@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cryosip.bench import claims, shared, store, tuning
+from cryosip.bench import claims, sharing, store, tuning
 from cryosip.bench.environment import code_version, memory_in_use_mb
 from cryosip.bench.execute import Session, execute
 from cryosip.bench.limits import MEASURING_MB, NO_LIMITS, Limits, told
@@ -224,7 +224,7 @@ def _make(path: Path, config: store.RunConfig, orders: Orders, watcher: Watcher)
     kept = None if config.stop_after_seconds is not None else claims.checkpoint_path(path)
     if kept and kept.exists() and kept.stat().st_mtime_ns <= orders.fresh_since:
         kept.unlink()
-    session = Session(watcher.snapshot, orders.limits, kept, orders.jobs, shared.of(path.parent.parent))
+    session = Session(watcher.snapshot, orders.limits, kept, orders.jobs, sharing.of(path.parent.parent))
     record, arrays = execute(config, orders.profile, STUDIES[config.study].measure, session)
     store.write(path, record | {"run_id": path.stem}, arrays)
     claims.remove_leftovers(path)

@@ -14,6 +14,7 @@ import typer
 
 from cryosip.bench.options import (
     X64,
+    Cache,
     Fresh,
     Jobs,
     MaxMemory,
@@ -58,6 +59,7 @@ def reproduce(
     jobs: Jobs = 1,
     timeout: Timeout = None,
     max_memory: MaxMemory = None,
+    cache: Cache = True,
 ) -> None:
     """Compare all methods, then make the paper's figures.
 
@@ -73,7 +75,7 @@ def reproduce(
         protein = reproduction.available_protein(structure, only, lambda text: typer.echo(text, err=True))
     planned = _plan(reproduction.studies(protein, everything), *asked)
     configs = reproduction.selected(planned, protein, everything or replicates is not None)
-    failed = _run(configs, profile, results, fresh, retry_failed, x64, jobs, timeout, max_memory)
+    failed = _run(configs, profile, results, fresh, retry_failed, x64, jobs, timeout, max_memory, cache)
     _report(results, out)
     raise typer.Exit(failed)
 
@@ -92,10 +94,11 @@ def run(
     jobs: Jobs = 1,
     timeout: Timeout = None,
     max_memory: MaxMemory = None,
+    cache: Cache = True,
 ) -> None:
     """Run studies into records."""
     configs = _plan(studies, profile, replicates, only, structure)
-    raise typer.Exit(_run(configs, profile, results, fresh, retry_failed, x64, jobs, timeout, max_memory))
+    raise typer.Exit(_run(configs, profile, results, fresh, retry_failed, x64, jobs, timeout, max_memory, cache))
 
 
 @app.command()
@@ -254,15 +257,19 @@ def _run(
     jobs: int = 1,
     timeout: float | None = None,
     max_memory: float | None = None,
+    cache: bool = True,
 ) -> int:
     import jax
     from rich.console import Console
 
     jax.config.update("jax_enable_x64", x64)
+    from cryosip.bench import cache as programs
     from cryosip.bench import campaign, progress, store
     from cryosip.bench import jobs as processes
     from cryosip.bench.limits import Limits
 
+    if cache:
+        programs.switch_on()
     jobs = min(jobs, len(processes.cores()), len(configs))
     if jobs > 1:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first takes most of a GPU

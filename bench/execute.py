@@ -17,7 +17,7 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from cryosip.bench import checkpoint, metrics, shared
+from cryosip.bench import checkpoint, metrics, sharing
 from cryosip.bench.environment import environment, peak_memory_mb, reset_peak_memory
 from cryosip.bench.fixed_view import principal_components
 from cryosip.bench.frames import film, frame
@@ -47,7 +47,7 @@ class Session(NamedTuple):
     limits: Limits = NO_LIMITS
     checkpoint: Path | None = None
     jobs: int = 1
-    shared: shared.Shared | None = None
+    shared: sharing.Shared | None = None
 
 
 ALONE = Session()
@@ -141,7 +141,7 @@ def run_method(config: RunConfig, session: Session) -> tuple[Fields, Arrays]:
     if last is None:
         return {"status": "diverged", "message": "the initial state is not finite"}, {}
     final = {name: column[-1] for name, column in curve.items()}
-    fields, arrays = _describe(config, instance, points, last, known, session.shared or shared.PROCESS)
+    fields, arrays = _describe(config, instance, points, last, known, session.shared or sharing.PROCESS)
     program = snapshot.program
     outcome: Fields = {
         "status": status,
@@ -259,7 +259,7 @@ def _describe(
     points: WeightedPoints,
     estimate: WeightedPoints,
     known: dict[str, float],
-    of_all: shared.Shared,
+    of_all: sharing.Shared,
 ) -> tuple[Fields, Arrays]:
     """Metrics of the estimate beside those of the initial law and of draws of the truth, and the clouds themselves."""
     problem = instance.problem

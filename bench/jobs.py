@@ -10,7 +10,7 @@ import jax
 import typer
 from rich.console import Console
 
-from cryosip.bench import campaign, progress, store
+from cryosip.bench import cache, campaign, progress, store
 
 PINS = hasattr(os, "sched_setaffinity")
 
@@ -23,7 +23,7 @@ def cores() -> list[int]:
 def run_all(configs: list[store.RunConfig], results: Path, orders: campaign.Orders) -> list[str]:
     """Makes the runs in `orders.jobs` processes, which end when this one does; tells which of them failed, and how."""
     context = multiprocessing.get_context("spawn")
-    arguments = configs, results, orders, bool(jax.config.read("jax_enable_x64"))
+    arguments = configs, results, orders, bool(jax.config.read("jax_enable_x64")), cache.in_use()
     workers = [context.Process(target=_work, args=arguments, daemon=True) for _ in range(orders.jobs)]
     for i, worker in enumerate(workers):
         with _on(cores()[i :: orders.jobs]):  # inherited; libraries take as many threads
@@ -47,8 +47,12 @@ def _on(some: list[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _work(configs: list[store.RunConfig], results: Path, orders: campaign.Orders, x64: bool) -> None:
+def _work(
+    configs: list[store.RunConfig], results: Path, orders: campaign.Orders, x64: bool, programs: Path | None
+) -> None:
     jax.config.update("jax_enable_x64", x64)
+    if programs is not None:
+        cache.switch_on(programs)
     try:
         campaign.run_all(configs, results, orders, progress.whole_lines(Console(), _check_parent, orders.jobs))
     except (OSError, ValueError) as error:

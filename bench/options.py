@@ -18,6 +18,12 @@ RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Re-run what ended by an error or a timeout, under the same limits too.")
 ]
 X64 = Annotated[bool, typer.Option("--x64", help="Compute in float64.")]
+Cache = Annotated[
+    bool,
+    typer.Option(
+        "--cache/--no-cache", help="Keep compiled programs in the user's cache folder, and take them from there."
+    ),
+]
 Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="Runs at a time, each on its share of the cores.")]
 
 

@@ -5,7 +5,7 @@ import os
 import jax
 import pytest
 
-from cryosip.bench import metrics, shared
+from cryosip.bench import metrics, sharing
 from cryosip.datasets.registry import DATASETS
 
 
@@ -30,7 +30,7 @@ def x64():
 
 
 FEW = {"REFERENCE_POINTS": 100, "FLOOR_DRAWS": 2, "FLOOR_DRAWS_BEYOND_1D": 2, "SAMPLES": 2, "SAMPLES_BEYOND_1D": 2}
-OF_FEW = shared.Shared()
+OF_FEW = sharing.Shared()
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def few_draws(monkeypatch):
     """Metrics of few points: exact ones take most of the time of a run of few steps. Says how few."""
     for name, few in FEW.items():
         monkeypatch.setattr(metrics, name, few)
-    monkeypatch.setattr(shared, "PROCESS", OF_FEW)
-    monkeypatch.setattr(shared, "of", lambda _results: OF_FEW)
+    monkeypatch.setattr(sharing, "PROCESS", OF_FEW)
+    monkeypatch.setattr(sharing, "of", lambda _results: OF_FEW)
     return FEW
 
 

@@ -98,3 +98,4 @@ def test_an_id_that_stands_for_two_others_of_its_figure_is_seen():
 
 def test_figures_that_share_an_id_need_not_share_it_elsewhere():
     assert difference("#f-m0123456789 #g-m0123456789", "#f-m0123456789 #g-m0000000000") == ""
+    assert difference("#f-m0123456789", "#g-m0123456789")

@@ -17,7 +17,7 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from cryosip.bench import checkpoint, metrics, sharing
+from cryosip.bench import checkpoint, metrics, programs, sharing
 from cryosip.bench.environment import environment, peak_memory_mb, reset_peak_memory
 from cryosip.bench.fixed_view import principal_components
 from cryosip.bench.frames import film, frame
@@ -322,12 +322,12 @@ def _on_the_line(
 ) -> tuple[Fields, dict[str, Any]]:
     """Half the squared distance of simulated data from the observations, and the data themselves."""
     n = len(problem.observations)
-    distance = DISCREPANCIES["energy"]().bind(problem.observations, 0.0).value  # called twice: no time to compile
+    distance = DISCREPANCIES["energy"]().bind(problem.observations, 0.0).value
     y, y_init = (
         simulated_images(problem, points, n, key)[1] for points, key in ((estimate, key_estimate), (initial, key_init))
     )
     images = {"y_observed": problem.observations, "y_estimated": y, "y_init": y_init}
-    return {"discrepancy": float(distance(y))}, images
+    return {"discrepancy": float(programs.call(distance, y))}, images
 
 
 def _examples(instance: Instance) -> dict[str, Any]:
@@ -349,7 +349,7 @@ def _algorithm(config: RunConfig, problem: Problem, estimate: WeightedPoints, ke
     discrepancy = DISCREPANCIES[chosen["name"]](**chosen.get("options", {}))
     problem, target = flow_target(problem, discrepancy, sampling)
     clean, noisy = simulated_images(problem, estimate, len(problem.observations), key)
-    error = float(target.gradient_error(clean if sampling == "closed-form" else noisy))
+    error = float(programs.call(target.gradient_error, clean if sampling == "closed-form" else noisy))
     return {"name": target.algorithm, **_plain({"gradient_error": error})}
 
 

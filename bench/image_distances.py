@@ -74,9 +74,11 @@ def simulated_images(problem: Problem, estimate: WeightedPoints, n: int, key: ja
 
 
 def drawn(estimate: WeightedPoints, n: int, key: jax.Array) -> Points:
-    """n i.i.d. draws of the law of an estimate."""
-    chosen = jr.choice(key, len(estimate.theta), (n,), p=jax.numpy.asarray(estimate.weights))
-    return jax.numpy.asarray(estimate.theta)[chosen]
+    """n i.i.d. samples of the distribution of an estimate, as jr.choice takes them; numpy compiles nothing."""
+    theta, below = np.asarray(estimate.theta), np.cumsum(np.asarray(estimate.weights, np.float64))
+    levels = below[-1] * (1 - np.asarray(jr.uniform(key, (n,))))
+    chosen = np.searchsorted(below, levels).clip(max=len(theta) - 1)
+    return jax.numpy.asarray(theta[chosen])
 
 
 def _squared_distance(x: Within, y: Within, statistic: str) -> float:

@@ -158,11 +158,11 @@ def _summaries(values: dict[str, list[float]], n: int) -> dict[str, dict[str, fl
 
 
 def samples(truth: Truth, n: int, draws: int | None = None) -> Float[np.ndarray, "draws n d"]:
-    """Samples of n i.i.d. draws of the truth."""
+    """Samples of n i.i.d. draws of the truth: the first of many, so that one program makes all sizes."""
     draws = draws or (SAMPLES if truth.theta.shape[1] == 1 else SAMPLES_BEYOND_1D)
-    sample = jax.jit(lambda key: truth.sample(key, n))
+    sample = jax.jit(lambda key: truth.sample(key, max(n, REFERENCE_POINTS)))
     keys = jr.split(jr.key(2**31 - 2), draws)
-    return np.stack([np.asarray(sample(key)) for key in keys])
+    return np.stack([np.asarray(sample(key))[:n] for key in keys])
 
 
 def equally_weighted(drawn: Float[np.ndarray, "draws n d"]) -> list[WeightedPoints]:

@@ -8,6 +8,7 @@ from cryosip.datasets.structures import load
 
 COMPARISON = "otd-vs-dto"
 MAIN_FIGURES = ["paper-1d", "paper-nanocluster"]
+QUICK = ("published",)  # variants of the figures that the paper shows
 FURTHER = ["noise", "sampling", "tau"]
 
 
@@ -37,10 +38,12 @@ def available_protein(structure: Path | None, only: str | None, warn: Callable[[
 
 
 def selected(runs: Iterable[RunConfig], protein: str, all_replicates: bool) -> list[RunConfig]:
-    """Of the figures replicate 0, unless all are wanted; nothing on HSP90 where another protein stands in for it."""
+    """Of the figures replicate 0 of the paper's own flows, unless all are wanted; nothing on HSP90 where another protein
+    stands in for it.
+    """
     return [
         run
         for run in runs
-        if (all_replicates or run.study == COMPARISON or run.replicate == 0)
+        if (all_replicates or run.study == COMPARISON or (run.replicate == 0 and run.setting in QUICK))
         and (run.problem != "hsp90" or protein == "hsp90")
     ]

@@ -82,7 +82,9 @@ def tiny():
     return DATASETS["oned"](n_observations=300, seed=3)
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) if name == "adk" else name for name in SMALL if name != "hsp90"])
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.slow) if name == "adk" else name for name in SMALL if name != "hsp90"]
+)
 def small(request):
     """Each problem of the registry, small; hsp90 is adk with another file."""
     assert set(SMALL) == set(DATASETS)

@@ -62,7 +62,10 @@ TABLE = np.arange(3.0)
         (lambda x: (x, x + 1), lambda x: (x + 1, x)),
         (lambda x: x.sum(0), lambda x: x.sum(1)),
         (lambda x: jax.jit(lambda y: y * 2.0)(x), lambda x: jax.jit(lambda y: y * 3.0)(x)),
-        (lambda x: jax.lax.fori_loop(0, 3, lambda _, y: y * 2.0, x), lambda x: jax.lax.fori_loop(0, 4, lambda _, y: y * 2.0, x)),
+        (
+            lambda x: jax.lax.fori_loop(0, 3, lambda _, y: y * 2.0, x),
+            lambda x: jax.lax.fori_loop(0, 4, lambda _, y: y * 2.0, x),
+        ),
         (lambda x: jax.pure_callback(np.sin, x, x), lambda x: jax.pure_callback(np.cos, x, x)),
     ],
     ids=["sign of zero", "rounding", "operation", "order of results", "axis", "inner", "length of a loop", "callback"],

@@ -42,7 +42,7 @@ def call(f: Callable[..., Any], *arguments: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(shape), flat)
 
 
-def _call(text: Text, constants: Sequence[jax.Array], *arguments: jax.Array) -> list[jax.Array]:
+def _call(text: Text, constants: Sequence[jax.Array], *arguments: jax.Array) -> list[Any]:
     return jax.core.eval_jaxpr(text.jaxprs[0], constants, *arguments)
 
 

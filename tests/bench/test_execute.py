@@ -17,9 +17,9 @@ from cryosip.methods.registry import METHODS
 
 KEYS = {
     "schema", "study", "profile", "setting", "problem", "method", "config", "replicate", "seed", "status", "message",
-    "steps", "forward_calls", "trace_seconds", "compile_seconds", "program", "run_seconds", "peak_memory_mb", "algorithm", "metrics", "floors",
-    "data_floors", "sampled_metrics", "initial_sampled_metrics", "initial_metrics", "curve", "dataset_hash",
-    "environment", "created", "setup_seconds", "program_memory_mb", "oracle_metrics",
+    "steps", "forward_calls", "trace_seconds", "compile_seconds", "program", "run_seconds", "peak_memory_mb",
+    "algorithm", "metrics", "floors", "data_floors", "sampled_metrics", "initial_sampled_metrics", "initial_metrics",
+    "curve", "dataset_hash", "environment", "created", "setup_seconds", "program_memory_mb", "oracle_metrics",
     "tile_share", "limits", "resumed_at",
 }  # fmt: skip
 ENVIRONMENT = {

@@ -99,7 +99,9 @@ def test_a_call_is_compiled_once_for_all_data():
     for data, function in ((a, f), (-a, lambda x: (x * -a).sum()), (a, f)):
         # a sum of 50 terms, whatever its order: 50 roundings of the sum of their sizes
         bound = 50 * np.finfo(np.float32).eps * 2 * float(np.abs(data).sum())
-        assert float(programs.call(function, jnp.float32(2.0))) == pytest.approx(2 * float(np.sum(data)), abs=bound)
+        assert float(programs.call(function, jnp.float32(2.0))) == pytest.approx(
+            2 * float(np.sum(data)), abs=float(bound)
+        )
     del b
     between = compilations()
     programs.call(g, jnp.float32(2.0))

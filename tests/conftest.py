@@ -67,13 +67,14 @@ FEW = {"REFERENCE_POINTS": 100, "FLOOR_DRAWS": 2, "FLOOR_DRAWS_BEYOND_1D": 2, "S
 KEPT_OF_FEW = {}
 
 
-@pytest.fixture
-def few_draws(monkeypatch):
+@pytest.fixture(scope="module")
+def few_draws():
     """Metrics of few points: exact ones take most of the time of a run of few steps. Says how few."""
-    for name, few in FEW.items():
-        monkeypatch.setattr(metrics, name, few)
-    monkeypatch.setattr(execute, "_KEPT", KEPT_OF_FEW)
-    return FEW
+    with pytest.MonkeyPatch.context() as patch:
+        for name, few in FEW.items():
+            patch.setattr(metrics, name, few)
+        patch.setattr(execute, "_KEPT", KEPT_OF_FEW)
+        yield FEW
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def call(f: Callable[..., Any], *arguments: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(shape), flat)
 
 
-def _call(text: Text, constants: Sequence[jax.Array], *arguments: jax.Array) -> list[jax.Array]:
+def _call(text: Text, constants: Sequence[jax.Array], *arguments: jax.Array) -> list[Any]:
     return jax.core.eval_jaxpr(text.jaxprs[0], constants, *arguments)
 
 
@@ -51,7 +51,8 @@ _CALL = jax.jit(_call, static_argnums=0)
 
 def step(f: Callable[[jax.Array, Any], tuple[Any, Any]], key: jax.Array, state: Any) -> Step:
     """The step f(key, state) -> (state, info) of a method; TypeError where it makes another kind of state."""
-    closed, (after, _info) = jax.make_jaxpr(f, return_shape=True)(key, state)
+    # a function of its own: JAX would else hand out what it has traced for other tiles
+    closed, (after, _info) = jax.make_jaxpr(lambda *given: f(*given), return_shape=True)(key, state)
     before, after = (jax.tree.map(lambda a: (jnp.shape(a), jnp.result_type(a)), tree) for tree in (state, after))
     if before != after:
         raise TypeError(f"a step of a method makes a state of {after}; wanted {before}, as `init` makes it")

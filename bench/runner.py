@@ -206,7 +206,7 @@ def _blank(shape: Any, key: jax.Array) -> jax.Array:
     return jnp.zeros(shape.shape, shape.dtype)
 
 
-def _count(calls: Calls, more: jax.Array) -> Calls:
+def _count(calls: Calls, more: Count) -> Calls:
     """Adds to (high, low), which stand for high * 2^16 + low: 32 bits overflow within one long block."""
     low = calls[1] + jnp.asarray(more, jnp.uint32)
     return calls[0] + (low >> 16), low & 0xFFFF

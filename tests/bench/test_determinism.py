@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from examples import METHOD_OPTIONS, SMALL
 
 from cryosip.bench import campaign, execute
 from cryosip.bench.runner import run
@@ -22,26 +23,6 @@ from cryosip.methods.registry import DISCREPANCIES, METHODS
 
 pytestmark = pytest.mark.usefixtures("few_draws")
 
-ADAM = {"name": "adam", "learning_rate": 0.05}
-OPTIONS = {
-    "flow": {"discrepancy": {"name": "energy"}, "optimizer": ADAM, "n_particles": 30},
-    "maximum-likelihood": {"n_support": 20},
-    "mixture": {"n_components": 4, "estimate_weights": True},
-    "posterior-npmle": {"n_support": 4, "n_refinements": 2},
-    "reweighting": {"n_support": 400},
-}
-PROBLEMS = {
-    "oned": {"n_observations": 80},
-    "nanocluster": {"n_observations": 30, "image_size": 16, "tau": 0.5},
-    "adk": {
-        "n_observations": 12,
-        "image_size": 12,
-        "pixel_size_in_angstroms": 10.0,
-        "atom_std_in_angstroms": 8.0,
-        "atoms_per_bead": 4,
-        "snr": 0.002,
-    },
-}
 TIMES = {
     "setup_seconds",
     "trace_seconds",
@@ -63,7 +44,7 @@ campaign.run_all(configs, campaign.Path(sys.argv[2]), campaign.Orders("smoke"), 
 
 
 def config(method, problem="oned", replicate=0, **changes):
-    own = RunConfig("paper-1d", "same", problem, PROBLEMS[problem], method, OPTIONS[method], 9, 4, replicate)
+    own = RunConfig("paper-1d", "same", problem, SMALL[problem], method, METHOD_OPTIONS[method], 9, 4, replicate)
     return replace(own, **changes)
 
 
@@ -175,8 +156,8 @@ TILED = [(method, problem) for problem in ("nanocluster", "adk") for method in M
 )
 def test_the_size_of_a_tile_changes_nothing_but_rounding(method, problem, monkeypatch, x64):
     """In float64, where an algorithm that is another one would show: no sum is another sum, only its order."""
-    options = OPTIONS[method] | ({"refine_poses": True} if (method, problem) == ("mixture", "adk") else {})
-    instance = DATASETS[problem](**PROBLEMS[problem])
+    options = METHOD_OPTIONS[method] | ({"refine_poses": True} if (method, problem) == ("mixture", "adk") else {})
+    instance = DATASETS[problem](**SMALL[problem])
 
     def final():
         built = execute.build_method(instance.problem, method, options)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from examples import SMALL
 
 from cryosip.bench import frames
 from cryosip.bench.execute import Session, build_instance, execute, run_method
@@ -18,9 +19,8 @@ from cryosip.methods.registry import METHODS
 KEYS = {
     "schema", "study", "profile", "setting", "problem", "method", "config", "replicate", "seed", "status", "message",
     "steps", "forward_calls", "trace_seconds", "compile_seconds", "program", "run_seconds", "peak_memory_mb",
-    "algorithm", "metrics", "floors",
-    "data_floors", "sampled_metrics", "initial_sampled_metrics", "initial_metrics", "curve", "dataset_hash",
-    "environment", "created", "setup_seconds", "program_memory_mb", "oracle_metrics",
+    "algorithm", "metrics", "floors", "data_floors", "sampled_metrics", "initial_sampled_metrics", "initial_metrics",
+    "curve", "dataset_hash", "environment", "created", "setup_seconds", "program_memory_mb", "oracle_metrics",
     "tile_share", "limits", "resumed_at", "unsolved",
 }  # fmt: skip
 ENVIRONMENT = {
@@ -30,13 +30,15 @@ ENVIRONMENT = {
 DISTANCES = {"w1", "w2", "energy_distance", "energy_distance_squared"}
 TO_DATA = {"w1_to_data", "w2_to_data"}
 ARRAYS = {"theta", "weights", "theta_init", "theta_true", "y_estimated", "y_init", "y_observed"}
-N = 60
+N = SMALL["oned"]["n_observations"]
+
+pytestmark = pytest.mark.usefixtures("few_draws")
 
 CONFIG = RunConfig(
     study="paper-1d",
     setting="published",
     problem="oned",
-    problem_options={"n_observations": N},
+    problem_options=SMALL["oned"],
     method="flow",
     method_options={
         "discrepancy": {"name": "kl", "options": {"bandwidth": "paper"}},
@@ -59,7 +61,7 @@ def executed(config=CONFIG, **changes):
 
 
 @pytest.fixture(scope="module")
-def ok():
+def ok(few_draws):
     record, arrays, seen = executed()
     assert record["status"] == "ok", record["message"]
     return record, arrays, seen
@@ -239,14 +241,14 @@ METHOD_OPTIONS = {
 
 IMAGES = {
     "problem": "nanocluster",
-    "problem_options": {"n_observations": 40, "image_size": 16, "tau": 0.5},
+    "problem_options": SMALL["nanocluster"],
     "stop_below": {},
 }
 READINGS = {f"images_{kind}_{statistic}" for kind in ("noisy", "clean", "mixed") for statistic in "uv"}
 
 
 @pytest.mark.parametrize("sampling", ["closed-form", pytest.param("method-1", marks=pytest.mark.slow)])
-def test_a_record_of_images(sampling, few_draws):
+def test_a_record_of_images(sampling):
     """A flow is measured by the distances of its images too; the first replicate shows some images."""
     options = CONFIG.method_options | {"discrepancy": {"name": "energy"}, "sampling": sampling}
     record, arrays, _ = executed(**IMAGES, method_options=options, replicate=0)
@@ -270,7 +272,7 @@ def test_a_record_of_images(sampling, few_draws):
     assert "image_clean" not in later
 
 
-def test_other_methods_on_images_are_measured_by_their_parameters(few_draws):
+def test_other_methods_on_images_are_measured_by_their_parameters():
     record, _, _ = executed(**IMAGES, method="mixture", method_options={"n_components": 3})
     assert set(record["metrics"]) == DISTANCES | TO_DATA
     assert record["floors"]["w2"]["n"] == 3
@@ -316,7 +318,7 @@ def test_rows_that_do_not_stay_the_same_points_are_no_frames():
     assert frames.film(looks(5)) == frames.film([]) == {}
 
 
-def test_distances_that_overflow_are_a_divergence(x64, monkeypatch, few_draws):
+def test_distances_that_overflow_are_a_divergence(x64, monkeypatch):
     """Of a state that is finite still, in the record that JSON can hold."""
 
     def flying(_problem):

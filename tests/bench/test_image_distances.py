@@ -16,8 +16,11 @@ def mean_distance(x, y, diagonal=True):
     return distances.mean() if diagonal else distances.sum() / (len(x) * (len(x) - 1))
 
 
-@pytest.mark.parametrize("few", [512, 10], ids=["float64", "gram"])
-@pytest.mark.parametrize("span", [True, False])
+@pytest.mark.parametrize(
+    ("few", "span"),
+    [(512, False), (10, True), *(pytest.param(*case, marks=pytest.mark.slow) for case in [(512, True), (10, False)])],
+    ids=["float64-pixels", "gram-span", "float64-span", "gram-pixels"],
+)
 def test_readings_are_what_they_say(few, span, monkeypatch):
     monkeypatch.setattr(module, "FEW_COORDINATES", few)
     instance = nanocluster(30, image_size=16, tau=0.5, noise_std=0.05, seed=2)

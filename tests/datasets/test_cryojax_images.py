@@ -42,7 +42,13 @@ def repeated(atoms, n):
 
 
 @pytest.mark.parametrize(
-    ("pose", "size"), [("QuaternionPose", 48), ("QuaternionPose", 49), ("EulerAnglePose", 48), ("AxisAnglePose", 48)]
+    ("pose", "size"),
+    [
+        ("QuaternionPose", 49),
+        ("EulerAnglePose", 48),
+        pytest.param("QuaternionPose", 48, marks=pytest.mark.slow),
+        pytest.param("AxisAnglePose", 48, marks=pytest.mark.slow),
+    ],
 )
 def test_images_are_cryojaxs_at_the_centres_of_pixels(pose, size):
     seen = repeated(TOY, 12), *views(12)
@@ -62,7 +68,8 @@ def test_the_mean_over_a_pixel_differs_by_its_square():
     assert coarse / fine == pytest.approx(4, rel=0.05)
 
 
-@pytest.mark.parametrize("renderer", [ours, theirs])
+# where one's images are the other's, one of both is enough
+@pytest.mark.parametrize("renderer", [ours, pytest.param(theirs, marks=pytest.mark.slow)])
 def test_a_mirror_image_is_another_molecule(renderer):
     """In no view does the mirrored toy look like the toy, and a rotation is not its inverse."""
     rotation, shift = views(8)
@@ -73,8 +80,10 @@ def test_a_mirror_image_is_another_molecule(renderer):
         assert (jnp.abs(image - other).max((1, 2)) > 0.1 * image.max((1, 2))).all()
 
 
-@pytest.mark.parametrize("renderer", [ours, theirs])
-@pytest.mark.parametrize("size", [48, 49])
+@pytest.mark.parametrize(
+    ("renderer", "size"),
+    [(ours, 48), (theirs, 49), *(pytest.param(*case, marks=pytest.mark.slow) for case in [(ours, 49), (theirs, 48)])],
+)
 def test_x_is_along_columns_and_y_along_rows(renderer, size):
     """A shift moves atoms as far as their own displacement; the origin is at pixel size // 2."""
     moved = np.array([[0, 0, 9], [6, 0, 0], [0, 6, 0], [-6, 2, 5], [0, 0, 0], [0, 0, 0]], "f4")[:, None]
@@ -85,7 +94,7 @@ def test_x_is_along_columns_and_y_along_rows(renderer, size):
     assert (columns - size // 2).tolist() == [0, 3, 0, -3, 4, 0]
 
 
-@pytest.mark.parametrize("defocus_range", [None, (6_000.0, 20_000.0)])
+@pytest.mark.parametrize("defocus_range", [pytest.param(None, marks=pytest.mark.slow), (6_000.0, 20_000.0)])
 def test_a_protein_is_cryojaxs(tmp_path, defocus_range):
     """The whole forward map: modes, rotation, shift, and the CTF with its sign, all but for one positive factor."""
     steps = np.random.default_rng(4).normal(size=(30, 3))

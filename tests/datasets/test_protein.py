@@ -37,6 +37,11 @@ VIEWS = {
 OTHER = {"snr": 0.4, "noise_std": 2.0, "init_half_width": 3.0, **VIEWS["all"]}
 
 
+def few_views(cases):
+    """A problem takes seconds to build; what varies alone in the slow ones varies with the rest in "all"."""
+    return [pytest.param(*case, marks=[pytest.mark.slow] * (case[0] in ("shift", "ctf"))) for case in cases]
+
+
 @pytest.fixture(autouse=True, scope="module")
 def modes_once():
     """The four lowest modes are computed once for all tests: most have the same structure."""
@@ -86,7 +91,10 @@ def test_the_noise_is_white():
         assert abs((images * mirror).mean() / 2**2) < 5 * np.sqrt(2 / noise.size)
 
 
-@pytest.mark.parametrize(("means", "std"), [(((3.0,),), 0.5), (((1.0, 2.0, 6.0), (0.0,), (-4.0, 5.0)), 0.8)])
+@pytest.mark.parametrize(
+    ("means", "std"),
+    [pytest.param(((3.0,),), 0.5, marks=pytest.mark.slow), (((1.0, 2.0, 6.0), (0.0,), (-4.0, 5.0)), 0.8)],
+)
 def test_draws_follow_the_law(means, std):
     instance = made(means=means, std=std)
     assert instance.truth.theta.shape == (300, len(means))
@@ -194,7 +202,7 @@ def test_the_span_holds_the_images(view, size, cropped):
 
 
 @pytest.mark.parametrize(
-    ("view", "orders"), [("rotation", 3), ("shift", 2), ("ctf", 3), ("all", 2), ("fixed defocus", 2)]
+    ("view", "orders"), few_views([("rotation", 3), ("shift", 2), ("ctf", 3), ("all", 2), ("fixed defocus", 2)])
 )
 def test_cells_of_poses_are_nested(view, orders):
     max_shift = VIEWS[view].get("max_shift_in_angstroms", 0.0)
@@ -218,7 +226,7 @@ def test_cells_of_poses_are_nested(view, orders):
         before = pose
 
 
-@pytest.mark.parametrize(("view", "dimension"), [*zip(VIEWS, [3, 5, 4, 6, 3], strict=True)])
+@pytest.mark.parametrize(("view", "dimension"), few_views(zip(VIEWS, [3, 5, 4, 6, 3], strict=True)))
 def test_poses_move(view, dimension):
     """Turns in radians, shifts in units of the largest, defocus of its range, each where it varies."""
     problem, truth, _ = made(**VIEWS[view])

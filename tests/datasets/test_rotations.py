@@ -59,7 +59,7 @@ def test_turns_are_scipys(x64):
     assert_allclose(found, Rotation.from_rotvec(turn).as_matrix() @ r, atol=1e-14)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_turns_have_derivatives_at_zero(x64, dtype):
     """There they are the generators times R, forwards and backwards."""
     turn, r = jnp.asarray(turns(0.0, 1e-7, 2e-6), dtype), jnp.asarray(some_rotations(3), dtype)

@@ -233,7 +233,7 @@ def test_bad_input_is_refused(options, says, tiny):
         mixture(tiny.problem, **{"n_components": 2, **options})
 
 
-@pytest.mark.parametrize("anneal", [None, (4.0, 3)])
+@pytest.mark.parametrize("anneal", [None, pytest.param((4.0, 3), marks=pytest.mark.slow)])
 def test_the_span_changes_nothing_but_the_work(x64, anneal):
     """EM on coordinates takes the steps of EM on pixels, to the error of the span."""
     problem = nanocluster(80, image_size=24, tau=0.5, noise_std=0.2, seed=4).problem

@@ -38,7 +38,7 @@ def available_protein(structure: Path | None, only: str | None, warn: Callable[[
 
 
 def selected(runs: Iterable[RunConfig], protein: str, all_replicates: bool) -> list[RunConfig]:
-    """Of the figures the paper's own flows, once, unless all are wanted; nothing on HSP90 where adk stands in for it."""
+    """Of the figures the paper's flows, once, unless all are wanted; nothing on HSP90 where adk stands in for it."""
     return [
         run
         for run in runs

@@ -11,7 +11,7 @@ import jax
 import pytest
 from examples import PROTEIN, SMALL, instance
 
-from cryosip.bench import metrics, sharing
+from cryosip.bench import execute, metrics, sharing
 from cryosip.datasets.registry import DATASETS
 
 HELD_MB = 900  # from which on a process gives its programs back

@@ -5,6 +5,7 @@ import jax.random as jr
 import numpy as np
 import ot
 import pytest
+import scipy.optimize
 import scipy.spatial.distance
 from scipy.stats import norm
 
@@ -193,3 +194,32 @@ def test_no_weights_are_better_than_the_best(d):
         for _ in range(20):
             other = WeightedPoints(points, rng.dirichlet(np.ones(6)))
             assert metrics.METRICS[name](other, truth) >= best[name]
+
+
+def plane(seed, n=60):
+    return equal(np.random.default_rng(seed).normal(size=(n, 2)))
+
+
+def test_a_transport_plan_that_stops_at_its_cap_is_no_distance(monkeypatch, recwarn):
+    """POT then returns the cost of a plan that is none, above or below the distance, and warns; the metric is marked."""
+    right = metrics.w2(plane(0), plane(1))
+    monkeypatch.setattr(metrics, "MAX_PIVOTS", 10)
+    stopped = metrics.w2(plane(0), plane(1))
+    assert isinstance(stopped, metrics.Unsolved)
+    assert np.isnan(stopped)
+    assert right == pytest.approx(exact_w2(plane(0), plane(1)), rel=1e-9)  # some hundred sums in float64
+    assert not [w for w in recwarn if "numItermax" in str(w.message)]
+
+
+def exact_w2(x, y):
+    """Of as many points with equal weights: the best assignment."""
+    cost = scipy.spatial.distance.cdist(x.theta, y.theta) ** 2
+    rows, columns = scipy.optimize.linear_sum_assignment(cost)
+    return np.sqrt(cost[rows, columns].mean())
+
+
+def test_floors_leave_out_what_was_not_solved(monkeypatch):
+    truth = DATASETS["nanocluster"](n_observations=2, image_size=16, tau=0.5).truth
+    points = plane(2)
+    monkeypatch.setattr(metrics, "MAX_PIVOTS", 3)
+    assert set(metrics.floors(truth, points, 30, draws=2)) == {"energy_distance", "energy_distance_squared"}

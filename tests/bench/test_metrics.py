@@ -201,7 +201,7 @@ def plane(seed, n=60):
 
 
 def test_a_transport_plan_that_stops_at_its_cap_is_no_distance(monkeypatch, recwarn):
-    """POT then returns the cost of a plan that is none, above or below the distance, and warns; the metric is marked."""
+    """POT then returns the cost of no plan, above or below the distance, and warns; here the metric is marked."""
     right = metrics.w2(plane(0), plane(1))
     monkeypatch.setattr(metrics, "MAX_PIVOTS", 10)
     stopped = metrics.w2(plane(0), plane(1))

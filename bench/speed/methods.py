@@ -97,7 +97,7 @@ class Run:
         small_run(method, problem)
 
     def track_compile(self, method: str, problem: str) -> float:
-        return small_run(method, problem).compile_seconds
+        return small_run(method, problem).program.compile_seconds
 
     track_compile.unit = "seconds"  # type: ignore[attr-defined]
 

@@ -1,8 +1,10 @@
 """The small problems and options that tests share: programs are compiled once for each shape, whoever needs them."""
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from cryosip.datasets import prody_adapter
 from cryosip.datasets.registry import DATASETS
@@ -44,3 +46,17 @@ def instance(problem: str, replicate: int = 0, wide: bool = False):
     """A small problem with its truth, built once a process; `wide` in float64."""
     with jax.enable_x64(wide):
         return DATASETS[problem](seed=replicate, **SMALL[problem], **structure(problem))
+
+
+class Measured(NamedTuple):
+    """What a discrepancy tells of simulated data."""
+
+    value: float
+    gradient: np.ndarray
+    error: float
+
+
+def measured(target, y) -> Measured:
+    """All that a bound discrepancy tells, under one program: each operation by itself would be compiled too."""
+    told = jax.jit(lambda y: (target.value(y), target.gradient(y), target.gradient_error(y)))(y)
+    return Measured(float(told[0]), np.asarray(told[1]), float(told[2]))

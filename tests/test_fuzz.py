@@ -35,8 +35,8 @@ def fuzzed(examples):
 
 
 def both(examples):
-    """A fast test, and the same with fifty times as many examples."""
-    return pytest.mark.parametrize("examples", [examples, pytest.param(50 * examples, marks=pytest.mark.slow)])
+    """A fast test, and the same with a hundred times as many examples."""
+    return pytest.mark.parametrize("examples", [examples, pytest.param(100 * examples, marks=pytest.mark.slow)])
 
 
 def searched(test, examples, *strategies):
@@ -80,7 +80,7 @@ def helix(tmp_path_factory):
     return path
 
 
-@both(60)
+@both(30)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name == "hsp90" else name for name in DATASETS]
 )
@@ -182,7 +182,7 @@ def problems():
     return [DATASETS[name](**SANE_DATASETS[name]).problem for name in ("oned", "nanocluster")]
 
 
-@both(30)
+@both(12)
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_sound_or_refused(name, examples, problems):
     sane = SANE_METHODS[name]
@@ -244,7 +244,7 @@ def clouds():
     return st.builds(lambda size, values: np.resize(np.array(values, np.float32), size), sizes, numbers) | nonsense()
 
 
-@both(60)
+@both(30)
 @pytest.mark.parametrize("name", DISCREPANCIES)
 def test_a_discrepancy_is_sound_or_refused(name, examples):
     sane = SANE_DISCREPANCIES[name]
@@ -348,7 +348,7 @@ def command_lines(draw):
     return words
 
 
-@both(150)
+@both(60)
 def test_the_command_line_answers_or_refuses(examples, harmless):
     runner = CliRunner()
 

@@ -1,9 +1,11 @@
 """The KL of (3.1) is the likelihood of (3.4), written out, on pixels and in a span, with the noise in or out."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
+from examples import measured
 
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods import likelihood
@@ -28,22 +30,22 @@ def clouds(p):
     return jnp.asarray(rng.normal(3, 1, (30, p))), jnp.asarray(rng.normal(2, 1.5, (40, p)))
 
 
-@pytest.mark.parametrize("p", [1, 2, 12])
+@pytest.mark.parametrize("p", [1, 12])
 @pytest.mark.parametrize("noise_std", [0.0, 0.7])
 def test_value_and_gradient_are_the_sums_written_out(x64, p, noise_std):
     x, y = clouds(p)
-    target = data_kl().bind(y, noise_std)
+    found = measured(data_kl().bind(y, noise_std), x)
     value, gradient = written_out(x, y, noise_std or silverman(np.asarray(y)))
-    assert float(target.value(x)) == pytest.approx(value, rel=1e-12)
-    np.testing.assert_allclose(target.gradient(x), gradient, rtol=1e-10, atol=1e-12)
-    assert float(target.gradient_error(x)) == 0
+    assert found.value == pytest.approx(value, rel=1e-12)
+    np.testing.assert_allclose(found.gradient, gradient, rtol=1e-10, atol=1e-12)
+    assert found.error == 0
 
 
 def test_tiles_do_not_change_the_sums(x64, monkeypatch):
     x, y = clouds(2)
-    whole = data_kl(0.5).gradient(x, y)
+    whole = measured(data_kl(0.5).bind(y, 0.0), x).gradient
     monkeypatch.setattr(likelihood, "TILE", 7 * len(x))
-    np.testing.assert_allclose(data_kl(0.5).gradient(x, y), whole, rtol=1e-12)
+    np.testing.assert_allclose(measured(data_kl(0.5).bind(y, 0.0), x).gradient, whole, rtol=1e-12)
 
 
 def in_a_plane():
@@ -80,4 +82,4 @@ def test_images_that_carry_their_noise_are_kernels_in_the_span(x64):
     coordinates = np.asarray(in_span(problem).observations)
     x = np.random.default_rng(2).normal(size=(5, 2))
     expected = written_out(x, coordinates, silverman(coordinates))[0]
-    assert float(target.value(jnp.asarray(x))) == pytest.approx(expected, rel=1e-9)
+    assert float(jax.jit(target.value)(jnp.asarray(x))) == pytest.approx(expected, rel=1e-9)

@@ -123,7 +123,9 @@ def test_the_span_has_no_end():
     assert float(jnp.abs(slope).max()) < 1e-6
     near = jnp.array([[3.0, 5.0], [-3.0, 5.0], [3.0, -5.0]])
     mirrored = np.asarray(coordinates(near, ()))
-    np.testing.assert_array_equal(mirrored[1:], mirrored[:1].repeat(2, 0))
+    # a processor may take some rows several at a time and the rest one by one: exponentials differ in their last bit
+    close = 4 * np.finfo(np.float32).eps * np.abs(mirrored).max()
+    np.testing.assert_allclose(mirrored[1:], mirrored[:1].repeat(2, 0), rtol=0, atol=close)
     assert not np.isfinite(coordinates(jnp.array([[jnp.nan, 1.0]] * 3), ())).any()
 
 

@@ -27,15 +27,15 @@ def loop(method, key, state, steps):
 
 
 def equal_trees(a, b):
-    return jax.tree.all(jax.tree.map(lambda x, y: bool(jnp.array_equal(x, y)), a, b))
+    return jax.tree.all(jax.tree.map(lambda x, y: np.array_equal(x, y), a, b))
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_contract(name, small):
     """Pure functions of key and state; the estimate is a law; the info is finite and counts renders."""
     method = METHODS[name](small.problem, **OPTIONS[name])
-    state = method.init(jr.key(0))
-    assert equal_trees(state, method.init(jr.key(0)))
+    state = jax.jit(method.init)(jr.key(0))
+    assert equal_trees(state, jax.jit(method.init)(jr.key(0)))
     before = jax.tree.map(np.array, state)
     step = jax.jit(method.step)
     after, info = step(jr.key(1), state)
@@ -47,17 +47,17 @@ def test_contract(name, small):
     assert bool(jnp.isfinite(info.objective))
     assert int(info.forward_calls) >= 0
     for at in (state, after):
-        theta, weights = method.estimate(at)
+        theta, weights = map(np.asarray, method.estimate(at))
         assert theta.shape == (len(weights), small.truth.theta.shape[1])
         assert float(weights.sum()) == pytest.approx(1.0, abs=1e-5)
-        assert bool((weights >= 0).all() & jnp.isfinite(theta).all())
+        assert bool((weights >= 0).all() & np.isfinite(theta).all())
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_only_the_key_of_the_step_decides_the_draws(sampling, tiny):
     method = METHODS["flow"](tiny.problem, **OPTIONS["flow"], sampling=sampling)
-    state = method.init(jr.key(0))
-    assert not equal_trees(state.theta, method.init(jr.key(1)).theta)
+    state = jax.jit(method.init)(jr.key(0))
+    assert not equal_trees(state.theta, jax.jit(method.init)(jr.key(1)).theta)
     step = jax.jit(method.step)
     one, other = (step(jr.key(k), state)[0].theta for k in (1, 2))
     assert equal_trees(one, other) == (sampling == "closed-form")
@@ -72,7 +72,7 @@ def test_recovers_a_gaussian(name, options, rate, steps):
     m, n = 4_000, 200
     problem = DATASETS["oned"](n_observations=m, noise_std=0.5, means=[1.0], stds=[0.5], weights=[1.0], seed=2).problem
     method = particle_flow(problem, DISCREPANCIES[name](**options), optax.sgd(rate), n, sampling="closed-form")
-    theta = np.asarray(loop(method, jr.key(1), method.init(jr.key(0)), steps).theta)
+    theta = np.asarray(loop(method, jr.key(1), jax.jit(method.init)(jr.key(0)), steps).theta)
     y_std = np.sqrt(0.5)
     # what m observations tell of the mean, and of the std of theta through var y - 0.5^2
     assert theta.mean() == pytest.approx(1.0, abs=5 * y_std / np.sqrt(m) + 0.01)
@@ -103,7 +103,7 @@ def test_one_euler_step_written_out(x64, toys, sampling, k):
     """theta_i - dt mean_j (grad T_j)^T g(T_j(theta_i)) with the draws in their order, on turned points."""
     problem, n, dt, seen = toys["rotated"](), 5, 0.1, []
     method = particle_flow(problem, quartic(seen), optax.sgd(dt), n, sampling=sampling, n_draws=k)
-    state = method.init(jr.key(0))
+    state = jax.jit(method.init)(jr.key(0))
     after, info = jax.jit(method.step)(jr.key(7), state)
 
     rows = {"method-1": n, "method-2": k, "method-3": n * k, "closed-form": n}[sampling]
@@ -132,7 +132,7 @@ def test_one_euler_step_written_out(x64, toys, sampling, k):
 def test_one_particle_goes_to_one_observation(name, options):
     problem = DATASETS["oned"](n_observations=1, noise_std=0.5, seed=4).problem
     method = particle_flow(problem, DISCREPANCIES[name](**options), optax.sgd(0.2), 1, sampling="closed-form")
-    theta = loop(method, jr.key(1), method.init(jr.key(0)), 300).theta
+    theta = loop(method, jr.key(1), jax.jit(method.init)(jr.key(0)), 300).theta
     assert theta.shape == (1, 1)
     assert float(theta[0, 0]) == pytest.approx(float(problem.observations[0, 0]), abs=0.02)
 
@@ -144,8 +144,8 @@ def test_particles_at_the_observations_stay_without_noise(name, tiny):
     problem = tiny.problem._replace(noise_std=1e-15, sample_init=lambda _key, _n: observed)  # lost in rounding
     discrepancy = DISCREPANCIES[name]()
     method = particle_flow(problem, discrepancy, optax.sgd(1.0), len(observed))
-    moved = jnp.abs(jax.jit(method.step)(jr.key(1), method.init(jr.key(0)))[0].theta - observed).max()
-    assert float(moved) <= float(discrepancy.bind(observed, 0.0).gradient_error(observed)) + 1e-5
+    moved = jnp.abs(jax.jit(method.step)(jr.key(1), jax.jit(method.init)(jr.key(0)))[0].theta - observed).max()
+    assert float(moved) <= float(jax.jit(discrepancy.bind(observed, 0.0).gradient_error)(observed)) + 1e-5
 
 
 @pytest.mark.parametrize(

@@ -253,7 +253,7 @@ def test_a_flow_in_the_span_is_scored_and_moves(sampling):
     problem = nanoclusters(noise_std=0.5)
     draws = {"n_draws": 2} if sampling in ("method-2", "method-3") else {}
     method = particle_flow(problem, ENERGY(), optax.adam(0.05), 100, sampling=sampling, **draws)
-    state = method.init(jr.key(0))
+    state = jax.jit(method.init)(jr.key(0))
     before = float(jax.jit(method.step)(jr.key(1), state)[1].objective)
     run = jax.jit(lambda s: jax.lax.fori_loop(0, 60, lambda t, s: method.step(jr.fold_in(jr.key(2), t), s)[0], s))
     after = float(jax.jit(method.step)(jr.key(1), run(state))[1].objective)

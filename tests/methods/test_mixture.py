@@ -46,7 +46,7 @@ def written_out_for_jax(problem, theta, prior_weight):
 
 def history(method, steps, state=None):
     """Last state, and the objective before each step."""
-    state = method.init(jr.key(0)) if state is None else state
+    state = jax.jit(method.init)(jr.key(0)) if state is None else state
 
     def advance(state, _):
         state, info = method.step(jr.key(1), state)
@@ -84,7 +84,7 @@ def test_em_never_lowers_it_where_full_steps_overshoot(x64, toys):
     parabola = toys["parabola"]()
     square = parabola._replace(observations=parabola.observations[:, 1:], render=lambda theta, _pose: theta**2)
     method = mixture(square, 3)
-    start = method.init(jr.key(0))._replace(theta=jnp.array([[0.01], [-0.02], [8.0]]))
+    start = jax.jit(method.init)(jr.key(0))._replace(theta=jnp.array([[0.01], [-0.02], [8.0]]))
     _, objectives = history(method, 80, start)
     assert np.diff(objectives).max() <= 1e-10
 
@@ -93,7 +93,7 @@ def test_em_never_lowers_it_where_full_steps_overshoot(x64, toys):
 def test_forward_calls_count_components_times_poses(toys, solver, renders):
     """EM adds one render for each direction of its Jacobian and for each trial of its step."""
     method = mixture(toys["rotated"](), 4, solver=solver)
-    calls = int(jax.jit(method.step)(jr.key(1), method.init(jr.key(0)))[1].forward_calls)
+    calls = int(jax.jit(method.step)(jr.key(1), jax.jit(method.init)(jr.key(0)))[1].forward_calls)
     assert calls == 4 * 3 if renders == 0 else (calls >= 4 * 3 * (1 + 2 + 1) and calls % 12 == 0)
 
 
@@ -119,7 +119,7 @@ def test_one_component_with_a_prior_goes_to_the_analytic_maximum(x64, toys):
 def test_the_gradient_solver_follows_the_gradient(x64, toys, toy, prior_weight):
     problem = toys[toy]()
     method = mixture(problem, 3, "gradient", optax.sgd(1.0), prior_weight)
-    state = method.init(jr.key(2))
+    state = jax.jit(method.init)(jr.key(2))
     followed = state.theta - jax.jit(method.step)(jr.key(1), state)[0].theta
     expected = jax.jit(jax.grad(lambda t: written_out_for_jax(problem, t, prior_weight)))(state.theta)
     np.testing.assert_allclose(followed, expected, atol=1e-12)
@@ -139,7 +139,7 @@ def test_annealing_lowers_sigma_geometrically(x64, toys, monkeypatch):
     monkeypatch.setattr(module, "JITTER", 0.0)
     problem = toys["parabola"]()
     method = mixture(problem, 3, anneal=(5.0, 10))
-    step, start = jax.jit(method.step), method.init(jr.key(0))
+    step, start = jax.jit(method.step), jax.jit(method.init)(jr.key(0))
     for n_steps in (0, 3, 10, 11, 500):
         state = start._replace(n_steps=jnp.asarray(n_steps, jnp.int32))
         after, info = step(jr.key(1), state)
@@ -151,7 +151,7 @@ def test_annealing_lowers_sigma_geometrically(x64, toys, monkeypatch):
 def test_annealing_parts_components_that_met(toys):
     """Only while it lasts, by a hundredth of the spread of the initial law, from the key of the step."""
     method = mixture(toys["oned"](), 50, anneal=(1.2, 10))
-    step, start = jax.jit(method.step), method.init(jr.key(0))._replace(theta=jnp.full((50, 1), 0.5))
+    step, start = jax.jit(method.step), jax.jit(method.init)(jr.key(0))._replace(theta=jnp.full((50, 1), 0.5))
     parted, other = (step(jr.key(k), start)[0].theta for k in (1, 2))
     assert min(parted.std(), other.std()) > 1e-3
     assert not np.array_equal(parted, other)
@@ -175,22 +175,25 @@ def test_components_without_observations_stay_finite(toys, toy, estimate_weights
     """In float32 the mass of what lies far away underflows to zero; two components that agree share theirs."""
     problem = toys[toy]()
     method = mixture(problem, 5, solver, estimate_weights=estimate_weights)
-    d = method.init(jr.key(0)).theta.shape[1]
+    d = jax.jit(method.init)(jr.key(0)).theta.shape[1]
     theta = jnp.array([[1e3], [-40.0], [0.3], [0.3], [12.0]]) * jnp.ones((1, d))
-    start = method.init(jr.key(0))._replace(theta=theta)
+    start = jax.jit(method.init)(jr.key(0))._replace(theta=theta)
     state, objectives = history(method, 10, start)
     assert bool(jnp.isfinite(state.theta).all())
     assert float(state.weights.sum()) == pytest.approx(1.0, abs=1e-5)
     assert np.isfinite(objectives).all()
     if solver == "em":
-        assert np.diff(objectives).max() <= 1e-5 * abs(objectives[0])
+        # a mean over 150 observations in float32
+        assert np.diff(objectives).max() <= 150 * np.finfo(np.float32).eps * abs(objectives[0])
 
 
 def test_all_components_far_from_all_observations_come_back(toys):
     """Where every exp(-|y - x|^2 / (2 sigma^2)) is zero in float32, the shares still sum to one."""
     problem = toys["oned"]()
     method = mixture(problem, 2)
-    state, objectives = history(method, 5, method.init(jr.key(0))._replace(theta=jnp.array([[300.0], [300.5]])))
+    state, objectives = history(
+        method, 5, jax.jit(method.init)(jr.key(0))._replace(theta=jnp.array([[300.0], [300.5]]))
+    )
     assert np.isfinite(objectives).all()
     assert float(problem.observations.min()) < float(state.theta.min()) < float(problem.observations.max())
 
@@ -253,7 +256,7 @@ def test_components_that_cannot_be_seen_do_not_run_away():
     problem = nanocluster(80, image_size=24, tau=0.5, seed=4).problem
     method = mixture(problem, 6, anneal=(20.0, 30))
     theta = jnp.array([[4.0, 4.0], [5.0, 5.0], [9.9, 9.9], [11.0, 3.0], [13.0, 13.0], [30.0, 30.0]])
-    state, objectives = history(method, 40, method.init(jr.key(0))._replace(theta=theta))
+    state, objectives = history(method, 40, jax.jit(method.init)(jr.key(0))._replace(theta=theta))
     assert float(jnp.abs(state.theta).max()) < 40
     assert np.isfinite(objectives).all()
 

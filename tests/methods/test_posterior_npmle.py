@@ -75,7 +75,7 @@ def seen_under_an_angle(m: int = 80) -> tuple[Problem, np.ndarray, np.ndarray]:
 
 def states(method, steps):
     """The state after 0, 1, ... steps, and what each step told."""
-    step, state = jax.jit(method.step), method.init(jr.key(0))
+    step, state = jax.jit(method.step), jax.jit(method.init)(jr.key(0))
     passed, told = [state], []
     for _ in range(steps):
         state, info = step(jr.key(1), state)

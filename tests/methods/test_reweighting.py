@@ -17,7 +17,7 @@ def history(method, steps):
         state, info = method.step(jr.key(1), state)
         return state, info.objective
 
-    state, objectives = jax.jit(lambda s: jax.lax.scan(advance, s, None, length=steps))(method.init(jr.key(0)))
+    state, objectives = jax.jit(lambda s: jax.lax.scan(advance, s, None, length=steps))(jax.jit(method.init)(jr.key(0)))
     return np.asarray(state.weights), np.asarray(objectives)
 
 
@@ -40,7 +40,7 @@ def test_em_never_lowers_the_penalised_likelihood(x64, toys, toy, concentration)
     weights, objectives = history(method, 200)
     assert np.diff(objectives).max() <= 1e-12
     assert weights.sum() == pytest.approx(1.0, abs=1e-12)
-    theta = np.asarray(method.estimate(method.init(jr.key(0))).theta)
+    theta = np.asarray(method.estimate(jax.jit(method.init)(jr.key(0))).theta)
     _, one_more = jax.jit(method.step)(jr.key(1), ReweightingState(jnp.asarray(weights), jnp.asarray(0)))
     penalty = (concentration - 1) / len(problem.observations) * np.log(weights).sum() if concentration > 1 else 0.0
     expected = -np.log(likelihood(problem, theta) @ weights).mean() - penalty
@@ -52,7 +52,7 @@ def test_the_weights_reach_the_nonparametric_maximum(x64, toys):
     problem = toys["oned"]()
     method = reweighting(problem, n_support=20)
     weights, _ = history(method, 30_000)
-    table = likelihood(problem, np.asarray(method.estimate(method.init(jr.key(0))).theta))
+    table = likelihood(problem, np.asarray(method.estimate(jax.jit(method.init)(jr.key(0))).theta))
     gain = (table / (table @ weights)[:, None]).mean(0)
     assert gain.max() == pytest.approx(1.0, abs=1e-4)
     np.testing.assert_allclose(gain[weights > 1e-2], 1.0, atol=1e-4)
@@ -63,7 +63,7 @@ def test_a_dirichlet_prior_reaches_its_fixed_point(x64, toys):
     problem, m, k, c = toys["oned"](), 150, 20, 3.0
     method = reweighting(problem, n_support=k, concentration=c)
     weights, _ = history(method, 3_000)
-    table = likelihood(problem, np.asarray(method.estimate(method.init(jr.key(0))).theta)) * weights
+    table = likelihood(problem, np.asarray(method.estimate(jax.jit(method.init)(jr.key(0))).theta)) * weights
     counts = (table / table.sum(1, keepdims=True)).sum(0)
     np.testing.assert_allclose(weights, (counts + c - 1) / (m + k * (c - 1)), atol=1e-9)
 
@@ -75,7 +75,7 @@ def test_two_separate_points_get_the_shares_of_their_classes():
     support = jnp.array([[-20.0], [20.0]])
     method = reweighting(instance.problem, support=support)
     weights, _ = history(method, 1)
-    np.testing.assert_array_equal(method.estimate(method.init(jr.key(0))).theta, support)
+    np.testing.assert_array_equal(method.estimate(jax.jit(method.init)(jr.key(0))).theta, support)
     share = float((instance.problem.observations > 0).mean())
     np.testing.assert_allclose(weights, [1 - share, share], atol=1e-5)
 
@@ -83,7 +83,7 @@ def test_two_separate_points_get_the_shares_of_their_classes():
 def test_renders_are_counted_once(toys):
     """The images of the support never change: 25 points in 3 poses, at the first step."""
     method = reweighting(toys["rotated"](), n_support=25)
-    state, calls = method.init(jr.key(0)), []
+    state, calls = jax.jit(method.init)(jr.key(0)), []
     for t in range(3):
         state, info = method.step(jr.key(t), state)
         calls.append(int(info.forward_calls))
@@ -93,7 +93,7 @@ def test_renders_are_counted_once(toys):
 def test_the_grid_fills_the_box_in_two_dimensions(toys):
     problem = toys["rotated"]()
     method = reweighting(problem, n_support=100)
-    theta = np.asarray(method.estimate(method.init(jr.key(0))).theta)
+    theta = np.asarray(method.estimate(jax.jit(method.init)(jr.key(0))).theta)
     assert theta.shape == (100, 2)
     assert len(np.unique(theta, axis=0)) == 100
     np.testing.assert_allclose([theta.min(0), theta.max(0)], [[-2.0, -1.0], [2.0, 3.0]])

@@ -42,7 +42,7 @@ def run_alone(method, n_starts, number, steps):
 
 
 def run_together(method, steps):
-    state, infos, step = method.init(jr.key(0)), [], jax.jit(method.step)
+    state, infos, step = jax.jit(method.init)(jr.key(0)), [], jax.jit(method.step)
     for i in range(steps):
         state, info = step(jr.key(i + 1), state)
         infos.append(info)
@@ -85,7 +85,7 @@ def test_a_mixture_from_three_starts_is_the_best_of_them(x64, toys):
 def test_one_start_is_the_method_itself(x64, toys):
     problem = toys["parabola"]()
     one, plain = mixture(problem, 3, n_starts=1), mixture(problem, 3)
-    np.testing.assert_array_equal(one.init(jr.key(4)).theta, plain.init(jr.key(4)).theta)
+    np.testing.assert_array_equal(one.init(jr.key(4)).theta, jax.jit(plain.init)(jr.key(4)).theta)
 
 
 def test_no_start_is_refused(tiny):

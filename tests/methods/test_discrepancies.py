@@ -294,3 +294,23 @@ def test_an_outlier_does_not_ruin_the_cells(x64):
     assert target.algorithm == "sorted (exact)"
     with pytest.raises(ValueError, match=r"would need .* cells"):
         DISCREPANCIES["kl"](0.3, "binned").bind(observed.at[0].set(1e6), 0.0).gradient(y)
+
+
+@pytest.mark.parametrize(
+    ("sample", "m", "algorithm"),
+    [
+        (lambda rng, n: rng.normal(size=n), 10_000, "binned"),
+        (lambda rng, n: rng.normal(size=n), 1_000, "sorted"),
+        (lambda rng, n: rng.standard_t(3, size=n), 7_000, "sorted"),  # outliers stretch the cells
+        (lambda rng, n: np.append(rng.normal(size=n - 1), 1e4), 10_000, "sorted"),
+    ],
+    ids=["many", "few", "heavy tails", "an outlier"],
+)
+def test_energy_takes_cells_only_where_the_error_they_state_is_small(sample, m, algorithm):
+    observed, y = (
+        jnp.asarray(sample(np.random.default_rng(seed), n)[:, None], jnp.float32) for seed, n in ((0, m), (1, 5_000))
+    )
+    target = DISCREPANCIES["energy"]().bind(observed, 0.0)
+    assert target.algorithm.startswith(algorithm)
+    # the rule is for as many particles as observations; of half as many, a cell's share scatters more
+    assert float(jax.jit(target.gradient_error)(y)) <= 0.015

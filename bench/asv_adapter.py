@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from copy import copy
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -158,6 +159,11 @@ def _lowest(values: list[Any]) -> Any:
 
 def publish(settings: Any) -> Path:
     """Writes the pages of all results; where they are."""
-    Publish.run(settings, pull=False)
+    forking = util.get_multiprocessing_pool
+    util.get_multiprocessing_pool = ThreadPool  # a process in which JAX computes does not survive a fork
+    try:
+        Publish.run(settings, pull=False)
+    finally:
+        util.get_multiprocessing_pool = forking
     log.flush()
     return Path(settings.html_dir).resolve() / "index.html"

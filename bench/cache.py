@@ -23,7 +23,7 @@ def compilations() -> int:
     return _COUNTS["compiled"] - _COUNTS["read"]
 
 
-def _on_seconds(event: str, _seconds: float, **_: Any) -> None:
+def _on_seconds(event: str, duration_secs: float, **_: Any) -> None:
     if event == "/jax/core/compile/backend_compile_duration":
         _COUNTS["compiled"] += 1
 

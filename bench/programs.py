@@ -1,4 +1,4 @@
-"""Programs that replicates share: traced functions whose data are arguments of what is compiled, not constants in it."""
+"""Programs that replicates share: traced functions whose data are arguments of what is compiled, no constants in it."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ DERIVATIVES = {"jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "transpose_thunk"}
 
 
 class Text:
-    """Jaxprs, equal to others of the same operations on the same shapes: `jax.jit` then takes its program from there."""
+    """Jaxprs, equal to others of the same operations on the same shapes: `jax.jit` then takes the program of those."""
 
     def __init__(self, *jaxprs: core.Jaxpr) -> None:
         self.jaxprs = jaxprs
@@ -115,8 +115,10 @@ def _value(value: Any) -> Hashable:
         return type(value), tuple(map(_value, value))
     if isinstance(value, dict):
         return _parameters(value)
+    if _is_key(value):
+        return type(value), value.dtype, _value(jax.random.key_data(value))
     if isinstance(value, jax.Array | np.ndarray | np.generic | float):  # 0.0 and -0.0 are equal, their bytes are not
-        array = np.asarray(jax.random.key_data(value) if _is_key(value) else value)
+        array = np.asarray(value)
         return type(value), array.shape, array.dtype, array.tobytes()
     return (type(value), value) if isinstance(value, Hashable) else object()
 

@@ -3,12 +3,15 @@
 import logging
 import math
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from copy import copy
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from asv import util
@@ -41,7 +44,7 @@ def project(root: Path) -> Iterator[Any]:
     logger = logging.getLogger()  # asv's log is the root's, to which each `enable` adds a handler
     handlers, level = logger.handlers.copy(), logger.level
     log.enable()
-    with chdir(root):
+    with chdir(root), _without_forks():
         try:
             yield Config.load()
         except util.UserError as error:
@@ -50,6 +53,25 @@ def project(root: Path) -> Iterator[Any]:
             log.flush()
             logger.handlers[:] = handlers
             logger.setLevel(level)
+
+
+class _Popen(subprocess.Popen[Any]):
+    """A process in a group of its own by the system's call, where asv would fork to say so."""
+
+    def __init__(self, *arguments: Any, preexec_fn: Any = None, **options: Any) -> None:
+        super().__init__(*arguments, process_group=0 if preexec_fn else None, **options)
+
+
+@contextmanager
+def _without_forks() -> Iterator[None]:
+    """asv starts processes and threads without a fork of this one, which JAX, once it computes, may not survive."""
+    before = util.get_multiprocessing_pool, util.subprocess
+    util.get_multiprocessing_pool = ThreadPool
+    util.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": _Popen})
+    try:
+        yield
+    finally:
+        util.get_multiprocessing_pool, util.subprocess = before
 
 
 def measure(

@@ -115,13 +115,13 @@ def _value(value: Any) -> Hashable:
         return type(value), tuple(map(_value, value))
     if isinstance(value, dict):
         return _parameters(value)
+    if _is_key(value):
+        return type(value), value.dtype, _value(jax.random.key_data(value))
     if isinstance(value, jax.Array | np.ndarray | np.generic | float):  # 0.0 and -0.0 are equal, their bytes are not
-        array = np.asarray(_bits(value))
+        array = np.asarray(value)
         return type(value), array.shape, array.dtype, array.tobytes()
     return (type(value), value) if isinstance(value, Hashable) else object()
 
 
-def _bits(value: Any) -> Any:
-    """Of a key what it is made of."""
-    is_key = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-    return jax.random.key_data(value) if is_key else value
+def _is_key(value: Any) -> bool:
+    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)

@@ -85,10 +85,10 @@ def tiny():
 
 
 @pytest.fixture(
-    params=[pytest.param(name, marks=pytest.mark.slow) if name == "adk" else name for name in SMALL if name != "hsp90"]
+    params=["nanocluster", pytest.param("oned", marks=pytest.mark.slow), pytest.param("adk", marks=pytest.mark.slow)]
 )
 def small(request):
     """Each problem of the registry, small; hsp90 is adk with another file."""
-    assert set(SMALL) == set(DATASETS)
+    assert set(SMALL) == set(DATASETS) == {"oned", "nanocluster", "adk", "hsp90"}
     assert SMALL["adk"] is SMALL["hsp90"] is PROTEIN
     return instance(request.param)

@@ -104,7 +104,7 @@ def _on_face(hessian, linear, face):
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-@pytest.mark.parametrize("n", [3, 60])
+@pytest.mark.parametrize("n", [pytest.param(3, marks=pytest.mark.slow), 60])
 def test_no_law_lies_below_the_certified_minimum(name, n):
     """Random laws, weights that EM or a descent finds on a fine grid, and the law itself moved a little."""
     y = observed(n)

@@ -30,6 +30,7 @@ def equal_trees(a, b):
     return jax.tree.all(jax.tree.map(lambda x, y: np.array_equal(x, y), a, b))
 
 
+# on the line tests/bench/test_programs.py runs every method
 @pytest.mark.parametrize("name", METHODS)
 def test_contract(name, small):
     """Pure functions of key and state; the estimate is a law; the info is finite and counts renders."""
@@ -65,7 +66,11 @@ def test_only_the_key_of_the_step_decides_the_draws(sampling, tiny):
 
 @pytest.mark.parametrize(
     ("name", "options", "rate", "steps"),
-    [("energy", {}, 0.5, 1_000), ("kl", {}, 0.1, 200), ("mmd", {"bandwidth": 3.0}, 10.0, 1_000)],
+    [
+        ("energy", {}, 0.5, 1_000),
+        ("kl", {}, 0.1, 200),
+        pytest.param("mmd", {"bandwidth": 3.0}, 10.0, 1_000, marks=pytest.mark.slow),
+    ],
 )
 def test_recovers_a_gaussian(name, options, rate, steps):
     """theta ~ N(1, 0.5^2) from y = theta + N(0, 0.5^2), started at N(0, 1), with the noise integrated out."""

@@ -60,11 +60,11 @@ def history(method, steps, state=None):
     ("toy", "prior_weight", "estimate_weights"),
     [
         ("oned", 0.0, False),
-        ("oned", 0.5, True),
         ("parabola", 0.5, False),
-        ("parabola", 0.0, True),
-        ("rotated", 0.0, False),
         ("rotated", 0.5, True),
+        pytest.param("oned", 0.5, True, marks=pytest.mark.slow),
+        pytest.param("parabola", 0.0, True, marks=pytest.mark.slow),
+        pytest.param("rotated", 0.0, False, marks=pytest.mark.slow),
     ],
 )
 def test_em_never_lowers_the_penalised_likelihood(x64, toys, toy, prior_weight, estimate_weights):
@@ -125,7 +125,7 @@ def test_the_gradient_solver_follows_the_gradient(x64, toys, toy, prior_weight):
     np.testing.assert_allclose(followed, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("toy", ["oned", "rotated"])
+@pytest.mark.parametrize("toy", [pytest.param("oned", marks=pytest.mark.slow), "rotated"])
 def test_both_solvers_reach_the_same_objective(x64, toys, toy):
     problem = toys[toy]()
     em, gradient = mixture(problem, 2), mixture(problem, 2, "gradient", optax.adam(0.02))
@@ -164,11 +164,11 @@ def test_annealing_parts_components_that_met(toys):
 @pytest.mark.parametrize(
     ("toy", "estimate_weights", "solver"),
     [
-        ("oned", True, "em"),
-        ("parabola", False, "em"),
         ("parabola", True, "gradient"),
         ("rotated", True, "em"),
-        ("rotated", False, "gradient"),
+        pytest.param("oned", True, "em", marks=pytest.mark.slow),
+        pytest.param("parabola", False, "em", marks=pytest.mark.slow),
+        pytest.param("rotated", False, "gradient", marks=pytest.mark.slow),
     ],
 )
 def test_components_without_observations_stay_finite(toys, toy, estimate_weights, solver):
@@ -261,6 +261,7 @@ def test_components_that_cannot_be_seen_do_not_run_away():
     assert np.isfinite(objectives).all()
 
 
+@pytest.mark.slow
 def test_annealing_frees_what_plain_em_traps():
     """From one corner, plain EM leaves the far mode to a few components; with annealing the shares come out right."""
     problem = nanocluster(400, image_size=32, tau=0.5, seed=6, init_mean=(3.0, 3.0), init_covariance=NARROW).problem

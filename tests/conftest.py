@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 import pytest
-from examples import PROTEIN, SMALL, instance
+from examples import PROTEIN, SMALL, built, instance
 
 from cryosip.bench import execute, metrics, sharing
 from cryosip.datasets.registry import DATASETS
@@ -47,7 +47,7 @@ def pytest_runtest_teardown():
     """Programs are never given back by themselves: a worker would hold those of all its tests."""
     global left_mb
     if held_mb() > max(HELD_MB, left_mb + 200):
-        instance.cache_clear()
+        built.cache_clear()
         execute._instance.cache_clear()
         jax.clear_caches()
         gc.collect()

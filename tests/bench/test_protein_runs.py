@@ -45,6 +45,7 @@ def record_and_arrays():
 
 
 def test_a_record_tells_of_the_molecule_and_of_each_mode(record_and_arrays):
+    """The dearest of the fast tests: all metrics of a protein, of two replicates, operation by operation."""
     record, arrays = record_and_arrays
     molecule = build_instance(CONFIG).molecule
     assert record["molecule"]["n_atoms"] == 214

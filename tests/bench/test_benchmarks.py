@@ -171,6 +171,7 @@ def test_a_wrong_gradient_is_an_error(monkeypatch):
     assert error.func.__func__(exact, "energy", size) == pytest.approx(0.01, rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_exact_gradient_is_of_all_pairs_in_double():
     common, discrepancies = sys.modules["speed.common"], sys.modules["speed.discrepancies"]
     assert common.in_double(lambda a, b: (a + b).dtype, np.float32([1]), jnp.float32(2)) == "float64"

@@ -74,6 +74,7 @@ def test_particles_close_the_gap_and_come_to_the_optimum(objective):
     assert found["support"] >= 1
 
 
+@pytest.mark.slow
 def test_the_mixture_is_the_log_posterior_at_k_over_n_alone(monkeypatch):
     monkeypatch.setattr(module, "FACTORS", (0.5, 1.0, 2.0))
     _, curve = measured(small("prior-weight", n=40))
@@ -93,6 +94,7 @@ def test_the_log_posterior_is_written_out():
     assert negative_log_posterior(problem, np.array([[0.0], [1.0]])) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_flow_is_gradient_descent_to_rounding():
     """On images; where the drift is wrong by a millionth, the next test sees it."""
     config = small("gradient-descent", "§4.2", n=20)
@@ -104,6 +106,7 @@ def test_the_flow_is_gradient_descent_to_rounding():
     assert min(found.values()) > 0
 
 
+@pytest.mark.slow
 def test_another_flow_is_not_gradient_descent(monkeypatch):
     """A drift that is off by a millionth is seen in float64, the precision that is measured last and restored."""
     monkeypatch.setattr(module, "PRECISIONS", {"float64": True})

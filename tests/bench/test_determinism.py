@@ -100,6 +100,7 @@ def in_a_process(configs, results, few_draws):
 EVERY = [(method, problem) for problem in ("oned", "nanocluster") for method in METHODS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runs", [[("flow", "oned")], pytest.param(EVERY, marks=pytest.mark.slow)])
 def test_the_same_bits_twice_in_one_process_and_in_two(runs, few_draws, tmp_path):
     """From data to record; every method on the line and on images is slow. The other process starts for seconds."""
@@ -117,6 +118,7 @@ def test_the_same_bits_twice_in_one_process_and_in_two(runs, few_draws, tmp_path
             assert record == same_record, key
 
 
+@pytest.mark.slow
 def test_replicates_do_not_depend_on_the_order_or_the_number_of_runs(tmp_path):
     """Forwards with two methods, backwards with one of them, and one run alone."""
     configs = [config(method, replicate=r) for r in (0, 1) for method in ("reweighting", "flow")]

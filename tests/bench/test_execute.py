@@ -318,6 +318,7 @@ def test_rows_that_do_not_stay_the_same_points_are_no_frames():
     assert frames.film(looks(5)) == frames.film([]) == {}
 
 
+@pytest.mark.slow
 def test_distances_that_overflow_are_a_divergence(x64, monkeypatch):
     """Of a state that is finite still, in the record that JSON can hold."""
 

@@ -224,6 +224,7 @@ def test_smaller_tiles_are_for_what_is_compiled_inside():
     assert tiles.tile(64) == 64
 
 
+@pytest.mark.slow
 def test_a_request_that_cannot_fit_is_refused_before_anything_runs(tmp_path):
     """With the sizes; 3000 images of 128 x 128 pixels, and the noise that they were made with, are 375 MB."""
     many = RunConfig("x", "-", "nanocluster", {"n_observations": 3_000}, "flow", {}, 1, 1, 0)

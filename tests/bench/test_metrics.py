@@ -110,6 +110,7 @@ def test_the_reference_is_exact_on_the_line():
     assert metrics.w1(sampled, truth) == metrics.w1(sampled, points)
 
 
+@pytest.mark.slow
 def test_floors_are_those_of_fresh_samples():
     """Of 60 samples that the floor did not see, nine in ten lie within its 5-95 % interval."""
     truth = DATASETS["oned"](n_observations=10).truth

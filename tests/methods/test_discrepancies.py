@@ -185,6 +185,7 @@ def test_equal_samples_in_float32_far_from_the_origin(name):
     np.testing.assert_allclose(near, moved, atol=3e-3 * float(jnp.abs(near).max()))
 
 
+@pytest.mark.slow
 def test_one_particle_is_pulled_to_one_observation():
     for name in ("energy", "mmd"):
         discrepancy = DISCREPANCIES[name](**({"bandwidth": 1.0} if name == "mmd" else {}))

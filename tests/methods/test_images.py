@@ -148,6 +148,7 @@ def test_the_span_changes_nothing_but_the_work(x64, algorithm):
     np.testing.assert_allclose(found, expected, atol=0.02 * float(jnp.abs(expected).max()))
 
 
+@pytest.mark.slow
 def test_drawn_noise_in_the_span_drifts_as_on_pixels():
     """Method 1 in the span has the mean drift of Method 1 on all pixels, within 4 standard errors and its own error."""
     problem, n, repeats = nanoclusters(image_size=16, n_observations=100, noise_std=0.4), 30, 800

@@ -34,6 +34,19 @@ def pytest_configure(config):
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+# tests that took three seconds of a core and more, by their names: each has a cheaper relative in the fast suite, or
+# looks at what seldom changes
+EXPENSIVE = Path(__file__).with_name("expensive.txt").read_text(encoding="utf-8").split("\n")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks them as slow, as if they said so themselves."""
+    for item in items:
+        if item.nodeid.removeprefix("tests/") in EXPENSIVE:
+            item.add_marker(pytest.mark.slow)
+
+
 def held_mb():
     """What this process holds of the memory; 0 where the system does not tell."""
     told = Path("/proc/self/statm")

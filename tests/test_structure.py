@@ -73,3 +73,9 @@ def test_one_file_knows_asv():
     assert [path.name for path in sources("bench") if any(n.split(".")[0] == "asv" for n in imported(path))] == [
         "asv_adapter.py"
     ]
+
+
+def test_every_expensive_test_that_is_named_is_there():
+    for name in (ROOT / "tests/expensive.txt").read_text().splitlines():
+        file, function = name.split("[")[0].split("::")
+        assert f"def {function}(" in (ROOT / "tests" / file).read_text(), name

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from examples import METHOD_OPTIONS, SMALL
 
-from cryosip.bench import campaign, execute
+from cryosip.bench import campaign, execute, sharing
 from cryosip.bench.runner import run
 from cryosip.bench.store import RunConfig
 from cryosip.datasets import projection
@@ -51,7 +51,7 @@ def config(method, problem="oned", replicate=0, **changes):
 def executed(one):
     """Arrays and record of a run that shares nothing with those before."""
     execute._instance.cache_clear()
-    execute._KEPT.clear()
+    sharing.PROCESS.values.clear()
     record, arrays = execute.execute(one, "smoke", execute.run_method)
     assert record["status"] == "ok", record["message"]
     return record, arrays
@@ -85,7 +85,7 @@ def stored(results):
 def campaigned(configs, results):
     quiet = campaign.Watcher(lambda *_: None, lambda _: None, lambda _: None)
     execute._instance.cache_clear()
-    execute._KEPT.clear()
+    sharing.PROCESS.values.clear()
     assert campaign.run_all(configs, results, campaign.Orders("smoke"), quiet).failed == []
     return stored(results)
 

@@ -100,10 +100,8 @@ def log(few_draws, monkeypatch):
 
     monkeypatch.setattr(execute, "build_method", noted)
     execute._instance.cache_clear()
-    execute._KEPT.clear()
     yield log
     execute._instance.cache_clear()
-    execute._KEPT.clear()
 
 
 def executed(method, problem, options):

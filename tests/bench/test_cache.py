@@ -131,8 +131,8 @@ def test_the_folder_is_the_users_and_the_processors(monkeypatch, tmp_path):
 
 def test_compilations_are_counted():
     """Each program once, and none that is there already; what the cache on disk had, the first test counts."""
-    new = time.time()  # of which no cache has a program
-    f, x = jax.jit(lambda x: x * new), jnp.ones(7)
+    new = time.time_ns() % 2**31  # of which no cache has a program; single precision would round it for minutes
+    f, x = jax.jit(lambda x: x * new), jnp.ones(7, jnp.int32)
     before = cache.compilations()
     f(x)
     assert cache.compilations() == before + 1

@@ -44,7 +44,7 @@ def folder() -> Path:
 
 def in_use() -> Path | None:
     """Where this process keeps programs, if it does."""
-    path = jax.config.read("jax_compilation_cache_dir")
+    path = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     return Path(path) if path else None
 
 

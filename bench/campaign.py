@@ -159,21 +159,12 @@ def _pending(
 
 def tally(configs: list[store.RunConfig], results: Path, orders: Orders, since: int) -> Outcome:
     """What became of runs that other processes were ordered to make since then."""
-    done, skipped, failed = 0, 0, list[str]()
-    for config in configs:
-        path = record_of(results, config)
-        try:
-            record = _standing(path, orders)
-        except store.OtherSchema as error:
-            skipped, failed = skipped + 1, [*failed, str(error)]
-            continue
-        if record is None:
-            failed.append(f"{path}: it was not made")
-            continue
-        made = path.stat().st_mtime_ns > since
-        done, skipped = done + made, skipped + (not made)
-        failed += _failure(path, record)
-    return Outcome(done, skipped, failed)
+    pending, found = _pending(configs, results, orders)
+    missing = [record_of(results, config) for _, config in pending]
+    there = {record_of(results, config) for config in configs}.difference(missing)
+    done = sum(path.stat().st_mtime_ns > since for path in there)
+    failed = [*found.failed, *(f"{path}: it was not made" for path in missing)]
+    return Outcome(done, found.skipped - done, failed)
 
 
 def record_of(results: Path, config: store.RunConfig) -> Path:

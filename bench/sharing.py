@@ -34,13 +34,13 @@ class Shared:
 
     def numbers(self, key: Key, make: Callable[[], T]) -> T:
         """The same for dictionaries of numbers, which a file keeps too."""
-        return self.once(key, lambda: self._filed(key, make, json.dumps, json.loads))
+        return self.once(key, lambda: self._filed(key, make, _as_text, json.loads))
 
     def array(self, key: Key, make: Callable[[], np.ndarray]) -> np.ndarray:
         """The same for an array."""
         return self.once(key, lambda: self._filed(key, make, _as_bytes, _as_array))
 
-    def _filed(self, key: Key, make: Callable[[], T], pack: Callable[[T], Any], unpack: Callable[[bytes], T]) -> T:
+    def _filed(self, key: Key, make: Callable[[], T], pack: Callable[[T], bytes], unpack: Callable[[bytes], T]) -> T:
         """From the file of the key; a file that is not whole, or of other code, is not it."""
         if self.folder is None:
             return make()
@@ -50,8 +50,7 @@ class Shared:
             if hashlib.sha256(data[32:]).digest() == data[:32]:
                 return unpack(data[32:])
         value = make()
-        packed = pack(value)
-        data = packed.encode() if isinstance(packed, str) else packed
+        data = pack(value)
         self.folder.mkdir(parents=True, exist_ok=True)
         store.write_bytes(file, hashlib.sha256(data).digest() + data)
         return value
@@ -64,6 +63,10 @@ PROCESS = Shared()  # of runs without a results folder
 def of(results: Path) -> Shared:
     """What the runs of a results folder share."""
     return Shared(results / ".shared")
+
+
+def _as_text(numbers: Any) -> bytes:
+    return json.dumps(numbers).encode()
 
 
 def _as_bytes(array: np.ndarray) -> bytes:

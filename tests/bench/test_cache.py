@@ -143,3 +143,14 @@ def test_compilations_are_counted():
 def test_the_lock_of_the_cache_is_a_dependency():
     """JAX bounds the size of its cache by a package that it does not ask for."""
     assert "filelock" in (Path(__file__).parents[2] / "pyproject.toml").read_text()
+
+
+def test_the_folder_in_use_is_known(tmp_path):
+    """Processes of --jobs keep their programs where the first does."""
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        for path in (tmp_path, None):
+            jax.config.update("jax_compilation_cache_dir", path and str(path))
+            assert cache.in_use() == path
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)

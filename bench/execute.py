@@ -103,7 +103,7 @@ def run_method(config: RunConfig, session: Session) -> tuple[Fields, Arrays]:
     """
     instance = build_instance(config)
     method, setup_seconds = _set_up(instance.problem, config)
-    points = metrics.reference(instance.truth)
+    points = _reference(*_name(config))
     looked_at = CURVE_METRICS if config.budgets is None else (*CURVE_METRICS, "energy_distance_squared")
     key = jr.fold_in(jr.key(config.replicate), RUN_KEY)
     kept = checkpoint.load(session.checkpoint, lambda: jax.eval_shape(method.init, key))
@@ -174,13 +174,23 @@ def _set_up(problem: Problem, config: RunConfig) -> tuple[Method, float]:
 def build_instance(config: RunConfig) -> Instance:
     """The problem of a configuration; replicates differ by their seed alone."""
     checks.one_of("problem", config.problem, DATASETS)
-    return _instance(config.problem, json.dumps(config.problem_options), config.replicate)
+    return _instance(*_name(config))
+
+
+def _name(config: RunConfig) -> tuple[str, str, int]:
+    return config.problem, json.dumps(config.problem_options), config.replicate
 
 
 @lru_cache(maxsize=1)
 def _instance(problem: str, options: str, seed: int) -> Instance:
     """The last one is kept: a study runs all its methods on it in turn."""
     return DATASETS[problem](seed=seed, **json.loads(options))
+
+
+@lru_cache(maxsize=1)
+def _reference(problem: str, options: str, seed: int) -> WeightedPoints:
+    """Points that stand for its truth."""
+    return metrics.reference(_instance(problem, options, seed).truth)
 
 
 def build_method(problem: Problem, name: str, options: dict[str, Any]) -> Method:

@@ -91,13 +91,17 @@ def evaluate(
 
 
 def some(names: Sequence[str], estimate: WeightedPoints, truth: WeightedPoints) -> dict[str, float]:
-    """The metrics of those names. On the line they take less time than threads take to start."""
-    each = map if estimate.theta.shape[1] == 1 else on_all_cores
-    return dict(zip(names, each(lambda name: METRICS[name](estimate, truth), names), strict=True))
+    """The metrics of those names."""
+    values = each(lambda name: METRICS[name](estimate, truth), names, estimate.theta.shape[1])
+    return dict(zip(names, values, strict=True))
 
 
-def on_all_cores(f: Callable[[T], V], arguments: Iterable[T]) -> list[V]:
-    """f of each argument; POT lets other threads work while it plans a transport."""
+def each(f: Callable[[T], V], arguments: Iterable[T], d: int) -> list[V]:
+    """f of each argument, on all cores where laws have d > 1 dimensions: POT lets other threads work while it plans a
+    transport. On the line threads only wait for each other.
+    """
+    if d == 1:
+        return list(map(f, arguments))
     with ThreadPoolExecutor() as pool:
         return list(pool.map(f, arguments))
 
@@ -149,7 +153,7 @@ def floors(truth: Truth, points: WeightedPoints, n: int, draws: int | None = Non
     """Each metric of n i.i.d. draws of the truth: median and 5-95 % over many samples."""
     draws = draws or (FLOOR_DRAWS if points.theta.shape[1] == 1 else FLOOR_DRAWS_BEYOND_1D)
     drawn = equally_weighted(samples(truth, n, draws))
-    values = on_all_cores(lambda sample: evaluate(sample, points), drawn)
+    values = each(lambda sample: evaluate(sample, points), drawn, points.theta.shape[1])
     return _summaries({name: [v[name] for v in values] for name in METRICS}, n)
 
 
@@ -173,8 +177,8 @@ def equally_weighted(drawn: Float[np.ndarray, "draws n d"]) -> list[WeightedPoin
 
 def against_samples(estimate: WeightedPoints, drawn: list[WeightedPoints]) -> dict[str, dict[str, float]]:
     """One estimate against samples of the truth: what measuring against a sample adds."""
-    n = len(drawn[0].theta)
-    values = {name: on_all_cores(partial(METRICS[name], estimate), drawn) for name in SAMPLED_METRICS}
+    n, d = drawn[0].theta.shape
+    values = {name: each(partial(METRICS[name], estimate), drawn, d) for name in SAMPLED_METRICS}
     return _summaries(values, n)
 
 

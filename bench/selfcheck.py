@@ -320,7 +320,7 @@ def floors(name: str) -> Iterator[Finding]:
     floor = metrics.floors(truth, points, FLOOR_POINTS, draws)["w2"]
     rng, weights = np.random.default_rng(0), np.full(FLOOR_POINTS, 1 / FLOOR_POINTS)
     fresh = [WeightedPoints(laws.LAWS[name][0].sample(rng, FLOOR_POINTS), weights) for _ in range(draws)]
-    scored = np.array(metrics.on_all_cores(lambda sample: metrics.w2(sample, points), fresh))
+    scored = np.array(metrics.each(lambda sample: metrics.w2(sample, points), fresh, points.theta.shape[1]))
     # of a median of so many draws, the std of which follows from the interval
     spread = (floor["q95"] - floor["q05"]) / 3.29 / floor["median"]
     margin = 4 * 1.2533 * spread * np.sqrt(2 / draws)

@@ -158,7 +158,13 @@ def log_kde(y: Images, cloud: Observations, std: float) -> Float[Array, " n"]:
     y, cloud = centred(y, cloud)
     scale = datum(1 / std, y.dtype)
     log_norm = datum(np.log(n) + 0.5 * p * np.log(2 * np.pi * std**2), y.dtype)
-    return map_rows(lambda u: jax.nn.logsumexp(-0.5 * (distances(u, cloud) * scale) ** 2) - log_norm, y, n)
+    return _log_sums(y, cloud, scale, log_norm, at_a_time(TILE))
+
+
+@partial(jax.jit, static_argnames="tile")
+def _log_sums(y: Images, cloud: Observations, scale: Array, log_norm: Array, tile: int) -> Float[Array, " n"]:
+    """The rows of `log_kde`: a program that all data of one size share."""
+    return map_rows(lambda u: jax.nn.logsumexp(-0.5 * (distances(u, cloud) * scale) ** 2) - log_norm, y, len(cloud), tile)
 
 
 def kde_score(y: Images, cloud: Observations, std: float, tile: int | None = None) -> Images:

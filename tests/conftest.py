@@ -62,6 +62,7 @@ def pytest_runtest_teardown():
     if held_mb() > max(HELD_MB, left_mb + 200):
         built.cache_clear()
         execute._instance.cache_clear()
+        execute._reference.cache_clear()
         jax.clear_caches()
         gc.collect()
         if sys.platform == "linux":

@@ -100,6 +100,7 @@ def log(few_draws, monkeypatch):
 
     monkeypatch.setattr(execute, "build_method", noted)
     execute._instance.cache_clear()
+    execute._reference.cache_clear()
     yield log
     execute._instance.cache_clear()
 

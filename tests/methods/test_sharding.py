@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow  # two processes, one of them with eight devices
+
 COUNTS = (1, 8)
 PROGRAM = Path(__file__).with_name("on_devices.py")
 
 
-@pytest.fixture(scope="module", params=["quick", pytest.param("thorough", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["quick", "thorough"])
 def outcome(request):
     """What `on_devices.py` finds on so many devices of the host."""
     found = {}

@@ -11,8 +11,17 @@ from typing import Any
 import compared_runs
 import numpy as np
 import pytest
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 
 from cryosip.reports.records import digest
+
+
+@pytest.fixture(autouse=True)
+def without_pdf(request, monkeypatch):
+    """Paper takes a fifth of the time of a page; tests that look at it say so."""
+    if request.node.get_closest_marker("pdf") is None:
+        monkeypatch.setattr(FigureCanvasPdf, "print_pdf", lambda *_, **__: None)
+
 
 ENVIRONMENT = {"commit": "0123abcd", "dirty": False, "python": "3.11.9", "jax": "0.8.1", "device": "cpu", "prody": None}
 FLOORS = {"w1": (0.021, 0.012, 0.036), "w2": (0.076, 0.034, 0.155)}

@@ -128,7 +128,6 @@ def figures(write, results: Path, everything: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(style, "painted", paint)
     monkeypatch.setattr(style, "drawn", tell)
     monkeypatch.setattr(FigureCanvasSVG, "print_svg", lay_out)
-    monkeypatch.setattr(FigureCanvasPdf, "print_pdf", lambda *_, **__: None)
     write_the_rest(write)
     by_study = study_figures([*read_records(everything)[0], *read_records(results)[0]])
     groups = {name: group for own in by_study.values() for name, group in own.items()}
@@ -251,6 +250,7 @@ def test_files_are_the_same_in_every_process() -> None:
     assert told[0] == told[1] != ""
 
 
+@pytest.mark.pdf
 def test_on_paper_ink_is_dark_and_the_ground_white() -> None:
     drawing = draw("x", lambda ax: ax.plot([0, 1], [0, 1], color=style.INK))
     assert drawing.pdf.startswith(b"%PDF")

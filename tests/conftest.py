@@ -14,7 +14,7 @@ from examples import PROTEIN, SMALL, built, instance
 from cryosip.bench import execute, metrics, sharing
 from cryosip.datasets.registry import DATASETS
 
-HELD_MB = 1000  # from which on a process gives its programs back
+HELD_MB = 1150  # from which on a process gives its programs back
 # XLA's older code for fusions compiles in a third of the time; a version that does not know the flag would abort
 QUICK, KNOWN_BY = "--xla_cpu_use_fusion_emitters=false", ("0.10.",)
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cryosip.bench import claims, sharing, store, tuning
-from cryosip.bench.environment import code_version, memory_in_use_mb
+from cryosip.bench.environment import memory_in_use_mb
 from cryosip.bench.execute import Session, execute
+from cryosip.bench.identity import identity_of, run_id
 from cryosip.bench.limits import MEASURING_MB, NO_LIMITS, Limits, told
 from cryosip.bench.runner import Snapshot
 from cryosip.bench.studies import STUDIES
@@ -169,7 +170,7 @@ def tally(configs: list[store.RunConfig], results: Path, orders: Orders, since: 
 
 def record_of(results: Path, config: store.RunConfig) -> Path:
     """Where the record of a run is, or will be."""
-    return store.record_path(results, config, store.run_id(config, code_version()))
+    return store.record_path(results, config, run_id(config, identity_of(config, STUDIES[config.study].measure)))
 
 
 def _obtain(

@@ -102,9 +102,15 @@ def run(
 
 
 @app.command()
-def report(results: Results = Path("results"), out: Out = Path("report")) -> None:
+def report(
+    results: Results = Path("results"),
+    out: Out = Path("report"),
+    one_engine: Annotated[
+        bool, typer.Option("--one-engine", help="Of each study only what the engine of its newest record made.")
+    ] = False,
+) -> None:
     """Write the report of the records at hand. Prints the board, where otd-vs-dto ran, and the path of the page."""
-    _report(results, out)
+    _report(results, out, one_engine)
 
 
 @app.command()
@@ -189,14 +195,19 @@ def tune(
 
 @app.command("list")
 def list_() -> None:
-    """Name the studies, problems, methods and discrepancies."""
+    """Name the studies, problems, methods, discrepancies and optimizers."""
     from cryosip.bench.studies import STUDIES
     from cryosip.datasets.registry import DATASETS
-    from cryosip.methods.registry import DISCREPANCIES, METHODS
+    from cryosip.methods.registry import DISCREPANCIES, METHODS, OPTIMIZERS
 
     for name, study in STUDIES.items():
         typer.echo(f"study        {name:18} {study.summary}")
-    registries: dict[str, dict[str, Any]] = {"problem": DATASETS, "method": METHODS, "discrepancy": DISCREPANCIES}
+    registries: dict[str, dict[str, Any]] = {
+        "problem": DATASETS,
+        "method": METHODS,
+        "discrepancy": DISCREPANCIES,
+        "optimizer": OPTIMIZERS,
+    }
     for kind, registry in registries.items():
         for name, factory in registry.items():
             sentence = (factory.__doc__ or "").strip().splitlines()[0]
@@ -320,13 +331,13 @@ def _against_peers(results: Path) -> None:
     typer.echo(peers.record(peer_cases.COMPARISONS.values(), results, lambda m: console.print(peers.table(m))))
 
 
-def _report(results: Path, out: Path) -> None:
+def _report(results: Path, out: Path, one_engine: bool = False) -> None:
     from rich.console import Console
 
     from cryosip.reports import board, page
 
     with _plain_errors():
-        report = page.make(results, out, _command())
+        report = page.make(results, out, _command(), one_engine)
     _tell_unread(report.unread)
     board.show(report.boards, Console())
     typer.echo(report.page)

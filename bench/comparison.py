@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from cryosip.bench.paper_studies import PROTEIN_IMAGES, PROTEIN_RINGS
 from cryosip.bench.store import RunConfig
 from cryosip.bench.study import Options
+from cryosip.methods import checks
 from cryosip.methods.registry import METHODS
 
 GROWTH = 1.5  # of the steps between looks
@@ -111,6 +112,7 @@ def sweep(arena: Arena) -> dict[str, list[Options]]:
             "maximum-likelihood": [_setting(50, n_support=k) for k in (100, 400, 900, 1_600)],
             "posterior-npmle": [_posterior(k, 4, 5, steps) for k in (100, 400) for steps in (3, 30)],
         }
+    checks.one_of("problem of a sweep", arena.problem, ("oned", "nanocluster", "adk", "hsp90"))
     in_200 = (0.1, "rms-sgd", 200)
     return {
         "flow": [

@@ -1,7 +1,6 @@
-"""What a record says of the machine and the code that made it."""
+"""What a record says of the machine and the versions that made it."""
 
 import contextlib
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -20,34 +19,21 @@ PACKAGES = ("cryosip", "jax", "jaxlib", "optax", "numpy", "scipy", "pot", "cryoj
 
 @cache
 def environment(jobs: int = 1) -> dict[str, Any]:
-    """Commit, hash of the code, versions, device, processor, threads, precision; null for what cannot be told.
+    """Commit, versions, device, processor, threads, precision; null for what cannot be told.
 
     With more than one of `jobs`, as many processes shared the machine, and their seconds are those of a shared machine.
     """
     device = jax.devices()[0]
     return {
         **_git(),
-        "code": code_version(),
         "python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
+        **{name: version(name) for name in PACKAGES},
         "device": f"{device.platform} {device.device_kind}",
         "cpu": _cpu(),
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "jobs": jobs,
-        "dtype": _dtype(),
+        "dtype": dtype(),
     }
-
-
-@cache
-def code_version() -> str:
-    """Hash of what decides a result: the sources of methods, datasets and bench, and the numerical libraries."""
-    digest = hashlib.sha256()
-    for package in ("methods", "datasets", "bench"):
-        for source in sorted(_folder(package).glob("*.py")):
-            digest.update(f"{package}/{source.name}".encode() + b"\0" + source.read_bytes())
-    digest.update(repr([_version(name) for name in ("jax", "jaxlib", "optax", "numpy", "scipy", "pot")]).encode())
-    digest.update(_dtype().encode())
-    return digest.hexdigest()[:16]
 
 
 def reset_peak_memory() -> None:
@@ -76,7 +62,8 @@ def _resident_mb(field: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def _folder(package: str) -> Path:
+def folder(package: str) -> Path:
+    """Where the sources of a package of cryosip are. Raises RuntimeError where it is not installed."""
     spec = find_spec(f"cryosip.{package}")
     if spec is None or not spec.submodule_search_locations:
         raise RuntimeError(f"package cryosip.{package} is not installed")
@@ -87,7 +74,7 @@ def _git() -> dict[str, Any]:
     """Commit of the checkout that holds the sources, and whether it has changes; null in an installed package."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=_folder("bench"), capture_output=True, text=True, check=True).stdout
+        return subprocess.run(["git", *words], cwd=folder("bench"), capture_output=True, text=True, check=True).stdout
 
     try:
         if git("ls-files", "runner.py"):
@@ -97,11 +84,13 @@ def _git() -> dict[str, Any]:
     return {"commit": None, "dirty": None}
 
 
-def _dtype() -> str:
+def dtype() -> str:
+    """The precision of numbers by default."""
     return str(jax.numpy.zeros(()).dtype)
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
+    """Of an installed distribution; None where there is none."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
@@ -21,6 +20,7 @@ from cryosip.bench import checkpoint, metrics, programs, sharing
 from cryosip.bench.environment import environment, peak_memory_mb, reset_peak_memory
 from cryosip.bench.fixed_view import principal_components
 from cryosip.bench.frames import film, frame
+from cryosip.bench.identity import identity_of
 from cryosip.bench.image_distances import observed_totals, readings, simulated_images
 from cryosip.bench.limits import NO_LIMITS, Limits, TimeUp, told
 from cryosip.bench.runner import Progress, Snapshot, run
@@ -31,7 +31,7 @@ from cryosip.methods import checks
 from cryosip.methods.flow import flow_target
 from cryosip.methods.method import Method, WeightedPoints
 from cryosip.methods.problem import Problem
-from cryosip.methods.registry import DISCREPANCIES, METHODS
+from cryosip.methods.registry import DISCREPANCIES, METHODS, OPTIMIZERS
 
 Fields = dict[str, Any]
 Arrays = dict[str, np.ndarray]
@@ -62,24 +62,6 @@ EXAMPLES = 4  # images that a record shows
 CURVE_METRICS = ("w1", "w2")  # the others are evaluated at the end alone, but where budgets are compared
 
 
-def rms_sgd(rate: Any) -> optax.GradientTransformation:
-    """Euler steps of a given length: the root mean square of what the parameters move by."""
-
-    def scaled(updates: Any, state: Any, _params: Any = None) -> tuple[Any, Any]:
-        size = jnp.sqrt((updates**2).mean())
-        return updates / jnp.maximum(size, jnp.finfo(updates.dtype).tiny), state
-
-    unit = optax.GradientTransformation(lambda _params: optax.EmptyState(), scaled)
-    return optax.chain(unit, optax.scale_by_learning_rate(rate))
-
-
-OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
-    "adam": optax.adam,
-    "rms-sgd": rms_sgd,
-    "sgd": optax.sgd,
-}
-
-
 def execute(config: RunConfig, profile: str, measure: Measure, session: Session = ALONE) -> tuple[Fields, Arrays]:
     """The record of a run and its arrays, whatever becomes of the run: a failure is a record too."""
     reset_peak_memory()
@@ -93,7 +75,8 @@ def execute(config: RunConfig, profile: str, measure: Measure, session: Session 
     if peak > limits.memory_mb and not fields.get("message"):
         fields["message"] = f"it took {peak:.0f} MB, more than the {limits.memory_mb:g} MB that were allowed"
     measured = {"peak_memory_mb": peak, "limits": told(limits), "environment": environment(session.jobs)}
-    return _head(config, profile) | measured | fields, arrays
+    identity = {"identity": identity_of(config, measure)._asdict()}
+    return _head(config, profile) | identity | measured | fields, arrays
 
 
 def run_method(config: RunConfig, session: Session) -> tuple[Fields, Arrays]:
@@ -289,7 +272,8 @@ def _describe(
                 ("initial images", data), lambda: _plain(readings(instance, totals, initial, key_init))
             )
             initial_metrics = initial_metrics | seen
-    law = hashlib.sha256(np.ascontiguousarray(points.theta).tobytes()).hexdigest()
+    drawn_by = identity_of(config, run_method).problem  # the reference is of all draws, and samples are drawn anew
+    law = drawn_by + hashlib.sha256(np.ascontiguousarray(points.theta).tobytes()).hexdigest()
     size = len(estimate.theta)
     floors, data_floors = (
         of_all.numbers(("floors", law, k), partial(metrics.floors, instance.truth, points, k)) for k in (size, n)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cryosip.bench import store
-from cryosip.bench.environment import code_version
+from cryosip.bench.identity import engine
 
 T = TypeVar("T")
 Key = tuple[Any, ...]
@@ -41,10 +41,10 @@ class Shared:
         return self.once(key, lambda: self._filed(key, make, _as_bytes, _as_array))
 
     def _filed(self, key: Key, make: Callable[[], T], pack: Callable[[T], bytes], unpack: Callable[[bytes], T]) -> T:
-        """From the file of the key; a file that is not whole, or of other code, is not it."""
+        """From the file of the key; a file that is not whole, or of another engine, is not it."""
         if self.folder is None:
             return make()
-        file = self.folder / hashlib.sha256(repr((code_version(), *key)).encode()).hexdigest()[:24]
+        file = self.folder / hashlib.sha256(repr((engine(), *key)).encode()).hexdigest()[:24]
         with contextlib.suppress(OSError, ValueError):
             data = file.read_bytes()
             if hashlib.sha256(data[32:]).digest() == data[:32]:

@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +18,7 @@ SCHEMA = 2
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All that decides a run, as plain values: what a record stores and a run id hashes."""
+    """A run as plain values: what a record stores, and a run id hashes with what decides the result."""
 
     study: str
     setting: str
@@ -35,22 +35,16 @@ class RunConfig:
     budgets: dict[str, list[float]] | None = None  # seconds and forward calls at which the run is compared with others
 
 
-def run_id(config: RunConfig, code_version: str) -> str:
-    """Hash of the configuration, the replicate and the code."""
-    text = json.dumps({"config": asdict(config), "code": code_version, "schema": SCHEMA}, sort_keys=True)
-    return _hash(text.encode())
-
-
 class OtherSchema(ValueError):
     """A record that another version of cryosip wrote."""
 
 
-def record_path(results: Path, config: RunConfig, identity: str) -> Path:
+def record_path(results: Path, config: RunConfig, run_id: str) -> Path:
     """results/<study>/<run_id>.json; ValueError for names that would lead elsewhere."""
-    for kind, name in (("study", config.study), ("run id", identity)):
+    for kind, name in (("study", config.study), ("run id", run_id)):
         if not re.fullmatch(r"[A-Za-z0-9][\w.+=-]*", name):
             raise ValueError(f"{kind} is {name!r}; wanted a plain name, such as 'paper-1d'")
-    return results / config.study / f"{identity}.json"
+    return results / config.study / f"{run_id}.json"
 
 
 def check_writable(folder: Path) -> int:
@@ -103,7 +97,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A record that this code wrote: its run id has the hash of the code.
+    """A record that this code wrote: its run id has the hash of what decides its result.
 
     Raises OtherSchema for one of another schema, and ValueError for what is no whole record of that id with its arrays.
     """

@@ -9,7 +9,8 @@ import numpy as np
 
 from cryosip.bench import store
 from cryosip.bench.comparison import SAME_SETTINGS, Arena, Arenas, run_in, sweep
-from cryosip.bench.environment import code_version
+from cryosip.bench.execute import run_method
+from cryosip.bench.identity import identity_of, run_id
 
 FIRST_REPLICATE = 100  # studies report 0, 1, 2, ...
 METRIC = "w2"
@@ -38,7 +39,7 @@ def found(arena: Arena, records: list[dict[str, Any]]) -> dict[str, Any]:
     """
     return {
         "replicates": sorted({record["replicate"] for record in records}),
-        "code": sorted({record["environment"]["code"] for record in records}),
+        "engine": sorted({record["identity"]["engine"] for record in records}),
         "methods": {
             method: _best(arena, settings, [record for record in records if record["method"] == method])
             for method, settings in sweep(arena).items()
@@ -70,7 +71,7 @@ def error_at(record: dict[str, Any], seconds: float) -> float:
 
 def keep(profile: str, size: Arenas, runs: list[store.RunConfig], results: Path, out: Path) -> None:
     """Writes what the records of the runs say of their problems; the file keeps what it says of others."""
-    paths = [store.record_path(results, run, store.run_id(run, code_version())) for run in runs]
+    paths = [store.record_path(results, run, run_id(run, identity_of(run, run_method))) for run in runs]
     records = [store.read(path) for path in paths]
     told = json.loads(out.read_text()) if out.exists() else {}
     for arena in size.arenas:

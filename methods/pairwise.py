@@ -164,7 +164,9 @@ def log_kde(y: Images, cloud: Observations, std: float) -> Float[Array, " n"]:
 @partial(jax.jit, static_argnames="tile")
 def _log_sums(y: Images, cloud: Observations, scale: Array, log_norm: Array, tile: int) -> Float[Array, " n"]:
     """The rows of `log_kde`: a program that all data of one size share."""
-    return map_rows(lambda u: jax.nn.logsumexp(-0.5 * (distances(u, cloud) * scale) ** 2) - log_norm, y, len(cloud), tile)
+    return map_rows(
+        lambda u: jax.nn.logsumexp(-0.5 * (distances(u, cloud) * scale) ** 2) - log_norm, y, len(cloud), tile
+    )
 
 
 def kde_score(y: Images, cloud: Observations, std: float, tile: int | None = None) -> Images:

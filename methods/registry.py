@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import optax
+
 from cryosip.methods.composite import composite
 from cryosip.methods.data_kl import data_kl
 from cryosip.methods.discrepancy import Discrepancy
@@ -13,6 +15,7 @@ from cryosip.methods.maximum_likelihood import maximum_likelihood
 from cryosip.methods.method import Method
 from cryosip.methods.mixture import mixture
 from cryosip.methods.mmd import mmd
+from cryosip.methods.optimizers import rms_sgd
 from cryosip.methods.posterior_npmle import posterior_npmle
 from cryosip.methods.reweighting import reweighting
 
@@ -31,4 +34,10 @@ METHODS: dict[str, Callable[..., Method]] = {
     "mixture": mixture,
     "posterior-npmle": posterior_npmle,
     "reweighting": reweighting,
+}
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "adam": optax.adam,
+    "rms-sgd": rms_sgd,
+    "sgd": optax.sgd,
 }

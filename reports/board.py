@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
@@ -11,18 +12,20 @@ from rich.text import Text
 from cryosip.reports import budgets
 from cryosip.reports.budgets import Standing
 from cryosip.reports.card import visible
-from cryosip.reports.records import Record, largest
+from cryosip.reports.records import Record, largest, of_other_engines
 from cryosip.reports.spreads import Spread, spread
-from cryosip.reports.tables import interval, number
+from cryosip.reports.tables import DAGGER, interval, number
 
 STUDY = "otd-vs-dto"
 ORDER = ("oned", "nanocluster", "adk", "hsp90")
 NO_DIFFERENCE = "no significant difference"
 SHADES = (1.25, 1.75, 2.5, 4.0, 8.0, 16.0)  # W2 over floor up to which a cell has shade 0, 1, ...; beyond it the last
+OTHER_ENGINE = f"{DAGGER.strip()} made by another engine of cryosip than the youngest record of the study"
 
 
 class Entry(NamedTuple):
-    """One method on one problem; `mark` is "winner", "tied" (no significant difference from the first) or ""."""
+    """One method on one problem; `mark` is "winner", "tied" (no significant difference from the first) or "", `engine`
+    a dagger where another engine made it than the youngest record of the study."""
 
     rank: int
     method: str
@@ -31,6 +34,7 @@ class Entry(NamedTuple):
     failed: int
     runs: int
     mark: str
+    engine: str = ""
 
     @property
     def solved(self) -> bool:
@@ -71,10 +75,11 @@ def by_problem(records: Sequence[Record]) -> dict[str, list[Record]]:
 def boards(records: Sequence[Record]) -> list[Board]:
     """One for each problem of the comparison, from its largest profile."""
     compared = [record for record in largest(records) if record.study == STUDY]
-    return [board for name, own in by_problem(compared).items() if (board := _board(name, own))]
+    others = of_other_engines(compared)
+    return [board for name, own in by_problem(compared).items() if (board := _board(name, own, others))]
 
 
-def _board(problem: str, records: Sequence[Record]) -> Board | None:
+def _board(problem: str, records: Sequence[Record], others: set[Path]) -> Board | None:
     limits = budgets.budgets(records, "seconds")
     if not limits:
         return None
@@ -91,6 +96,7 @@ def _board(problem: str, records: Sequence[Record]) -> Board | None:
             standing.failed,
             len(standing.ratios),
             mark if standing.method in best else "",
+            DAGGER * any(record.path in others for record in runs[standing.method]),
         )
         for rank, standing in enumerate(order, start=1)
     ]
@@ -128,6 +134,8 @@ def show(found: Sequence[Board], console: Console) -> None:
         console.print(Text(f"\n{visible(board.problem)}, budget of {number(board.budget)} s", style="bold"))
         console.print(_table(board))
         console.print(Text(visible(board.sentence)))
+    if any(entry.engine for board in found for entry in board.entries):
+        console.print(Text(f"\n{OTHER_ENGINE}"))
 
 
 def _table(board: Board) -> Table:
@@ -137,7 +145,7 @@ def _table(board: Board) -> Table:
     for entry in board.entries:
         cells = [
             str(entry.rank),
-            visible(entry.method),
+            visible(entry.method) + entry.engine,
             number(entry.ratio.median) if entry.solved else "no estimate",
             interval(entry.ratio),
             number(entry.seconds.median),

@@ -48,7 +48,10 @@ class Row(NamedTuple):
     program_memory_mb: float | None
     peak_memory_mb: float | None
     dataset_hash: str
-    code: str
+    engine: str
+    method_code: str
+    problem_code: str
+    measure_code: str
     dtype: str
     run_id: str
     created: str
@@ -107,11 +110,18 @@ def _row(record: Record, metric: str) -> Row:
         _known(record.program_memory_mb),
         _known(record.peak_memory_mb),
         record.dataset_hash,
-        str(record.environment.get("code") or ""),
+        _code(record, "engine"),
+        _code(record, "method"),
+        _code(record, "problem"),
+        _code(record, "measure"),
         str(record.environment.get("dtype") or ""),
         record.run_id,
         record.created,
     )
+
+
+def _code(record: Record, part: str) -> str:
+    return str(record.identity.get(part) or "")
 
 
 def _floor(floor: Floor | None) -> FloorCells:

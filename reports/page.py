@@ -24,13 +24,13 @@ from cryosip.reports import (
     tables,
     verdicts,
 )
-from cryosip.reports.board import Board, boards, methods, shades
+from cryosip.reports.board import OTHER_ENGINE, Board, boards, methods, shades
 from cryosip.reports.comparison import Row, paper_rows
 from cryosip.reports.consistency import statements
 from cryosip.reports.csv_text import csv_text
 from cryosip.reports.paper import CONVENTIONS, NANOCLUSTER_IMAGES
 from cryosip.reports.peers import Peers, peer_table, read_peers
-from cryosip.reports.records import Record, Skipped, largest, observations, read_records
+from cryosip.reports.records import Record, Skipped, largest, observations, of_other_engines, read_records
 from cryosip.reports.style import Plot
 
 FILTERS: dict[str, Any] = {
@@ -83,14 +83,14 @@ def build(results: Path, out: Path, command: str = "") -> Path:
 
 
 @_uncollected()
-def make(results: Path, out: Path, command: str = "") -> Report:
+def make(results: Path, out: Path, command: str = "", one_engine: bool = False) -> Report:
     """Make the report of a results folder in the folder `out`.
 
-    `command` is shown as the line that made the records. The report is written beside `out` first and moved in file
-    by file, index.html last. Raises ValueError where the results hold no readable record, OSError where `out` cannot
-    be written.
+    `command` is shown as the line that made the records; `one_engine` keeps of each study what one engine made. The
+    report is written beside `out` first and moved in file by file, index.html last. Raises ValueError where the results
+    hold no readable record, OSError where `out` cannot be written.
     """
-    records, skipped = read_records(results)
+    records, skipped = read_records(results, one_engine)
     rows = paper_rows(records)
     drawn = gallery.study_figures(records)
     plots = {name: group for groups in drawn.values() for name, group in groups.items()}
@@ -218,7 +218,8 @@ def _provenance(records: Sequence[Record], skipped: Sequence[Skipped], command: 
     return {
         "failed": [record for record in records if record.status != "ok"],
         "skipped": skipped,
-        "environment": tables.distinct(records, "environment"),
+        "other_engine": OTHER_ENGINE if of_other_engines(largest(records)) else "",
+        "environment": [*tables.distinct(records, "environment"), *tables.distinct(records, "identity")],
         "algorithms": tables.algorithms(records),
         "datasets": tables.datasets(records),
         "command": command,

@@ -5,7 +5,7 @@ import io
 import json
 import math
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,6 +59,7 @@ class Record:
     dataset_hash: str
     created: str
     algorithm: dict[str, Any]
+    identity: dict[str, Any]
     environment: dict[str, Any]
     metrics: dict[str, float]
     initial_metrics: dict[str, float]
@@ -84,16 +85,23 @@ class Record:
         return _number(self.asked(dotted))
 
     @property
+    def engine(self) -> str:
+        """What made the record, but for its method, its problem and its measure: only within one are runs alike."""
+        return str(self.identity.get("engine", ""))
+
+    @property
     def discrepancy(self) -> str:
         """The name of the discrepancy that the method minimises, "" for methods that have none."""
         return str(self.asked("method.options.discrepancy.name") or "")
 
 
-def read_records(results: Path) -> tuple[list[Record], list[Skipped]]:
+def read_records(results: Path, one_engine: bool = False) -> tuple[list[Record], list[Skipped]]:
     """Read RESULTS/<study>/<run_id>.json with the .npz beside it; return the records and (path, reason) of the rest.
 
-    Of two records of the same configuration and replicate the younger one is kept: pooling them would count one
-    draw twice. Paths are relative to the results folder. Raises ValueError where no record can be read.
+    Versions are never pooled, and no draw counts twice: of each configuration only what the code of its youngest record
+    made is kept, of each study only the precision of its youngest record, and of two records of one replicate the
+    younger. With `one_engine`, of each study only what the engine of its youngest record made. Paths are relative to
+    the results folder. Raises ValueError where no record can be read.
     """
     records: list[Record] = []
     skipped: list[Skipped] = []
@@ -107,7 +115,11 @@ def read_records(results: Path) -> tuple[list[Record], list[Skipped]]:
         records.append(record)
         if reason:
             skipped.append((relative.with_suffix(".npz"), reason))
-    records, older = _of_one_code(records)
+    older: list[Skipped] = []
+    study_wide = [_precision, lambda record: record.engine] if one_engine else [_precision]
+    for group, version in ((_configuration, _code), *((lambda record: record.study, of) for of in study_wide)):
+        records, others = _of_one_version(records, group, version)
+        older += others
     records, superseded = _youngest(records)
     if not records:
         wanted = f"no readable record in {results} (wanted <study>/<run_id>.json, schema 1 or {SCHEMA})"
@@ -156,29 +168,48 @@ def largest(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if size[record.study, record.profile] == best[record.study]]
 
 
+def of_other_engines(records: Iterable[Record]) -> set[Path]:
+    """The paths of records that another engine made than the youngest record of their study."""
+    records = sorted(records, key=_age)
+    newest = {record.study: record.engine for record in records}
+    return {record.path for record in records if record.engine != newest[record.study]}
+
+
 def _rank(record: Record) -> float:
     size = observations(record)
     return size if math.isfinite(size) else -1.0
 
 
-def _of_one_code(records: list[Record]) -> tuple[list[Record], list[Skipped]]:
-    """In each study only what the code and the precision of its youngest record made: versions are never pooled."""
-    maker = {r.study: _maker(r) for r in sorted(records, key=lambda r: (r.created, str(r.path)))}
-    kept = [record for record in records if _maker(record) == maker[record.study]]
-    reason = "made by other code or in other precision than the youngest record of its study"
-    return kept, [(record.path, reason) for record in records if _maker(record) != maker[record.study]]
+def _of_one_version(
+    records: list[Record], group: Callable[[Record], Any], version: Callable[[Record], Any]
+) -> tuple[list[Record], list[Skipped]]:
+    """In each group what is of the version of its youngest record."""
+    newest = {group(r): version(r) for r in sorted(records, key=_age)}
+    kept = [record for record in records if version(record) == newest[group(record)]]
+    reason = "made by other code or in other precision than the youngest record of its kind"
+    return kept, [(record.path, reason) for record in records if version(record) != newest[group(record)]]
 
 
-def _maker(record: Record) -> tuple[Any, Any]:
-    return record.environment.get("code"), record.environment.get("dtype")
+def _configuration(record: Record) -> tuple[str, ...]:
+    """All that replicates share."""
+    config = json.dumps(record.config, sort_keys=True)
+    return record.study, record.setting, record.problem, record.method, config
+
+
+def _code(record: Record) -> str:
+    return json.dumps(record.identity, sort_keys=True)
+
+
+def _precision(record: Record) -> Any:
+    return record.environment.get("dtype")
+
+
+def _age(record: Record) -> tuple[str, str]:
+    return record.created, str(record.path)
 
 
 def _youngest(records: list[Record]) -> tuple[list[Record], list[Skipped]]:
-    kept: dict[tuple[Any, ...], Record] = {}
-    for record in sorted(records, key=lambda r: (r.created, str(r.path))):
-        config = json.dumps(record.config, sort_keys=True)
-        key = (record.study, record.setting, record.problem, record.method, config, record.replicate)
-        kept[key] = record
+    kept = {(_configuration(record), record.replicate): record for record in sorted(records, key=_age)}
     chosen = {record.path for record in kept.values()}
     gone = [(r.path, "a younger record of the same run exists") for r in records if r.path not in chosen]
     return [r for r in records if r.path in chosen], gone
@@ -277,6 +308,7 @@ def _parse(data: dict[str, Any], path: Path, arrays: dict[str, Array]) -> Record
         dataset_hash=_text(data, "dataset_hash", ""),
         created=_text(data, "created", ""),
         algorithm=_table(data, "algorithm"),
+        identity=_identity(data),
         environment=_table(data, "environment"),
         metrics=_numbers(_table(data, "metrics")),
         initial_metrics=_numbers(_table(data, "initial_metrics")),
@@ -321,6 +353,11 @@ def _table(data: dict[str, Any], key: str) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
         raise ValueError(f"{key} is {reprlib.repr(value)}: wanted a table")
     return value or {}
+
+
+def _identity(data: dict[str, Any]) -> dict[str, Any]:
+    """The hashes of what decided the result; older records have one, of all code."""
+    return _table(data, "identity") or {"engine": _table(data, "environment").get("code")}
 
 
 def _config(data: dict[str, Any]) -> dict[str, Any]:

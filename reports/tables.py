@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from cryosip.reports.comparison import typical_floor
-from cryosip.reports.records import Floor, Record
+from cryosip.reports.records import Floor, Record, of_other_engines
 from cryosip.reports.spreads import MIN_REPLICATES, Estimate, Spread, counted, spread
 from cryosip.reports.style import look
+
+DAGGER = " †"  # behind what another engine made than the youngest record of its study
 
 
 class MethodRow(NamedTuple):
@@ -32,7 +34,9 @@ def method_rows(records: Sequence[Record], metrics: Sequence[str]) -> list[Metho
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for r in records:
         groups.setdefault((r.problem, r.method, r.discrepancy, r.profile, r.setting), []).append(r)
-    return [_method_row(own, metrics) for _, own in sorted(groups.items(), key=lambda item: _order(item[1][0]))]
+    others = of_other_engines(records)
+    ordered = sorted(groups.values(), key=lambda own: _order(own[0]))
+    return [_method_row(own, metrics, DAGGER * (own[0].path in others)) for own in ordered]
 
 
 def _order(record: Record) -> tuple[Any, ...]:
@@ -42,10 +46,10 @@ def _order(record: Record) -> tuple[Any, ...]:
             0 if math.isnan(components) else components, record.setting)  # fmt: skip
 
 
-def _method_row(records: list[Record], metrics: Sequence[str]) -> MethodRow:
+def _method_row(records: list[Record], metrics: Sequence[str], mark: str) -> MethodRow:
     ok = [record for record in records if record.status == "ok"]
     return MethodRow(
-        look(records[0]).label,
+        look(records[0]).label + mark,
         look(records[0]).colour,
         records[0].setting,
         records[0].profile,

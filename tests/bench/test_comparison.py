@@ -102,7 +102,7 @@ def looked(setting, replicate, w2, status="ok", setup=0.0, method="mixture"):
     curve = {"seconds": [1.0, 2.0, 3.0], "w2": w2}
     return {
         "problem": "oned", "method": method, "setting": f"setting {setting}", "replicate": replicate, "status": status,
-        "setup_seconds": setup, "curve": curve, "environment": {"code": "abc"},
+        "setup_seconds": setup, "curve": curve, "identity": {"engine": "abc"},
     }  # fmt: skip
 
 

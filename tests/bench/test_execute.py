@@ -21,7 +21,7 @@ KEYS = {
     "steps", "forward_calls", "trace_seconds", "compile_seconds", "program", "run_seconds", "peak_memory_mb",
     "algorithm", "metrics", "floors", "data_floors", "sampled_metrics", "initial_sampled_metrics", "initial_metrics",
     "curve", "dataset_hash", "environment", "created", "setup_seconds", "program_memory_mb", "oracle_metrics",
-    "tile_share", "limits", "resumed_at", "unsolved",
+    "tile_share", "limits", "resumed_at", "unsolved", "identity",
 }  # fmt: skip
 ENVIRONMENT = {
     "commit", "dirty", "cryosip", "python", "jax", "jaxlib", "numpy", "pot", "cryojax", "prody", "device", "cpu",

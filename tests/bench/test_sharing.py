@@ -28,7 +28,7 @@ def test_another_process_finds_what_one_has_computed(first):
 def test_other_keys_and_other_code_are_computed(first, monkeypatch):
     other = sharing.Shared(first.folder)
     assert other.numbers(("floors", "a", 11), lambda: {"w1": 2}) == {"w1": 2}
-    monkeypatch.setattr(sharing, "code_version", lambda: "another")
+    monkeypatch.setattr(sharing, "engine", lambda: "another")
     assert sharing.Shared(first.folder).numbers(("floors", "a", 10), lambda: {"w1": 3}) == {"w1": 3}
 
 

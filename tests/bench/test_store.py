@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from cryosip.bench import store
-from cryosip.bench.store import RunConfig, run_id
+from cryosip.bench.identity import Identity, run_id
+from cryosip.bench.store import RunConfig
 
 CONFIG = RunConfig(
     study="paper-1d",
@@ -42,18 +43,21 @@ CHANGED = {
 }
 
 
+A, B = Identity("engine", "method", "problem", ""), Identity("engine", "method", "another", "")
+
+
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(RunConfig)])
 def test_the_id_changes_with_every_field(field):
-    assert run_id(dataclasses.replace(CONFIG, **{field: CHANGED[field]}), "a") != run_id(CONFIG, "a")
+    assert run_id(dataclasses.replace(CONFIG, **{field: CHANGED[field]}), A) != run_id(CONFIG, A)
 
 
 def test_the_id_changes_with_the_code_and_with_nothing_else():
-    assert run_id(CONFIG, "a") != run_id(CONFIG, "b")
-    assert run_id(copy.deepcopy(CONFIG), "a") == run_id(CONFIG, "a")
+    assert run_id(CONFIG, A) != run_id(CONFIG, B)
+    assert run_id(copy.deepcopy(CONFIG), A) == run_id(CONFIG, A)
     turned = dict(reversed(CONFIG.method_options.items()))
-    assert run_id(dataclasses.replace(CONFIG, method_options=turned), "a") == run_id(CONFIG, "a")
-    assert len(run_id(CONFIG, "a")) == 16
-    int(run_id(CONFIG, "a"), 16)
+    assert run_id(dataclasses.replace(CONFIG, method_options=turned), A) == run_id(CONFIG, A)
+    assert len(run_id(CONFIG, A)) == 16
+    int(run_id(CONFIG, A), 16)
 
 
 def files(folder):

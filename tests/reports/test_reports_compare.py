@@ -385,10 +385,10 @@ def test_a_full_disk_leaves_the_old_page(folder, monkeypatch):
 
 def test_records_of_two_codes_are_compared_though_never_pooled(folder):
     """A folder is read by itself: what its youngest code made is set against what the other's made."""
-    a = folder("a", run(BASE, environment=HERE | {"code": "old"}))
+    a = folder("a", run(BASE, identity={"engine": "old"}))
     shutil.copytree(a, a.with_name("b"))
     for path in (a.with_name("b") / "paper-1d").glob("*.json"):
         record = json.loads(path.read_text())
-        record["environment"]["code"] = "new"
+        record["identity"]["engine"] = "new"
         path.write_text(json.dumps(record))
     assert w2(a, a.with_name("b")).verdict == "the same"

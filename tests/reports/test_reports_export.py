@@ -26,7 +26,8 @@ def parsed(table: bytes) -> list[dict[str, str]]:
 
 
 def test_a_row_has_what_the_record_says_of_a_metric(write, results):
-    own = {"oracle_metrics": {"w2": 0.1}, "setup_seconds": 0.5, "environment": {"code": "c0de", "dtype": "float32"}}
+    own = {"oracle_metrics": {"w2": 0.1}, "setup_seconds": 0.5, "environment": {"dtype": "float32"}}
+    own |= {"identity": {"engine": "e", "method": "m", "problem": "p", "measure": ""}}
     path = write(discrepancy="kl", replicate=3, floors=FLOOR, message="slow", **own)
     by_metric = {row.metric: row for row in exported(results)}
     assert list(by_metric) == ["w1", "w2", "energy_distance"]
@@ -37,7 +38,8 @@ def test_a_row_has_what_the_record_says_of_a_metric(write, results):
         data_floor_median=0.076, data_floor_q05=0.034, data_floor_q95=0.155, data_floor_n=10_000,
         initial_value=1.6, oracle_value=0.1, steps=25_000, forward_calls=250_000_000, setup_seconds=0.5,
         compile_seconds=1.2, run_seconds=7.5, program_memory_mb=None, peak_memory_mb=310.0, dataset_hash="feed",
-        code="c0de", dtype="float32", run_id=path.stem, created="2025-11-20T12:00:00Z",
+        engine="e", method_code="m", problem_code="p", measure_code="",
+        dtype="float32", run_id=path.stem, created="2025-11-20T12:00:00Z",
     )  # fmt: skip
     last = by_metric["energy_distance"]
     assert (last.value, last.floor_median, last.floor_n, last.initial_value) == (0.05, None, None, None)
@@ -68,7 +70,7 @@ def test_csv_brings_every_number_and_text_back(write, results):
     assert [float(row["value"]) for row in back] == [row.value for row in table]
     assert {row["setting"] for row in back} == {awkward, "published"}
     assert {row["message"] for row in back} == {"a bar\nthat\nreturns", ""}
-    assert {row["code"] for row in back} == {row["program_memory_mb"] for row in back} == {""}
+    assert {row["engine"] for row in back} == {row["program_memory_mb"] for row in back} == {""}
 
 
 @pytest.mark.parametrize("text", ['=HYPERLINK("http://x")', "+1+1", "-1-1", "@SUM(A1)", "\t=1", "\r=1", " =1"])

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryosip.reports.records import largest, read_records
+from cryosip.reports.records import largest, of_other_engines, read_records
+from cryosip.reports.tables import method_rows
 
 
 def test_a_record_keeps_its_numbers(write, results: Path) -> None:
@@ -152,13 +153,59 @@ def test_the_largest_size_is_chosen_in_each_study_whatever_profile_ran_it(write,
     assert chosen == [("noise", "smoke", 300), ("paper-1d", "paper", 900), *small]
 
 
-def test_versions_of_the_code_are_never_pooled(write, results: Path) -> None:
-    old = write(replicate=0, environment={"code": "a", "dtype": "float32"}, created="2025-01-01T00:00:00Z")
-    other = write(replicate=1, environment={"code": "b", "dtype": "float64"}, created="2025-01-02T00:00:00Z")
-    write(replicate=1, environment={"code": "b", "dtype": "float32"}, created="2025-01-03T00:00:00Z")
+PARTS = {"engine": "e1", "method": "m1", "problem": "p1", "measure": ""}
+
+
+def made(write, day, method="flow", replicate=0, dtype="float32", parts=PARTS):
+    return write(
+        method=method, replicate=replicate, identity=parts, environment={"dtype": dtype}, created=f"2025-01-0{day}"
+    )
+
+
+def kept(results, **how):
+    records, skipped = read_records(results, **how)
+    return {(r.method, r.replicate, r.engine) for r in records}, {path.stem for path, _ in skipped}
+
+
+@pytest.mark.parametrize("part", ["engine", "method", "problem", "measure"])
+def test_versions_of_the_code_are_never_pooled(write, results: Path, part: str) -> None:
+    """Replicates of one configuration are of one version, its youngest."""
+    old = made(write, 1, replicate=0)
+    made(write, 2, replicate=1, parts=PARTS | {part: "other"})
     records, skipped = read_records(results)
-    assert [r.environment["dtype"] for r in records] == ["float32"]
-    assert {path for path, _ in skipped} == {old.relative_to(results), other.relative_to(results)}
+    assert [r.replicate for r in records] == [1]
+    assert [path for path, _ in skipped] == [old.relative_to(results)]
+
+
+def test_a_method_that_was_changed_leaves_the_records_of_others(write, results: Path) -> None:
+    made(write, 1)
+    gone = made(write, 1, method="mixture")
+    made(write, 2, "mixture", 1, parts=PARTS | {"method": "m2"})
+    assert kept(results) == ({("flow", 0, "e1"), ("mixture", 1, "e1")}, {gone.stem})
+
+
+def test_a_study_is_in_one_precision(write, results: Path) -> None:
+    gone = made(write, 1, "mixture", dtype="float64")
+    made(write, 2)
+    assert kept(results) == ({("flow", 0, "e1")}, {gone.stem})
+
+
+def test_records_of_different_engines_stand_side_by_side_unless_one_is_asked_for(write, results: Path) -> None:
+    old = made(write, 1)
+    made(write, 2, "mixture", parts=PARTS | {"engine": "e2"})
+    assert kept(results) == ({("flow", 0, "e1"), ("mixture", 0, "e2")}, set())
+    records, _ = read_records(results)
+    assert of_other_engines(records) == {old.relative_to(results)}
+    assert [row.label for row in method_rows(records, ["w2"])] == ["energy flow †", "mixture"]
+    assert kept(results, one_engine=True) == ({("mixture", 0, "e2")}, {old.stem})
+
+
+def test_older_records_know_one_hash_of_all_code(write, results: Path) -> None:
+    old = write(replicate=0, environment={"code": "a", "dtype": "float32"}, created="2025-01-01T00:00:00Z")
+    write(replicate=1, environment={"code": "b", "dtype": "float32"}, created="2025-01-02T00:00:00Z")
+    records, skipped = read_records(results)
+    assert [r.engine for r in records] == ["b"]
+    assert [path for path, _ in skipped] == [old.relative_to(results)]
 
 
 def test_empty_missing_and_unreadable_folders_say_what_is_wanted(results: Path) -> None:

@@ -21,7 +21,6 @@ import test_reports_protein
 import test_reports_scaling
 import test_reports_schemes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""The only file that knows ProDy: reading C-alpha atoms, elastic networks, downloads from the PDB."""
+"""The only file that knows ProDy: reading C-alpha atoms, downloads from the PDB."""
 
 import gzip
 import http.client
@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-SMALLEST_CUTOFF = 4.0  # ProDy takes no less
-ZERO_MODE = 1e-9  # eigenvalues below this share of the largest are zero; rounding leaves about 1e-15
 ATOM_RECORDS = ("ATOM", "HETATM")
 
 
@@ -31,15 +29,6 @@ class CAlphas(NamedTuple):
     insertions: list[str]
     alternates: list[str]
     coordinates: Float[np.ndarray, "n 3"]
-
-
-class Network(NamedTuple):
-    """The lowest modes of an elastic network that are not zero; `zero_modes` counts those that are."""
-
-    eigenvalues: Float[np.ndarray, " k"]
-    vectors: Float[np.ndarray, "k n 3"]
-    collectivity: Float[np.ndarray, " k"]
-    zero_modes: int
 
 
 def read_calphas(path: Path) -> CAlphas:
@@ -59,24 +48,6 @@ def read_calphas(path: Path) -> CAlphas:
     except Exception as error:  # ProDy raises bare subclasses of Exception, and whatever a malformed line trips
         raise ValueError(f"{path} cannot be read as a structure: {type(error).__name__}: {error}") from error
     raise ValueError(f"{path} has neither ATOM records nor a table _atom_site; wanted a PDB or an mmCIF file")
-
-
-def anm_modes(coordinates: Float[np.ndarray, "n 3"], cutoff: float, n: int) -> Network:
-    """The n lowest modes of the anisotropic network model with unit springs between atoms closer than the cutoff.
-
-    Coordinates and the cutoff are in angstroms, eigenvalues in units of the spring constant; vectors are orthonormal
-    over all 3n coordinates, in any sign. Raises ValueError for a cutoff below `SMALLEST_CUTOFF`.
-    """
-    with _prody() as prody:
-        anm = prody.ANM()
-        anm.buildHessian(coordinates, cutoff=cutoff)
-        # all of them: asked for a few, ProDy fails on small structures and judges zero modes on an absolute scale
-        anm.calcModes(n_modes=None, zeros=True)
-        values, vectors = anm.getEigvals(), anm.getEigvecs()
-        zeros = int((values < ZERO_MODE * values[-1]).sum())
-        chosen = slice(zeros, zeros + n)
-        collectivity = np.array([prody.calcCollectivity(vector, is3d=True) for vector in vectors.T[chosen]])
-    return Network(values[chosen], vectors.T[chosen].reshape(-1, len(coordinates), 3), collectivity, zeros)
 
 
 def download(pdb_id: str, folder: Path) -> Path:

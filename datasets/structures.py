@@ -14,12 +14,13 @@ import platformdirs
 from jaxtyping import Float, Int
 
 from cryosip.datasets import prody_adapter
+from cryosip.datasets.elastic_network import RIGID_MODES, collectivity, lowest_modes
 from cryosip.methods import checks
 
 FOLDER_VARIABLE = "CRYOSIP_STRUCTURES"
 FEWEST_ATOMS = 4  # three of them have one bending mode, which is no molecule's
 LONGEST_STEP = 4.5  # angstroms; consecutive C-alphas are 3.8 apart
-ZERO_MODES = 6  # translations and rotations
+SMALLEST_CUTOFF = 4.0  # angstroms; neighbours in a chain are 3.8 apart
 TIE = 1e-6  # components this close in magnitude are equally large: LAPACK's rounding must not choose among them
 
 
@@ -79,21 +80,21 @@ def normal_modes(trace: Trace, cutoff_in_angstroms: float = 15.0, n_modes: int =
     """
     cutoff = checks.positive("cutoff_in_angstroms", cutoff_in_angstroms)
     n_modes = checks.positive_int("n_modes", n_modes)
-    if cutoff < prody_adapter.SMALLEST_CUTOFF:
+    if cutoff < SMALLEST_CUTOFF:
         raise ValueError(
-            f"cutoff_in_angstroms is {cutoff:g}; wanted at least {prody_adapter.SMALLEST_CUTOFF:g}: neighbours in a "
-            "chain are 3.8 apart"
+            f"cutoff_in_angstroms is {cutoff:g}; wanted at least {SMALLEST_CUTOFF:g}: neighbours in a chain are 3.8 "
+            "apart"
         )
-    fewest = max(FEWEST_ATOMS, math.ceil((n_modes + ZERO_MODES) / 3))
+    fewest = max(FEWEST_ATOMS, math.ceil((n_modes + RIGID_MODES) / 3))
     _check_coordinates(f"chain {trace.chain!r} of {trace.name}", trace.coordinates, fewest)
-    found = prody_adapter.anm_modes(trace.coordinates, cutoff, n_modes)
-    if found.zero_modes != ZERO_MODES:
+    found = lowest_modes(trace.coordinates, cutoff, n_modes)
+    if found.zero_modes != RIGID_MODES:
         raise ValueError(
-            f"cutoff_in_angstroms is {cutoff:g}, which leaves {found.zero_modes} zero modes of {trace.name}; wanted "
-            f"{ZERO_MODES}: a larger cutoff connects the parts"
+            f"cutoff_in_angstroms is {cutoff:g}, which leaves at least {found.zero_modes} zero modes of {trace.name}; "
+            f"wanted {RIGID_MODES}: a larger cutoff connects the parts"
         )
     signs = np.array([_sign(vector) for vector in found.vectors])
-    return Modes(found.eigenvalues, signs[:, None, None] * found.vectors, found.collectivity)
+    return Modes(found.eigenvalues, signs[:, None, None] * found.vectors, collectivity(found.vectors))
 
 
 def cache_folder() -> Path:

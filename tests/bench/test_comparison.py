@@ -43,6 +43,12 @@ def test_what_is_tuned_on_is_never_reported():
     assert len(reported) >= 5
 
 
+def test_a_problem_that_no_sweep_knows_is_an_error():
+    unknown = comparison.Arena("tripled", {"n_observations": 9}, (1.0,), (2.0,))
+    with pytest.raises(ValueError, match="problem of a sweep is 'tripled'; wanted one of 'oned'"):
+        sweep(unknown)
+
+
 def test_the_committed_sweep_is_the_one_that_is_written_here():
     """If this fails, `cryosip tune` has to be run again."""
     told = json.loads(comparison.tuned_file().read_text())

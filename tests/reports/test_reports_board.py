@@ -82,6 +82,21 @@ def test_the_terminal_shows_the_board_and_the_sentence(three, results):
     assert any(line.startswith("reweighting wins with W2 1.") for line in lines[7:])
 
 
+def test_what_another_engine_made_is_marked(compared, results):
+    compared("flow", [[2.0], [2.1], [1.9], [2.0]], created="2025-01-01", identity={"engine": "older"})
+    compared("mixture", [[3.0], [3.1], [2.9], [3.0]], created="2025-01-02", identity={"engine": "newer"})
+    found = list(boards(results).values())
+    assert {e.method: e.engine.strip() for e in found[0].entries} == {"flow": "†", "mixture": ""}
+    out = io.StringIO()
+    board.show(found, Console(file=out, width=100))
+    assert "flow †" in out.getvalue()
+    assert out.getvalue().rstrip().endswith(board.OTHER_ENGINE)
+    text = page.build(results, results.parent / "out").read_text(encoding="utf-8")
+    assert "†</b>" in text
+    assert f"{board.OTHER_ENGINE}:" in text
+    assert "newer (4); older (4)" in text
+
+
 def test_without_the_comparison_there_is_no_board(write, results):
     write()
     out = io.StringIO()

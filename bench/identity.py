@@ -15,15 +15,9 @@ from cryosip.bench.store import SCHEMA, RunConfig
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.registry import DISCREPANCIES, METHODS, OPTIMIZERS
 
-# what makes a record of a configuration, with all that these modules import; images and energy measure distances of
+# what makes a record of a configuration, with all that it imports, and what it takes by name: energy, the distance of
 # simulated data from the observations
-ENGINE = (
-    "cryosip.bench.execute",
-    "cryosip.bench.runner",
-    "cryosip.datasets.instance",
-    "cryosip.methods.energy",
-    "cryosip.methods.images",
-)
+ENGINE = ("cryosip.bench.execute", "cryosip.methods.energy")
 # imported by what decides a result, and decides none: names of factories, files, what a record says of the machine
 NEUTRAL = {
     "cryosip.bench.cache",

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import jax
 import pytest
 
 from cryosip.bench import campaign, environment, execute, identity
@@ -92,6 +93,18 @@ def test_a_discrepancy_changes_the_flows_that_take_it_or_are_made_of_it(changed)
     assert changed("methods/kl.py") == [
         run for run in RUNS if discrepancy(run) in ("kl", "data-kl", "composite") or run.study == "consistency"
     ]
+
+
+def test_an_optimizer_changes_the_runs_that_take_it(changed):
+    runs = changed("methods/optimizers.py")
+    assert runs == [run for run in RUNS if run.method_options.get("optimizer", {}).get("name") == "rms-sgd"]
+    assert runs
+
+
+def test_the_precision_changes_all_ids(x64):
+    with jax.enable_x64(False):
+        single = ids(None)
+    assert not set(single) & set(ids(None))
 
 
 @pytest.mark.parametrize(

@@ -296,7 +296,7 @@ def _run(
         else:
             with progress.watching(console) as watcher:
                 outcome = campaign.run_all(configs, results, orders, watcher)
-    told = f"{outcome.done} run, {outcome.skipped} had their record; of all {len(outcome.failed)} failed"
+    told = f"{outcome.done} executed, {outcome.skipped} already recorded, {len(outcome.failed)} failed"
     console.print("; ".join([told, *notes]), markup=False, highlight=False)
     for failure in outcome.failed:
         console.print(failure, markup=False, highlight=False, soft_wrap=True)
@@ -345,10 +345,14 @@ def _report(results: Path, out: Path, one_engine: bool = False) -> None:
 
 def _tell_unread(files: Sequence[tuple[Path, str]]) -> None:
     from cryosip.reports.card import visible
+    from cryosip.reports.records import SUPERSEDED
 
-    if files:
-        typer.echo(f"cryosip: files that were not read: {len(files)}", err=True)
-    for path, reason in files:
+    unread = [(path, reason) for path, reason in files if not reason.startswith(SUPERSEDED)]
+    if superseded := len(files) - len(unread):
+        typer.echo(f"cryosip: records superseded by younger ones, not shown: {superseded}", err=True)
+    if unread:
+        typer.echo(f"cryosip: files that were not read: {len(unread)}", err=True)
+    for path, reason in unread:
         typer.echo(visible(f"  {path}: {reason}"), err=True)
 
 

@@ -30,10 +30,11 @@ def watching(console: Console) -> Iterator[Watcher]:
 
 
 def describe(index: int, total: int, config: RunConfig) -> str:
-    """Place in the list, study, method with its discrepancy, setting and replicate."""
+    """Place in the list, study, problem, method with its discrepancy, setting and replicate."""
     discrepancy = config.method_options.get("discrepancy", {}).get("name")
     method = f"{config.method} {discrepancy}" if discrepancy else config.method
-    return f"[{index + 1}/{total}] {config.study}: {method}, {config.setting}, replicate {config.replicate}"
+    setting = f"{config.problem}, {method}, {config.setting}, replicate {config.replicate}"
+    return f"[{index + 1}/{total}] {config.study}: {setting}"
 
 
 def whole_lines(console: Console, before_each: Callable[[], None], processes: int) -> Watcher:
@@ -59,7 +60,8 @@ def _result(record: dict[str, Any], watch: Stopwatch) -> str:
     metrics = {name: record.get("metrics", {}).get(name) for name in ("w1", "w2")}
     values = "".join(f", {name} {value:.3f}" for name, value in metrics.items() if value is not None)
     left = f"; {in_words(watch.seconds_left())}" if watch.waiting else ""
-    return f"{record['status']}{values} ({took:.1f} s{left})"
+    why = f": {record['message']}" if record["message"] else ""
+    return f"{record['status']}{values} ({took:.1f} s{left}){why}"
 
 
 def _waiting(console: Console) -> Callable[[int], None]:

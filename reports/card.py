@@ -89,6 +89,7 @@ def _parts(record: Record) -> Iterator[tuple[str, Table]]:
             }
         ),
     )
+    yield "code that can change the result, by parts", _pairs(record.identity)
     yield "environment", _pairs(record.environment)
 
 

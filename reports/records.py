@@ -17,6 +17,7 @@ from cryosip.reports.shapes import misshapen
 
 SCHEMA = 2  # of 1, too, records are read
 UNWRITABLE = {code: f"\\x{code:02x}" for code in range(32) if chr(code) not in "\t\n\r"}
+SUPERSEDED = "superseded: "  # how the reason begins where nothing is wrong with a record
 STATUSES = ("ok", "diverged", "timeout", "error")
 SPEED = "speed"  # the folder of RESULTS that holds timings and no runs
 
@@ -186,7 +187,7 @@ def _of_one_version(
     """In each group what is of the version of its youngest record."""
     newest = {group(r): version(r) for r in sorted(records, key=_age)}
     kept = [record for record in records if version(record) == newest[group(record)]]
-    reason = "made by other code or in other precision than the youngest record of its kind"
+    reason = f"{SUPERSEDED}a younger record was made by other code or in other precision"
     return kept, [(record.path, reason) for record in records if version(record) != newest[group(record)]]
 
 
@@ -211,7 +212,7 @@ def _age(record: Record) -> tuple[str, str]:
 def _youngest(records: list[Record]) -> tuple[list[Record], list[Skipped]]:
     kept = {(_configuration(record), record.replicate): record for record in sorted(records, key=_age)}
     chosen = {record.path for record in kept.values()}
-    gone = [(r.path, "a younger record of the same run exists") for r in records if r.path not in chosen]
+    gone = [(r.path, f"{SUPERSEDED}there is a younger record of the same run") for r in records if r.path not in chosen]
     return [r for r in records if r.path in chosen], gone
 
 

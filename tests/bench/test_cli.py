@@ -76,20 +76,20 @@ def test_a_study_runs_once_and_anew_when_told(quick, tmp_path):
     runs = len(STUDIES["sampling"].configs(Size(1, 300, 1.0)))
     code, text = cryosip(*quick, "--results", tmp_path)
     assert code == 0, text
-    assert f"{runs} run, 0 had their record; of all 0 failed" in text
-    assert "[1/12] sampling: method-1, N=20, K=2, replicate 0: ok" in text
+    assert f"{runs} executed, 0 already recorded, 0 failed" in text
+    assert "[1/12] sampling: oned, method-1, N=20, K=2, replicate 0: ok" in text
     records = {path: path.read_text() for path in (tmp_path / "sampling").glob("*.json")}
     assert len(records) == runs
     assert {path.stem for path in records} == {json.loads(record)["run_id"] for record in records.values()}
 
     code, text = cryosip(*quick, "--results", tmp_path)
-    assert (code, f"0 run, {runs} had their record; of all 0 failed" in text) == (0, True)
+    assert (code, f"0 executed, {runs} already recorded, 0 failed" in text) == (0, True)
     assert {path: path.read_text() for path in (tmp_path / "sampling").glob("*.json")} == records
 
     mark = next(iter(records))
     mark.write_text("{}")
     code, text = cryosip(*quick, "--results", tmp_path, "--fresh")
-    assert (code, f"{runs} run, 0 had their record; of all 0 failed" in text) == (0, True)
+    assert (code, f"{runs} executed, 0 already recorded, 0 failed" in text) == (0, True)
     assert json.loads(mark.read_text())["run_id"] == mark.stem
     assert len(list((tmp_path / "sampling").iterdir())) == runs
 
@@ -100,7 +100,7 @@ def test_a_run_that_was_stopped_half_way_is_taken_up(quick, tmp_path):
     for path in some:
         path.unlink()
     code, text = cryosip(*quick, "--results", tmp_path)
-    assert (code, "3 run, 9 had their record" in text) == (0, True)
+    assert (code, "3 executed, 9 already recorded" in text) == (0, True)
     assert all(path.exists() for path in some)
 
 
@@ -123,7 +123,7 @@ def failing(monkeypatch):
 def test_a_failed_run_exits_with_1_and_a_record_and_the_others_go_on(failing, tmp_path):
     code, text = cryosip("run", "failing", "--profile", "smoke", "--results", tmp_path)
     assert code == 1
-    assert "2 run, 0 had their record; of all 1 failed" in text
+    assert "2 executed, 0 already recorded, 1 failed" in text
     assert "error: RuntimeError: [the] disk is on fire" in text
     records = [json.loads(path.read_text()) for path in (tmp_path / "failing").glob("*.json")]
     assert sorted(record["status"] for record in records) == ["error", "ok"]
@@ -155,7 +155,7 @@ def test_an_error_is_made_again_only_when_told_and_what_is_ok_stays(mended):
     words, before = mended
     assert cryosip(*words)[0] == 1
     code, text = cryosip(*words, "--retry-failed")
-    assert (code, "1 run, 1 had their record; of all 0 failed" in text) == (0, True)
+    assert (code, "1 executed, 1 already recorded, 0 failed" in text) == (0, True)
     for path, content in before.items():
         assert (path.read_text() == content) == (json.loads(content)["status"] == "ok")
 
@@ -173,7 +173,7 @@ def test_a_run_that_fails_again_is_told(failing, tmp_path):
     words = ["run", "failing", "--profile", "smoke", "--results", tmp_path]
     cryosip(*words)
     code, text = cryosip(*words, "--retry-failed")
-    assert (code, "1 run, 1 had their record; of all 1 failed" in text) == (1, True)
+    assert (code, "1 executed, 1 already recorded, 1 failed" in text) == (1, True)
 
 
 def test_a_report_of_nothing_exits_with_1_and_says_so(tmp_path):
@@ -219,6 +219,18 @@ def test_the_report_tells_what_it_did_not_read_beside_its_path(two_records, tmp_
     code, text = cryosip("show", "cut", "--results", two_records)
     assert code == 1
     assert re.match(r"cryosip: .*failing/cut\.json: not complete JSON", text), text
+
+
+def test_records_that_younger_ones_supersede_are_counted_not_listed(two_records, tmp_path):
+    older = next(path for path in (two_records / "failing").glob("*.json") if path.stem != "cut")
+    record = json.loads(older.read_text())
+    record |= {"run_id": "older", "created": "2001-01-01T00:00:00+00:00", "arrays_hash": ""}
+    (older.parent / "older.json").write_text(json.dumps(record))
+    code, text = cryosip("report", "--results", two_records, "--out", tmp_path / "page")
+    assert code == 0
+    assert "cryosip: records superseded by younger ones, not shown: 1" in text
+    assert "files that were not read: 1 failing/cut.json" in text
+    assert "older.json" not in text
 
 
 def test_records_are_exported_to_a_file_and_to_the_output(two_records, tmp_path):

@@ -214,7 +214,7 @@ def test_a_run_that_another_process_made_meanwhile_is_not_made_again(failing, tm
         return claim(record, wait)
 
     monkeypatch.setattr(claims, "claim", late)
-    assert "0 run, 2 had their record" in cryosip("run", "failing", "--results", tmp_path)[1]
+    assert "0 executed, 2 already recorded" in cryosip("run", "failing", "--results", tmp_path)[1]
 
 
 def test_what_another_process_is_at_comes_last_and_is_waited_for(failing, tmp_path):

@@ -135,13 +135,13 @@ def test_after_a_timeout_the_study_goes_on_and_the_exit_code_says_so(study, tmp_
     """More time is a reason to try again, the same is none."""
     words = ["run", "slow", "--results", tmp_path, "--timeout"]
     code, text = cryosip(*words, 0.3)
-    assert (code, "2 run, 0 had their record; of all 1 failed" in text) == (1, True), text
+    assert (code, "2 executed, 0 already recorded, 1 failed" in text) == (1, True), text
     assert "timeout: the 0.3 s that were allowed are over" in text
-    assert "slow: walk, short, replicate 0: ok" in text
+    assert "slow: oned, walk, short, replicate 0: ok" in text
     code, text = cryosip(*words, 0.3)
-    assert (code, "0 run, 2 had their record; of all 1 failed" in text) == (1, True), text
+    assert (code, "0 executed, 2 already recorded, 1 failed" in text) == (1, True), text
     code, text = cryosip(*words, 0.6)
-    assert (code, "1 run, 1 had their record; of all 1 failed" in text) == (1, True), text
+    assert (code, "1 executed, 1 already recorded, 1 failed" in text) == (1, True), text
 
 
 @pytest.mark.parametrize("option", ["--timeout", "--max-memory"])

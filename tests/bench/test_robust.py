@@ -107,7 +107,7 @@ def test_a_study_that_is_killed_ends_as_if_it_had_not_been(undisturbed, tmp_path
     kill(process)
     code, text = ended(started(tmp_path))
     assert code == 0, text
-    assert "1 run, 1 had their record; of all 0 failed" in text
+    assert "1 executed, 1 already recorded, 0 failed" in text
     same(clouds(tmp_path), clouds(undisturbed))
     assert hidden(tmp_path) == []
     records = [store.read(path) for path in folder.glob("*.json")]
@@ -168,7 +168,7 @@ def test_jobs_share_the_runs_and_the_cores(undisturbed, tmp_path):
     code, text = ended(started(tmp_path, "--jobs", "2", "--fresh"))
     assert code == 0, text
     assert made(text) == ["flow", "reweighting"], text
-    assert "2 run, 0 had their record; of all 0 failed" in text
+    assert "2 executed, 0 already recorded, 0 failed" in text
     same(clouds(tmp_path), clouds(undisturbed))
     told = [store.read(path)["environment"] for path in (tmp_path / "killable").glob("*.json")]
     cores = len(os.sched_getaffinity(0))

@@ -95,7 +95,7 @@ def test_lines_end_with_the_time_left_for_all_runs(clock):
         clock.now += 80.0
         watcher.finish(OK)
     lines = out.getvalue().splitlines()
-    assert lines[0] == "[1/3] study: flow energy, tuned, replicate 0: ok, w2 0.250 (80.0 s; about 3 min left)"
+    assert lines[0] == "[1/3] study: oned, flow energy, tuned, replicate 0: ok, w2 0.250 (80.0 s; about 3 min left)"
     assert [line.partition("w2 0.250 ")[2] for line in lines[1:]] == ["(80.0 s; about 1 min left)", "(80.0 s)"]
 
 
@@ -121,4 +121,4 @@ def test_the_terminal_has_a_bar_for_all_runs(clock):
     assert (everything.completed, everything.fields["state"]) == (1, "about 2 min left")
     watcher.start(1, 6, RUNS[1])
     assert (run.completed, run.total) == (0, 10)
-    assert run.description == r"\[2/6] study: flow energy, published, replicate 0"
+    assert run.description == r"\[2/6] study: oned, flow energy, published, replicate 0"

@@ -99,6 +99,14 @@ def test_lines_end_with_the_time_left_for_all_runs(clock):
     assert [line.partition("w2 0.250 ")[2] for line in lines[1:]] == ["(80.0 s; about 1 min left)", "(80.0 s)"]
 
 
+def test_a_run_that_failed_says_why(clock):
+    out = io.StringIO()
+    watcher = progress.lines(Console(file=out, width=200), Stopwatch(clock=clock))
+    watcher.start(0, 1, RUNS[0])
+    watcher.finish({"status": "error", "message": "ValueError: k is 0", "metrics": {}})
+    assert out.getvalue().rstrip().endswith("replicate 0: error (0.0 s): ValueError: k is 0")
+
+
 def test_runs_that_are_on_record_are_not_waited_for(clock):
     out = io.StringIO()
     watcher = progress.whole_lines(Console(file=out, width=200), lambda: None, 1)

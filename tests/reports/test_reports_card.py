@@ -63,6 +63,7 @@ def test_all_that_a_record_says_is_printed(write, results):
         metrics={"w1": 0.08, "w2": 0.2}, initial_metrics={"w2": 1.6, "start": 4.5}, oracle_metrics={"w2": 0.11},
         floors={"w2": {"median": 0.7, "q05": 0.6, "q95": 0.8, "n": 50}}, setup_seconds=0.25, program_memory_mb=12.0,
         options={"anneal": [10.0, 50], "bare": {}}, dataset_hash="feed",
+        identity={"engine": "e1", "method": "m1", "problem": "p1", "measure": ""},
     )  # fmt: skip
     text = printed(results, path.stem)
     cells = {" ".join(line.split()) for line in text.splitlines()}
@@ -76,6 +77,7 @@ def test_all_that_a_record_says_is_printed(write, results):
         "w1 0.08 3.81 0.021 [0.012, 0.036] — —", "start — 4.5 —",
         "steps 25,000", "forward calls 250,000,000", "seconds 7.5, building the method 0.25, compilation 1.2",
         "memory in MB 310 peak of the process, 12 planned by the compiler", "jax 0.8.1", "prody —",
+        "engine e1", "method m1", "problem p1",
         str(path), f"{path.with_suffix('.npz')}: theta 40×2, weights 40",
     } <= cells  # fmt: skip
 

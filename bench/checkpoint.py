@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cryosip.bench import store
 from cryosip.bench.frames import Frame
 from cryosip.bench.runner import Progress
 from cryosip.methods.method import State, WeightedPoints
+from cryosip.records import store
 
 INTERVAL_SECONDS = 20.0  # at least, between two checkpoints
 SHARE = 0.01  # of a run's time that they may take

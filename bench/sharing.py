@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cryosip.bench import store
-from cryosip.bench.identity import engine
+from cryosip.bench.sources import engine
+from cryosip.records import store
 
 T = TypeVar("T")
 Key = tuple[Any, ...]

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cryosip.reports.records import Floor, Record, read_record, record_files
+from cryosip.records.read import Floor, Record, read_record, record_files
 from cryosip.reports.tables import interval, number, plain
 
 CANDIDATES = 5  # that an error names

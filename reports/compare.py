@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from cryosip.reports.records import Record, Skipped
+from cryosip.records.read import Record, Skipped
 from cryosip.reports.spreads import MIN_REPLICATES, Ratio, Spread, counted, paired_ratio, spread
 from cryosip.reports.tables import over_floor, plain, statuses
 

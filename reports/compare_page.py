@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cryosip.records.read import Skipped, read_records
 from cryosip.reports import compare
 from cryosip.reports.compare import Group, Number, Run, Verdict
 from cryosip.reports.output import html, write
-from cryosip.reports.records import Skipped, read_records
 from cryosip.reports.spreads import Ratio, Spread
 from cryosip.reports.tables import distinct, interval, number
 

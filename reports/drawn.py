@@ -18,7 +18,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.patches import Patch, StepPatch
 from matplotlib.text import Text
 
-from cryosip.reports.records import Array
+from cryosip.records.read import Array
 
 COLUMNS = (
     "artist", "kind", "label", "x", "y", "low", "high", "text", "color", "alpha", "linestyle", "linewidth", "marker",

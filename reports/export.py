@@ -5,8 +5,8 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from cryosip.records.read import Floor, Record, observations
 from cryosip.reports.csv_text import csv_text
-from cryosip.reports.records import Floor, Record, observations
 
 FloorCells = tuple[float | None, float | None, float | None, int | None]
 

@@ -4,22 +4,13 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from cryosip.reports import (
-    figures,
-    images,
-    movies,
-    otd_dto,
-    output,
-    protein,
-    rates,
-    scaling,
-    schemes,
-)
-from cryosip.reports.consistency_figures import consistency_plots
+from cryosip.records.read import Record, largest, observations
+from cryosip.reports import output
 from cryosip.reports.csv_text import csv_text
-from cryosip.reports.records import Record, largest, observations
+from cryosip.reports.sections import movies, nanocluster, oned, otd_dto, protein, rates, sampling, scaling
+from cryosip.reports.sections.consistency_figures import consistency_plots
+from cryosip.reports.sections.variances import variances
 from cryosip.reports.style import Plot, standalone
-from cryosip.reports.variances import variances
 
 PROTEINS = {"paper-hsp90": "HSP90", "paper-adk": "adenylate kinase"}
 PAPER_STUDIES = ("paper-1d", "noise", "sampling", "paper-nanocluster", "tau", *PROTEINS, "hsp90-open")
@@ -44,23 +35,23 @@ def study_figures(records: Sequence[Record]) -> Figures:
     """Every figure, from the largest profile of each study."""
     shown = largest(records)
     by_study = {name: [record for record in shown if record.study == name] for name in KNOWN_STUDIES}
-    oned, nanocluster = by_study["paper-1d"], by_study["paper-nanocluster"]
+    on_line, in_plane = by_study["paper-1d"], by_study["paper-nanocluster"]
     return {
         "paper-1d": {
-            "fig1": figures.distributions(oned) + movies.particles(oned, "fig1-"),
-            "convergence": figures.convergence(oned),
-            "dto": figures.against_components(oned),
+            "fig1": oned.distributions(on_line) + movies.particles(on_line, "fig1-"),
+            "convergence": oned.convergence(on_line),
+            "dto": oned.against_components(on_line),
         },
-        "noise": {"fig2": figures.costs(by_study["noise"])},
-        "sampling": {"variances": variances(by_study["sampling"]), "schemes": schemes.schemes(by_study["sampling"])},
+        "noise": {"fig2": oned.costs(by_study["noise"])},
+        "sampling": {"variances": variances(by_study["sampling"]), "schemes": sampling.schemes(by_study["sampling"])},
         "scaling": {"scaling": scaling.scaling(by_study["scaling"])},
         "paper-nanocluster": {
-            "fig3": images.examples(nanocluster),
-            "fig4": images.clouds(nanocluster) + movies.particles(nanocluster, "fig4-"),
-            "nanocluster_convergence": figures.convergence(nanocluster, "nanocluster-"),
-            "nanocluster_dto": figures.against_components(nanocluster, "nanocluster-"),
+            "fig3": nanocluster.examples(in_plane),
+            "fig4": nanocluster.clouds(in_plane) + movies.particles(in_plane, "fig4-"),
+            "nanocluster_convergence": oned.convergence(in_plane, "nanocluster-"),
+            "nanocluster_dto": oned.against_components(in_plane, "nanocluster-"),
         },
-        "tau": {"tau": images.against_tau(_of_one_size(by_study["tau"] + nanocluster))},
+        "tau": {"tau": nanocluster.against_tau(_of_one_size(by_study["tau"] + in_plane))},
         **{study: {study: _protein_plots(by_study[study], f"{study}-")} for study in PROTEINS},
         "hsp90-open": {"hsp90_open": protein.open_fields(by_study["hsp90-open"])},
         "otd-vs-dto": otd_dto.plots(by_study["otd-vs-dto"]),
@@ -92,9 +83,9 @@ def _command(records: Sequence[Record]) -> str:
 def study_tables(records: Sequence[Record]) -> dict[str, str]:
     """The tables of sections that are files too."""
     shown = largest(records)
-    accuracies = schemes.time_to_accuracy([r for r in shown if r.study == "sampling"])
+    accuracies = sampling.time_to_accuracy([r for r in shown if r.study == "sampling"])
     exponents = rates.exponents([r for r in shown if r.study == "scaling"])
-    files = {"time_to_accuracy.csv": csv_text(schemes.accuracy_table(accuracies))} if accuracies else {}
+    files = {"time_to_accuracy.csv": csv_text(sampling.accuracy_table(accuracies))} if accuracies else {}
     return files | ({"scaling_exponents.csv": csv_text(rates.exponent_table(exponents))} if exponents else {})
 
 

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 
 def html(template: str, filters: Mapping[str, Any], **values: Any) -> str:
     """A template of this folder with the style of all pages; every value is escaped."""
-    loader = jinja2.FileSystemLoader(HERE)
+    loader = jinja2.FileSystemLoader([HERE, HERE / "sections"])
     env = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
                              lstrip_blocks=True)  # fmt: skip
     env.filters |= filters

@@ -10,27 +10,15 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from cryosip.reports import (
-    budgets,
-    contents,
-    gallery,
-    images,
-    otd_dto,
-    output,
-    protein,
-    rates,
-    scaling,
-    schemes,
-    tables,
-    verdicts,
-)
-from cryosip.reports.board import OTHER_ENGINE, Board, boards, methods, shades
-from cryosip.reports.comparison import Row, paper_rows
-from cryosip.reports.consistency import statements
+from cryosip.records.read import Record, Skipped, largest, observations, of_other_engines, read_records
+from cryosip.reports import contents, gallery, output, tables
 from cryosip.reports.csv_text import csv_text
-from cryosip.reports.paper import CONVENTIONS, NANOCLUSTER_IMAGES
-from cryosip.reports.peers import Peers, peer_table, read_peers
-from cryosip.reports.records import Record, Skipped, largest, observations, of_other_engines, read_records
+from cryosip.reports.sections import budgets, nanocluster, otd_dto, protein, rates, sampling, scaling, verdicts
+from cryosip.reports.sections.baselines import Peers, peer_table, read_peers
+from cryosip.reports.sections.board import OTHER_ENGINE, Board, boards, methods, shades
+from cryosip.reports.sections.consistency import statements
+from cryosip.reports.sections.paper import Row, paper_rows
+from cryosip.reports.sections.published_numbers import CONVENTIONS, NANOCLUSTER_IMAGES
 from cryosip.reports.style import Plot
 
 FILTERS: dict[str, Any] = {
@@ -161,27 +149,27 @@ def _summary(records: Sequence[Record], shown: Sequence[Record], rows: Sequence[
 
 def _of_studies(shown: Sequence[Record], plots: dict[str, list[Plot]]) -> dict[str, Any]:
     """The tables of each study but otd-vs-dto."""
-    oned, nanocluster, swept, sampling, theory = (
+    on_line, in_plane, swept, drawn, theory = (
         [record for record in shown if record.study == study]
         for study in ("paper-1d", "paper-nanocluster", "scaling", "sampling", "consistency")
     )
     unknown = sorted({record.study for record in shown} - set(gallery.KNOWN_STUDIES))
     proteins = {name: [r for r in shown if r.study == study] for study, name in gallery.PROTEINS.items()}
     return {
-        "methods": tables.method_rows([r for r in oned if r.setting != "tuned"], TRANSPORT),
-        "tuned": tables.method_rows([r for r in oned if r.setting == "tuned"], TRANSPORT),
-        "shared_data": tables.shared_data(oned) if oned else "",
+        "methods": tables.method_rows([r for r in on_line if r.setting != "tuned"], TRANSPORT),
+        "tuned": tables.method_rows([r for r in on_line if r.setting == "tuned"], TRANSPORT),
+        "shared_data": tables.shared_data(on_line) if on_line else "",
         "unknown": [_generic(study, [r for r in shown if r.study == study]) for study in unknown],
         "transport": TRANSPORT,
         "in_the_plane": IN_THE_PLANE,
-        "nanocluster": tables.method_rows(nanocluster, IN_THE_PLANE),
-        "nanocluster_shared_data": tables.shared_data(nanocluster) if nanocluster else "",
-        "readings": images.readings(nanocluster),
+        "nanocluster": tables.method_rows(in_plane, IN_THE_PLANE),
+        "nanocluster_shared_data": tables.shared_data(in_plane) if in_plane else "",
+        "readings": nanocluster.readings(in_plane),
         "printed_images": NANOCLUSTER_IMAGES,
         "proteins": [_protein_section(name, own) for name, own in proteins.items() if own],
         "of_proteins": OF_PROTEINS,
         "statements": statements(theory),
-        "accuracies": schemes.time_to_accuracy(sampling),
+        "accuracies": sampling.time_to_accuracy(drawn),
         "axes": scaling.sections(swept, plots["scaling"], rates.exponents(swept)),
         "tolerance": rates.TOLERANCE,
     }

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cryosip.records.read import SCHEMA, Array, digest, read_records
 from cryosip.reports import gallery, page
-from cryosip.reports.peers import FILE as PEERS
-from cryosip.reports.records import SCHEMA, Array, digest, read_records
+from cryosip.reports.sections.baselines import FILE as PEERS
 
 REPORT, RECORDS, COMMAND = "report.tar.xz", "records.tar.xz", "command.txt"
 LARGE = 50_000  # numbers of an array

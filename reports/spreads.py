@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from cryosip.reports.records import Record
+from cryosip.records.read import Record
 
 MIN_REPLICATES = 3  # below it no interval is drawn and no verdict given
 

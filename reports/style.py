@@ -14,8 +14,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from cryosip.records.read import Record
 from cryosip.reports.drawn import drawn
-from cryosip.reports.records import Record
 from cryosip.reports.redraw import INK, SETTINGS
 
 SIZE = (5.0, 3.8)  # inches: one panel, still readable on a telephone

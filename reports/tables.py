@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from cryosip.reports.comparison import typical_floor
-from cryosip.reports.records import Floor, Record, of_other_engines
+from cryosip.records.read import Floor, Record, of_other_engines
+from cryosip.reports.sections.paper import typical_floor
 from cryosip.reports.spreads import MIN_REPLICATES, Estimate, Spread, counted, spread
 from cryosip.reports.style import look
 

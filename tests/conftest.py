@@ -11,7 +11,7 @@ import jax
 import pytest
 from examples import PROTEIN, SMALL, built, instance
 
-from cryosip.bench import execute, metrics, sharing
+from cryosip.bench import build, metrics, sharing
 from cryosip.datasets.registry import DATASETS
 
 HELD_MB = 1150  # from which on a process gives its programs back
@@ -61,8 +61,8 @@ def pytest_runtest_teardown():
     global left_mb
     if held_mb() > max(HELD_MB, left_mb + 200):
         built.cache_clear()
-        execute._instance.cache_clear()
-        execute._reference.cache_clear()
+        build._instance.cache_clear()
+        build._reference.cache_clear()
         jax.clear_caches()
         gc.collect()
         if sys.platform == "linux":

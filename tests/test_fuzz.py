@@ -18,8 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from cryosip.bench import campaign, cli, jobs, peers, selfcheck, tracking, tuning
-from cryosip.bench.studies import STUDIES
+from cryosip.bench.app import campaign, cli, jobs
+from cryosip.bench.check import selfcheck
+from cryosip.bench.speed import baselines, tracking
+from cryosip.bench.studies import tuning
+from cryosip.bench.studies.registry import STUDIES
 from cryosip.datasets import prody_adapter, structures
 from cryosip.datasets.protein import protein
 from cryosip.datasets.registry import DATASETS
@@ -279,7 +282,7 @@ def harmless(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "run_all", lambda *_: [])
     monkeypatch.setattr(campaign, "tally", lambda *_: campaign.Outcome(0, 0, []))
     monkeypatch.setattr(tracking, "track", lambda *_: tracking.Outcome(False, False))
-    monkeypatch.setattr(peers, "record", lambda _, results, __: results / "peers.json")
+    monkeypatch.setattr(baselines, "record", lambda _, results, __: results / "peers.json")
     monkeypatch.setattr(tuning, "keep", lambda *_: None)
     monkeypatch.setattr(selfcheck, "report", lambda *_: True)
 

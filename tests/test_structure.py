@@ -7,14 +7,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("methods", "datasets", "bench", "reports")
-ALLOWED = {
-    "methods": {"cryosip.methods"},
-    "datasets": {"cryosip.datasets", "cryosip.methods.problem", "cryosip.methods.checks"},
-    "reports": {"cryosip.reports"},
-}
-# the command line is where a report follows the runs
-REPORTS_IN_BENCH = {"cli.py"}
+FOLDERS = ("methods", "datasets", "records", "bench", "reports")
+# each room with the rooms that its files may import, itself among them; what is not in a room below may not be known
+ROOMS = {
+    "methods": {"methods"},
+    "records": {"records"},
+    "datasets": {"datasets", "methods/problem", "methods/checks"},
+    "reports": {"reports", "reports/sections", "records"},
+    "reports/sections": {"reports", "reports/sections", "records"},
+    "bench": {"bench", "datasets", "methods", "records"},
+    "bench/studies": {"bench/studies", "bench", "datasets", "methods", "records"},
+    "bench/check": {"bench/check", "bench", "datasets", "methods", "records"},
+    "bench/speed": {"bench/speed", "bench", "datasets", "methods", "records"},
+    "bench/app": {"bench/app", "bench/studies", "bench/check", "bench/speed", "bench", "reports", "reports/sections",
+                  "datasets", "methods", "records"},
+}  # fmt: skip
+LINES, FUNCTION_LINES, FLOORS = 410, 150, 5
 
 
 def imported(path: Path) -> list[str]:
@@ -29,31 +37,66 @@ def imported(path: Path) -> list[str]:
     return names
 
 
-def sources(folder: str) -> list[Path]:
-    found = sorted((ROOT / folder).glob("*.py"))
+def sources(room: str) -> list[Path]:
+    found = sorted((ROOT / room).glob("*.py"))
     assert found
     return found
 
 
-@pytest.mark.parametrize("folder", ALLOWED)
-def test_a_folder_imports_only_what_it_may_know(folder):
-    for path in sources(folder):
-        for name in imported(path):
-            if name.split(".")[0] == "cryosip":
-                assert any(name == a or name.startswith(f"{a}.") for a in ALLOWED[folder]), f"{path} imports {name}"
+def modules(path: Path) -> set[str]:
+    """The files of this package that a file imports, such as "methods/flow"."""
+    names = {name.removeprefix("cryosip.") for name in imported(path) if name.startswith("cryosip.")}
+    parts = [name.split(".") for name in names]
+    whole = {"/".join(words) for words in parts} | {"/".join(words[:-1]) for words in parts}
+    return {name for name in whole if (ROOT / name).with_suffix(".py").is_file()}
 
 
-def test_only_the_command_line_knows_reports():
-    for path in sources("bench"):
-        known = any(name.startswith("cryosip.reports") for name in imported(path))
-        assert not known or path.name in REPORTS_IN_BENCH, f"{path} imports cryosip.reports"
+def of(module: str) -> str:
+    """The room of a module."""
+    return module.rsplit("/", 1)[0]
+
+
+def test_every_room_is_known():
+    assert {path.parent.relative_to(ROOT).as_posix() for f in FOLDERS for path in (ROOT / f).rglob("*.py")} == {
+        *ROOMS, "bench/speed/benchmarks"}  # fmt: skip
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_what_it_may_know(room):
+    for path in sources(room):
+        for module in modules(path):
+            assert of(module) in ROOMS[room] or module in ROOMS[room], f"{path} imports {module}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_imports_go_round_and_no_room_is_deep(room):
+    own = {path.relative_to(ROOT).with_suffix("").as_posix(): modules(path) for path in sources(room)}
+    below = {module: imports & own.keys() for module, imports in own.items()}
+    floors = 0
+    while below:
+        ground = {module for module, imports in below.items() if not imports}
+        assert ground, f"a cycle among {sorted(below)}"
+        below = {module: imports - ground for module, imports in below.items() if module not in ground}
+        floors += 1
+    assert floors <= FLOORS or not room.startswith("bench"), f"{room} has {floors} floors"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_files_and_functions_are_short(room):
+    for path in sources(room):
+        text = path.read_text()
+        assert len(text.splitlines()) <= LINES, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                told = node.body[0].end_lineno - node.body[0].lineno + 1 if ast.get_docstring(node) else 0
+                assert node.end_lineno - node.lineno + 1 - told <= FUNCTION_LINES, f"{path}: {node.name}"
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_imports_are_absolute_and_folders_hold_no_init(folder):
     """`import datasets` would be another package's; a datasets/__init__.py would shadow it."""
     assert not (ROOT / folder / "__init__.py").exists()
-    for path in sources(folder):
+    for path in (path for room in ROOMS if room.split("/")[0] == folder for path in sources(room)):
         assert not {name.split(".")[0] for name in imported(path)} & set(FOLDERS), path
 
 
@@ -62,15 +105,13 @@ def test_names_of_test_files_differ():
     assert len(names) == len(set(names))
 
 
-def test_only_what_asv_runs_is_in_a_folder_below_and_not_installed():
-    below = {path.parent for folder in FOLDERS for path in (ROOT / folder).glob("*/*.py")}
-    assert below == {ROOT / "bench/speed"}
+def test_every_room_is_installed():
     installed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    assert installed == [f"cryosip.{folder}" for folder in FOLDERS]
+    assert sorted(installed) == sorted(["cryosip", *(f"cryosip.{room.replace('/', '.')}" for room in ROOMS)])
 
 
 def test_one_file_knows_asv():
-    assert [path.name for path in sources("bench") if any(n.split(".")[0] == "asv" for n in imported(path))] == [
+    assert [path.name for path in sources("bench/speed") if any(n.split(".")[0] == "asv" for n in imported(path))] == [
         "asv_adapter.py"
     ]
 

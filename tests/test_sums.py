@@ -8,7 +8,7 @@ import pytest
 from examples import METHOD_OPTIONS, instance, measured
 from sums import ORDERS, added
 
-from cryosip.bench.execute import build_method
+from cryosip.bench.build import build_method
 from cryosip.methods.likelihood import e_step
 from cryosip.methods.registry import DISCREPANCIES
 

@@ -12,9 +12,9 @@ import jax
 import jax.random as jr
 
 from cryosip.bench import cache
-from cryosip.bench.execute import build_instance, build_method
+from cryosip.bench.build import build_instance, build_method
 from cryosip.bench.runner import run
-from cryosip.bench.studies import STUDIES
+from cryosip.bench.studies.registry import STUDIES
 
 
 def seconds(config):

@@ -11,17 +11,18 @@ import numpy as np
 import optax
 import pytest
 
-from cryosip.bench import campaign, checkpoint, execute, runner
+from cryosip.bench import checkpoint, execute, runner
+from cryosip.bench.app import campaign
 from cryosip.bench.checkpoint import Checkpoint, Keeper
 from cryosip.bench.execute import Session, run_method
 from cryosip.bench.frames import frame
 from cryosip.bench.limits import NO_LIMITS, Limits
 from cryosip.bench.runner import Progress
-from cryosip.bench.store import RunConfig
-from cryosip.bench.studies import STUDIES
-from cryosip.bench.study import Size, Study
+from cryosip.bench.studies.registry import STUDIES
+from cryosip.bench.studies.study import Size, Study
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.registry import METHODS
+from cryosip.records.store import RunConfig
 
 CONFIG = RunConfig("paper-1d", "-", "oned", {"n_observations": 50}, "walk", {}, 40, 20, 0)
 
@@ -283,7 +284,7 @@ def test_fresh_uses_no_checkpoint_from_before(tmp_path, monkeypatch):
     monkeypatch.setitem(STUDIES, "clock", Study("", {"smoke": Size(1, 5, 1.0)}, lambda _: [config], measure))
     watcher = campaign.Watcher(lambda *_: None, lambda _: None, lambda _: None)
     for since in (0, time.time_ns() + 10**9):
-        path = campaign.claims.checkpoint_path(campaign.record_of(tmp_path, config))
+        path = campaign.locks.checkpoint_path(campaign.record_of(tmp_path, config))
         path.parent.mkdir(exist_ok=True)
         path.touch()
         campaign.run_all([config], tmp_path, campaign.Orders("smoke", fresh_since=since), watcher)

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from examples import METHOD_OPTIONS, SMALL
 
-from cryosip.bench import campaign, execute, sharing
+from cryosip.bench import build, execute, sharing
+from cryosip.bench.app import campaign
 from cryosip.bench.runner import run
-from cryosip.bench.store import RunConfig
 from cryosip.datasets import projection
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods import likelihood, mixture, pairwise, posterior_npmle
 from cryosip.methods.registry import DISCREPANCIES, METHODS
+from cryosip.records.store import RunConfig
 
 pytestmark = pytest.mark.usefixtures("few_draws")
 
@@ -35,7 +36,9 @@ TIMES = {
 }
 PROCESS = """
 import json, sys
-from cryosip.bench import campaign, metrics, store
+from cryosip.bench import metrics
+from cryosip.bench.app import campaign
+from cryosip.records import store
 vars(metrics).update(json.loads(sys.argv[3]))
 configs = [store.RunConfig(**config) for config in json.loads(sys.argv[1])]
 quiet = campaign.Watcher(lambda *_: None, lambda _: None, lambda _: None)
@@ -50,7 +53,7 @@ def config(method, problem="oned", replicate=0, **changes):
 
 def executed(one):
     """Arrays and record of a run that shares nothing with those before."""
-    execute._instance.cache_clear()
+    build._instance.cache_clear()
     sharing.PROCESS.values.clear()
     record, arrays = execute.execute(one, "smoke", execute.run_method)
     assert record["status"] == "ok", record["message"]
@@ -84,7 +87,7 @@ def stored(results):
 
 def campaigned(configs, results):
     quiet = campaign.Watcher(lambda *_: None, lambda _: None, lambda _: None)
-    execute._instance.cache_clear()
+    build._instance.cache_clear()
     sharing.PROCESS.values.clear()
     assert campaign.run_all(configs, results, campaign.Orders("smoke"), quiet).failed == []
     return stored(results)
@@ -162,7 +165,7 @@ def test_the_size_of_a_tile_changes_nothing_but_rounding(method, problem, monkey
     instance = DATASETS[problem](**SMALL[problem])
 
     def final():
-        built = execute.build_method(instance.problem, method, options)
+        built = build.build_method(instance.problem, method, options)
         *_, last = run(jr.key(0), built, steps=8, every=8)
         return last.estimate
 

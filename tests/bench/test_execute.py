@@ -11,10 +11,11 @@ import pytest
 from examples import SMALL
 
 from cryosip.bench import frames
-from cryosip.bench.execute import Session, build_instance, execute, run_method
-from cryosip.bench.store import RunConfig
+from cryosip.bench.build import build_instance
+from cryosip.bench.execute import Session, execute, run_method
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.registry import METHODS
+from cryosip.records.store import RunConfig
 
 KEYS = {
     "schema", "study", "profile", "setting", "problem", "method", "config", "replicate", "seed", "status", "message",

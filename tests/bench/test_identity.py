@@ -6,18 +6,19 @@ from pathlib import Path
 import jax
 import pytest
 
-from cryosip.bench import campaign, environment, execute, identity
-from cryosip.bench.store import RunConfig
-from cryosip.bench.studies import STUDIES
+from cryosip.bench import environment, execute, sources
+from cryosip.bench.app import campaign
+from cryosip.bench.studies.registry import STUDIES
 from cryosip.methods.registry import METHODS
+from cryosip.records.store import RunConfig
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("methods", "datasets", "bench", "reports")
+FOLDERS = ("methods", "datasets", "records", "bench", "reports")
 RUNS = campaign.plan(list(STUDIES), "small", 1, None)
 CONFIG = RunConfig("s", "as is", "oned", {"n_observations": 20}, "mixture", {"n_components": 2}, 5, 1, 0)
 OF_ALL_RUNS = {
-    "bench": {"checkpoint", "execute", "fixed_view", "frames", "image_distances", "limits", "metrics", "programs",
-              "runner", "sharing"},
+    "bench": {"build", "checkpoint", "execute", "fixed_view", "frames", "image_distances", "limits", "measure",
+              "metrics", "programs", "runner", "sharing"},
     "datasets": {"instance"},
     "methods": {"checks", "data", "devices", "discrepancy", "energy", "grid", "images", "method", "pairwise", "problem",
                 "ranks", "tiles"},
@@ -25,7 +26,7 @@ OF_ALL_RUNS = {
 
 
 def ids(root):
-    return [identity.run_id(run, identity.identity_of(run, STUDIES[run.study].measure, root)) for run in RUNS]
+    return [sources.run_id(run, sources.identity_of(run, STUDIES[run.study].measure, root)) for run in RUNS]
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +68,10 @@ def test_a_method_more_changes_no_id(changed):
 @pytest.mark.parametrize(
     "files",
     [
-        ["bench/cli.py", "bench/campaign.py", "bench/progress.py", "bench/jobs.py", "bench/claims.py"],
-        ["bench/studies.py", "bench/paper_studies.py", "bench/comparison.py", "bench/scaling.py", "bench/study.py"],
-        ["bench/selfcheck.py", "bench/peers.py", "bench/tracking.py", "bench/cache.py", "bench/environment.py"],
-        ["reports/page.py", "reports/records.py", "datasets/registry.py"],
+        [f"bench/app/{name}.py" for name in ("cli", "campaign", "progress", "jobs", "locks")],
+        [f"bench/studies/{name}.py" for name in ("registry", "paper", "otd_dto", "scaling", "study")],
+        ["bench/check/selfcheck.py", "bench/speed/baselines.py", "bench/speed/tracking.py", "bench/cache.py"],
+        ["bench/environment.py", "reports/page.py", "records/read.py", "records/store.py", "datasets/registry.py"],
     ],
 )
 def test_what_decides_no_number_changes_no_id(changed, files):
@@ -116,31 +117,31 @@ def test_a_problem_changes_its_own_runs(changed, file, problems):
 
 
 def test_a_measure_changes_its_own_study(changed):
-    assert changed("bench/certified.py") == [run for run in RUNS if run.study == "consistency"]
+    assert changed("bench/studies/certified.py") == [run for run in RUNS if run.study == "consistency"]
 
 
 @pytest.mark.parametrize(("library", "problems"), [("prody", {"adk", "hsp90"}), ("jax", {run.problem for run in RUNS})])
 def test_another_version_of_a_library_changes_the_runs_that_it_decides(monkeypatch, library, problems):
     before = ids(None)
     version = environment.version
-    monkeypatch.setattr(identity, "version", lambda name: "another" if name == library else version(name))
-    identity._digest.cache_clear()
+    monkeypatch.setattr(sources, "version", lambda name: "another" if name == library else version(name))
+    sources._digest.cache_clear()
     after = ids(None)
-    identity._digest.cache_clear()
+    sources._digest.cache_clear()
     changed = [run for run, old, new in zip(RUNS, before, after, strict=True) if old != new]
     assert changed == [run for run in RUNS if run.problem in problems]
 
 
 def test_the_engine_is_known():
     """Whoever imports one module more into it voids all records, and should know."""
-    modules = {module.removeprefix("cryosip.") for module in identity._engine_modules(None)}
+    modules = {module.removeprefix("cryosip.") for module in sources._engine_modules(None)}
     assert modules == {f"{folder}.{name}" for folder, names in OF_ALL_RUNS.items() for name in names}
-    assert {name for name in identity.NEUTRAL if not identity._file(name, None).is_file()} == set()
+    assert {name for name in sources.NEUTRAL if not sources._file(name, None).is_file()} == set()
 
 
 def test_a_record_tells_the_parts(few_draws):
     record, _ = execute.execute(CONFIG, "smoke", execute.run_method)
-    assert record["identity"] == identity.identity_of(CONFIG, execute.run_method)._asdict()
+    assert record["identity"] == sources.identity_of(CONFIG, execute.run_method)._asdict()
     assert record["identity"]["measure"] == ""
     assert len({record["identity"][part] for part in ("engine", "method", "problem")}) == 3
 
@@ -154,16 +155,16 @@ def test_a_method_from_elsewhere_is_its_file(monkeypatch, tmp_path):
         exec(text, namespace)
         module = type(pytest)("of_a_user")
         module.__file__ = str(source)
-        monkeypatch.setitem(identity.sys.modules, "of_a_user", module)
+        monkeypatch.setitem(sources.sys.modules, "of_a_user", module)
         monkeypatch.setitem(METHODS, "mine", namespace["mine"])
-        for cached in (identity._digest, identity._imported, identity.behind):
+        for cached in (sources._digest, sources._imported, sources.behind):
             cached.cache_clear()
         config = RunConfig("s", "as is", "oned", {}, "mine", {}, 5, 1, 0)
-        found.append(identity.identity_of(config, execute.run_method))
+        found.append(sources.identity_of(config, execute.run_method))
     assert found[0].method != found[1].method
     assert found[0][:1] + found[0][2:] == found[1][:1] + found[1][2:]
 
 
 def test_an_unknown_name_has_no_part():
     unknown = RunConfig("s", "as is", "nowhere", {}, "nobody", {}, 5, 1, 0)
-    assert identity.identity_of(unknown, execute.run_method)[1:] == ("", "", "")
+    assert sources.identity_of(unknown, execute.run_method)[1:] == ("", "", "")

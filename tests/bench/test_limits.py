@@ -15,17 +15,19 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cryosip.bench import campaign, cli, consistency, runner, sampling
+from cryosip.bench import runner
+from cryosip.bench.app import campaign, cli
 from cryosip.bench.environment import memory_in_use_mb
 from cryosip.bench.execute import Session, execute, run_method
 from cryosip.bench.limits import MEASURING_MB, Limits, TimeUp, ending_after
 from cryosip.bench.runner import run
-from cryosip.bench.store import RunConfig
-from cryosip.bench.studies import STUDIES
-from cryosip.bench.study import Size, Study
+from cryosip.bench.studies import consistency, sampling
+from cryosip.bench.studies.registry import STUDIES
+from cryosip.bench.studies.study import Size, Study
 from cryosip.methods import pairwise, tiles
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.registry import METHODS
+from cryosip.records.store import RunConfig
 
 CONFIG = RunConfig("slow", "-", "oned", {"n_observations": 50}, "walk", {}, 10**6, 10**6, 0)
 

@@ -8,8 +8,8 @@ import pytest
 from examples import METHOD_OPTIONS, instance
 
 from cryosip.bench import programs
+from cryosip.bench.build import build_method
 from cryosip.bench.cache import compilations
-from cryosip.bench.execute import build_method
 from cryosip.bench.runner import run
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.registry import METHODS

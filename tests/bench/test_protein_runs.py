@@ -10,13 +10,15 @@ import numpy as np
 import optax
 import pytest
 
-from cryosip.bench import campaign, metrics
-from cryosip.bench.execute import build_instance, build_method, execute, run_method
+from cryosip.bench import metrics
+from cryosip.bench.app import campaign
+from cryosip.bench.build import build_instance, build_method
+from cryosip.bench.execute import execute, run_method
 from cryosip.bench.fixed_view import principal_components
-from cryosip.bench.store import RunConfig
-from cryosip.bench.studies import STUDIES
+from cryosip.bench.studies.registry import STUDIES
 from cryosip.datasets import prody_adapter
 from cryosip.methods.method import WeightedPoints
+from cryosip.records.store import RunConfig
 
 IMAGES = {"image_size": 12, "pixel_size_in_angstroms": 10.0, "atom_std_in_angstroms": 8.0, "atoms_per_bead": 4}
 CONFIG = RunConfig(

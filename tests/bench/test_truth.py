@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from examples import METHOD_OPTIONS, SMALL, instance, structure
 
-from cryosip.bench import execute, runner
-from cryosip.bench.store import RunConfig
+from cryosip.bench import build, execute, runner
 from cryosip.datasets.gaussian_mixture import GaussianMixture, MultivariateMixture
 from cryosip.datasets.instance import Instance, Truth
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.registry import METHODS
+from cryosip.records.store import RunConfig
 
 METHODS_FOLDER = str(Path(runner.__file__).parent.parent / "methods")
 # those of bench/ that ask for the truth, all after the method has been built, none while it steps
@@ -23,9 +23,9 @@ WHO_MAY = {
     ("metrics", "samples"),
     ("metrics", "to_data"),
     ("metrics", "floors"),
-    ("execute", "_describe"),
-    ("execute", "_examples"),
-    ("execute", "_hash"),
+    ("measure", "describe"),
+    ("measure", "_examples"),
+    ("measure", "_hash"),
     ("image_distances", "_images_behind"),
     ("fixed_view", "principal_components"),
 }
@@ -90,19 +90,19 @@ def log(few_draws, monkeypatch):
 
     for name, make in DATASETS.items():
         monkeypatch.setitem(DATASETS, name, with_seal(make))
-    build = execute.build_method
+    original = build.build_method
 
     def noted(*arguments):
         log.built = False
-        method = build(*arguments)
+        method = original(*arguments)
         log.built = True
         return method
 
     monkeypatch.setattr(execute, "build_method", noted)
-    execute._instance.cache_clear()
-    execute._reference.cache_clear()
+    build._instance.cache_clear()
+    build._reference.cache_clear()
     yield log
-    execute._instance.cache_clear()
+    build._instance.cache_clear()
 
 
 def executed(method, problem, options):

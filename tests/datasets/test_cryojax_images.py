@@ -7,8 +7,8 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.spatial.transform import Rotation
 
-from cryosip.bench.peer_cases import renderer
-from cryosip.bench.peers import measure
+from cryosip.bench.speed.baselines import measure
+from cryosip.bench.speed.cases import renderer
 from cryosip.datasets import cryojax_images
 from cryosip.datasets.projection import project
 from cryosip.datasets.protein import hsp90

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 
-from cryosip.reports.records import digest
+from cryosip.records.read import digest
 
 
 @pytest.fixture(autouse=True)

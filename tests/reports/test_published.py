@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from same_page import difference
 
+from cryosip.records.read import read_records
 from cryosip.reports import page, publish
-from cryosip.reports.records import read_records
 
 PUBLISHED = Path(__file__).parents[2] / "reports/published"
 NARROW, WIDE = 380, 1600

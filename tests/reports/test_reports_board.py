@@ -8,8 +8,9 @@ import pytest
 from compared_runs import scattered
 from rich.console import Console
 
-from cryosip.reports import board, budgets, page
-from cryosip.reports.records import read_records
+from cryosip.records.read import read_records
+from cryosip.reports import page
+from cryosip.reports.sections import board, budgets
 
 READABLE = 4.5  # the contrast of text that WCAG 2 asks for at level AA
 

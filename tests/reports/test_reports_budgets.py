@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from compared_runs import FLOOR, scattered
 
-from cryosip.reports import budgets, otd_dto, page
-from cryosip.reports.records import read_records
+from cryosip.records.read import read_records
+from cryosip.reports import page
+from cryosip.reports.sections import budgets, otd_dto
 
 
 def verdicts(results):

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from cryosip.reports.comparison import Row, paper_rows
-from cryosip.reports.records import read_records
+from cryosip.records.read import read_records
+from cryosip.reports.sections.paper import Row, paper_rows
 
 
 def rows_of(results: Path) -> dict[str, Row]:

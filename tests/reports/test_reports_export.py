@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cryosip.records.read import read_records
 from cryosip.reports.csv_text import csv_text
 from cryosip.reports.export import Row, as_csv, as_parquet, rows
-from cryosip.reports.records import read_records
 
 FLOOR = {"w2": {"median": 0.7, "q05": 0.6, "q95": 0.8, "n": 2}}
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cryosip.reports import images
-from cryosip.reports.comparison import paper_rows
+from cryosip.records.read import Record, read_records
 from cryosip.reports.page import build
-from cryosip.reports.records import Record, read_records
+from cryosip.reports.sections import nanocluster
+from cryosip.reports.sections.paper import paper_rows
 
 Write = Any
 READINGS = [f"images_{kind}_{statistic}" for kind in ("noisy", "clean", "mixed") for statistic in "vu"]
@@ -75,7 +75,7 @@ def test_the_section_has_every_figure(records, results, tmp_path):
 
 
 def test_every_reading_is_in_the_table_and_says_what_it_fits(records):
-    rows = images.readings(records)
+    rows = nanocluster.readings(records)
     assert len(rows) == 3 * 2 * 3
     by_scale = {row.scale: row for row in rows[:3]}
     assert by_scale["D²"].initial.median == pytest.approx(0.095)
@@ -90,14 +90,14 @@ def test_every_reading_is_in_the_table_and_says_what_it_fits(records):
 def test_a_reading_that_fits_both_says_so(write, results):
     for i in range(3):
         put(write, "paper-nanocluster", "flow", "published", i, metrics={"images_clean_u": 0.028})
-    fits = {(r.images, r.statistic, r.scale): r.fits for r in images.readings(read_records(results)[0])}
-    assert fits[images.KINDS["clean"], images.STATISTICS["u"], "D²"] == "initial and final"
+    fits = {(r.images, r.statistic, r.scale): r.fits for r in nanocluster.readings(read_records(results)[0])}
+    assert fits[nanocluster.KINDS["clean"], nanocluster.STATISTICS["u"], "D²"] == "initial and final"
 
 
 def test_negative_readings_have_no_root(write, results):
     put(write, "paper-nanocluster", "flow", "published", 0, metrics={"images_noisy_u": -0.002})
-    rows = [r for r in images.readings(read_records(results)[0]) if r.statistic == images.STATISTICS["u"]]
-    root = next(r for r in rows if r.scale == "D, the root" and r.images == images.KINDS["noisy"])
+    rows = [r for r in nanocluster.readings(read_records(results)[0]) if r.statistic == nanocluster.STATISTICS["u"]]
+    root = next(r for r in rows if r.scale == "D, the root" and r.images == nanocluster.KINDS["noisy"])
     assert root.estimated.n == 0
     assert next(r for r in rows if r.scale == "D²").estimated.median == -0.002
 
@@ -132,7 +132,7 @@ def test_tau_is_compared_at_one_size_only(write, results, tmp_path):
 
 def test_clouds_show_weights_and_tell_what_is_left_out(write, results):
     put(write, "paper-nanocluster", "reweighting", "grid of 60", 0)
-    plots = images.clouds(read_records(results)[0])
+    plots = nanocluster.clouds(read_records(results)[0])
     assert [plot.title for plot in plots] == [
         "Fig. 4: initial law (a sample of its own)",
         "Fig. 4: reweighting, grid of 60",

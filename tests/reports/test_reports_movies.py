@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import test_reports_protein
 
-from cryosip.reports.movies import film, modes, particles
+from cryosip.records.read import Record, read_records
 from cryosip.reports.page import build
-from cryosip.reports.protein import STANDS
-from cryosip.reports.records import Record, read_records
+from cryosip.reports.sections.movies import film, modes, particles
+from cryosip.reports.sections.protein import STANDS
 from cryosip.reports.style import Plot
 
 MOST = 150_000  # bytes of a movie

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from cryosip.records.read import read_records
 from cryosip.reports import publish
 from cryosip.reports.card import find
 from cryosip.reports.page import build
-from cryosip.reports.peers import read_peers
-from cryosip.reports.records import read_records
+from cryosip.reports.sections.baselines import read_peers
 
 ROWS: list[dict[str, Any]] = [
     {"form": "sorted", "ours": True, "note": "", "error": 0.0, "seconds": 1e-3, "rounds": 7, "times": {"binned": 8.0},

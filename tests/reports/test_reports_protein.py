@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cryosip.reports import page, protein
-from cryosip.reports.records import Record, read_records
+from cryosip.records.read import Record, read_records
+from cryosip.reports import page
+from cryosip.reports.sections import protein
 
 MOLECULE = {
     "source": "toy<b>.pdb", "chain": "A", "n_atoms": 40, "n_beads": 20, "eigenvalues": [0.02, 0.05],

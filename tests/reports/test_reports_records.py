@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryosip.reports.records import largest, of_other_engines, read_records
+from cryosip.records.read import largest, of_other_engines, read_records
 from cryosip.reports.tables import method_rows
 
 

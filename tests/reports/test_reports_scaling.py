@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryosip.reports import rates
+from cryosip.records.read import largest, read_records
 from cryosip.reports.page import build
-from cryosip.reports.rates import Fit, Rate, exponents, judged
-from cryosip.reports.records import largest, read_records
-from cryosip.reports.scaling import scaling
+from cryosip.reports.sections import rates
+from cryosip.reports.sections.rates import Fit, Rate, exponents, judged
+from cryosip.reports.sections.scaling import scaling
 from cryosip.reports.spreads import mean_interval
 
 PARTICLES = (100, 1_000, 10_000)

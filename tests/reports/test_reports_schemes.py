@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from cryosip.reports.comparison import variance_rows
+from cryosip.records.read import read_records
 from cryosip.reports.page import build
-from cryosip.reports.records import read_records
-from cryosip.reports.schemes import MULTIPLES, schemes, time_to_accuracy
-from cryosip.reports.variances import variances
+from cryosip.reports.sections.paper import variance_rows
+from cryosip.reports.sections.sampling import MULTIPLES, schemes, time_to_accuracy
+from cryosip.reports.sections.variances import variances
 
 FLOOR = 0.02
 

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cryosip.bench import campaign, store
+from cryosip.bench.app import campaign
 from cryosip.bench.execute import execute
-from cryosip.bench.store import RunConfig
-from cryosip.bench.studies import STUDIES
+from cryosip.bench.studies.registry import STUDIES
+from cryosip.records import store
+from cryosip.records.read import read_records
+from cryosip.records.store import RunConfig
 from cryosip.reports.gallery import KNOWN_STUDIES
-from cryosip.reports.records import read_records
 
 # without the types checked at each call, and in seconds of one processor: what it takes where nothing else runs
 BUILD = """import sys, time

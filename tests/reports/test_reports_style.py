@@ -24,10 +24,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from cryosip.records.read import read_records
 from cryosip.reports import drawn, redraw, style
 from cryosip.reports.csv_text import csv_text
 from cryosip.reports.gallery import study_figures
-from cryosip.reports.records import read_records
 from cryosip.reports.style import Plot, draw, log_axes, painted, styled
 
 GROUPS = {

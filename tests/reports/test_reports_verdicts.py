@@ -3,9 +3,16 @@ from pathlib import Path
 
 import pytest
 
-from cryosip.reports.records import read_records
+from cryosip.records.read import read_records
+from cryosip.reports.sections.verdicts import (
+    compare,
+    distance_verdict,
+    formula_verdict,
+    grows,
+    reached,
+    statement_verdict,
+)
 from cryosip.reports.spreads import cost_below, prediction_range, spread
-from cryosip.reports.verdicts import compare, distance_verdict, formula_verdict, grows, reached, statement_verdict
 
 THREE = [0.19, 0.21, 0.23]  # mean 0.21, s = 0.02; t(2, 95 %) = 2.91999, so t s sqrt(4/3) = 0.067434
 

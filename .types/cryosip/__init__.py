@@ -1,0 +1,1 @@
+../../cryosip/__init__.py

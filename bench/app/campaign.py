@@ -1,0 +1,230 @@
+"""Runs studies: which runs there are, which are done already, and what became of them."""
+
+import json
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cryosip.bench import sharing
+from cryosip.bench.app import locks
+from cryosip.bench.environment import memory_in_use_mb
+from cryosip.bench.execute import Session, execute
+from cryosip.bench.limits import MEASURING_MB, NO_LIMITS, Limits, told
+from cryosip.bench.runner import Snapshot
+from cryosip.bench.sources import identity_of, run_id
+from cryosip.bench.studies import tuning
+from cryosip.bench.studies.registry import STUDIES
+from cryosip.datasets.registry import DATASETS
+from cryosip.methods import checks
+from cryosip.records import store
+
+PROTEINS = ("hsp90", "adk")
+
+
+class Watcher(NamedTuple):
+    """What is told while runs go on."""
+
+    start: Callable[[int, int, store.RunConfig], None]
+    snapshot: Callable[[Snapshot], None]
+    finish: Callable[[dict[str, Any]], None]
+    wait: Callable[[int], None] = lambda _runs: None
+    plan: Callable[[list[tuple[int, store.RunConfig]]], None] = lambda _pending: None
+
+
+class Orders(NamedTuple):
+    """How runs are made: records that are not younger than `fresh_since`, in nanoseconds, are made again.
+
+    So are those not younger than `retry_since` whose run ended by an error or a limit of time.
+    """
+
+    profile: str
+    fresh_since: int = 0
+    limits: Limits = NO_LIMITS
+    jobs: int = 1
+    retry_since: int = 0
+
+
+class Outcome(NamedTuple):
+    done: int
+    skipped: int
+    failed: list[str]
+
+
+def plan(
+    studies: list[str], profile: str, replicates: int | None, only: str | None, structure: Path | None = None
+) -> list[store.RunConfig]:
+    """All runs of the studies, replicate by replicate, so that an early stop leaves whole replicates.
+
+    Proteins are taken from the file `structure`, if one is given. At most as many replicates as there are before those
+    that settings are tuned on, which no study may report.
+    """
+    configs = []
+    for name in studies:
+        checks.one_of("study", name, STUDIES)
+        study = STUDIES[name]
+        size = study.sizes[checks.one_of("profile", profile, study.sizes)]
+        count = (
+            size.replicates
+            if replicates is None
+            else checks.positive_int("replicates", replicates, tuning.FIRST_REPLICATE)
+        )
+        first = study.first_replicate
+        runs = [run for run in study.configs(size) if only in (None, run.problem)]
+        if structure is not None:
+            runs = [_with_structure(run, structure) for run in runs]
+        configs += [replace(run, replicate=r) for r in range(first, first + count) for run in runs]
+    if structure is not None and not any(run.problem in PROTEINS for run in configs):
+        raise ValueError(f"structure is {str(structure)!r}, and no run is on a protein; wanted none")
+    return configs
+
+
+def _with_structure(run: store.RunConfig, structure: Path) -> store.RunConfig:
+    if run.problem not in PROTEINS:
+        return run
+    try:
+        path = structure.expanduser().resolve()
+    except (OSError, RuntimeError) as error:  # a link to itself, or the home of nobody
+        raise ValueError(f"structure is {str(structure)!r}: {error}") from error
+    return replace(run, problem_options=run.problem_options | {"structure": str(path)})
+
+
+def check_memory(configs: list[store.RunConfig], memory_mb: float) -> None:
+    """Raises ValueError with the sizes for runs whose images alone, beside what any run needs, do not fit."""
+    if math.isinf(memory_mb):
+        return
+    held, sizes, large = memory_in_use_mb() + MEASURING_MB, {}, []
+    for config in configs:
+        options = json.dumps(config.problem_options)
+        if (config.problem, options) not in sizes:
+            sizes[config.problem, options] = _images_mb(config)
+        if held + sizes[config.problem, options] > memory_mb:
+            large.append(f"{config.study}: {config.problem} {sizes[config.problem, options]:.0f} MB of images")
+    if large:
+        raise ValueError(
+            f"memory is {memory_mb:g} MB; wanted more than {held + max(sizes.values()):.0f} MB, "
+            f"of which {held:.0f} for any run: {'; '.join(dict.fromkeys(large))}"
+        )
+
+
+def _images_mb(config: store.RunConfig) -> float:
+    """Of the observations and of the noise that they are made with; 0 for a problem that cannot be built."""
+    try:
+        few = DATASETS[config.problem](**config.problem_options | {"n_observations": 2}).problem.observations
+    except (OSError, ValueError):  # which the run will tell
+        return 0.0
+    n = config.problem_options.get("n_observations", len(few))
+    return 2 * n * few.shape[1] * few.dtype.itemsize / 2**20
+
+
+def run_all(configs: list[store.RunConfig], results: Path, orders: Orders, watcher: Watcher) -> Outcome:
+    """Runs what has no record yet, each into its record; what other processes are at is left to them and waited for."""
+    pending, outcome = _pending(configs, results, orders)
+    watcher.plan(pending)
+    done, skipped, failed = outcome
+    for wait in (False, True):
+        busy = []
+        for index, config in pending:
+            path = record_of(results, config)
+            record, made = _obtain(path, config, (index, len(configs)), orders, watcher, wait)
+            if record is None:
+                busy.append((index, config))
+                continue
+            done, skipped = done + made, skipped + (not made)
+            failed += _failure(path, record)
+        pending = busy
+        if pending:
+            watcher.wait(len(pending))
+    for study in {config.study for config in configs}:
+        locks.sweep(results / study, {record_of(results, config).stem for config in configs})
+    return Outcome(done, skipped, failed)
+
+
+def _pending(
+    configs: list[store.RunConfig], results: Path, orders: Orders
+) -> tuple[list[tuple[int, store.RunConfig]], Outcome]:
+    """The runs that have no record yet with their places in the list, and what became of the others."""
+    pending, skipped, failed = [], 0, list[str]()
+    for index, config in enumerate(configs):
+        path = record_of(results, config)
+        try:
+            record = _standing(path, orders)
+        except store.OtherSchema as error:
+            skipped, failed = skipped + 1, [*failed, str(error)]
+            continue
+        if record is None:
+            pending.append((index, config))
+            continue
+        skipped, failed = skipped + 1, failed + _failure(path, record)
+    return pending, Outcome(0, skipped, failed)
+
+
+def tally(configs: list[store.RunConfig], results: Path, orders: Orders, since: int) -> Outcome:
+    """What became of runs that other processes were ordered to make since then."""
+    pending, found = _pending(configs, results, orders)
+    missing = [record_of(results, config) for _, config in pending]
+    there = {record_of(results, config) for config in configs}.difference(missing)
+    done = sum(path.stat().st_mtime_ns > since for path in there)
+    failed = [*found.failed, *(f"{path}: it was not made" for path in missing)]
+    return Outcome(done, found.skipped - done, failed)
+
+
+def record_of(results: Path, config: store.RunConfig) -> Path:
+    """Where the record of a run is, or will be."""
+    return store.record_path(results, config, run_id(config, identity_of(config, STUDIES[config.study].measure)))
+
+
+def _obtain(
+    path: Path, config: store.RunConfig, place: tuple[int, int], orders: Orders, watcher: Watcher, wait: bool
+) -> tuple[dict[str, Any] | None, bool]:
+    """The record and whether it was made here; None where another process is at it and is not waited for."""
+    if record := _standing(path, orders):
+        return record, False
+    with locks.claim(path, wait) as mine:
+        if not mine:
+            return None, False
+        if record := _standing(path, orders):  # made since then
+            return record, False
+        watcher.start(*place, config)
+        record = _make(path, config, orders, watcher)
+        watcher.finish(record)
+        return record, True
+
+
+def _standing(path: Path, orders: Orders) -> dict[str, Any] | None:
+    """The record that is there already.
+
+    A run that ended by an error or a limit of time is tried again under other limits, and where that is ordered.
+    """
+    try:
+        written = path.stat().st_mtime_ns
+        if written <= orders.fresh_since:
+            return None
+        record = store.read(path)
+    except FileNotFoundError:
+        return None
+    except store.OtherSchema:
+        raise
+    except ValueError as error:
+        warnings.warn(f"{error}; it is run again", stacklevel=1)  # once, whoever asks
+        return None
+    stale = record.get("limits") != told(orders.limits) or written <= orders.retry_since
+    return None if stale and record["status"] in ("timeout", "error") else record
+
+
+def _make(path: Path, config: store.RunConfig, orders: Orders, watcher: Watcher) -> dict[str, Any]:
+    """Runs into the record. What seconds decide cannot be taken up to the same bits, and is short: no checkpoint."""
+    kept = None if config.stop_after_seconds is not None else locks.checkpoint_path(path)
+    if kept and kept.exists() and kept.stat().st_mtime_ns <= orders.fresh_since:
+        kept.unlink()
+    session = Session(watcher.snapshot, orders.limits, kept, orders.jobs, sharing.of(path.parent.parent))
+    record, arrays = execute(config, orders.profile, STUDIES[config.study].measure, session)
+    store.write(path, record | {"run_id": path.stem}, arrays)
+    locks.remove_leftovers(path)
+    return record
+
+
+def _failure(path: Path, record: dict[str, Any]) -> list[str]:
+    return [] if record["status"] == "ok" else [f"{path}: {record['status']}: {record['message']}"]

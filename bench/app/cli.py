@@ -1,0 +1,374 @@
+"""The command line. What a command needs is imported inside it, so that --help answers at once."""
+
+import math
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cryosip.bench.app.options import (
+    X64,
+    Cache,
+    Fresh,
+    Jobs,
+    MaxMemory,
+    Only,
+    Out,
+    Profile,
+    Replicates,
+    Results,
+    RetryFailed,
+    Structure,
+    Timeout,
+)
+
+if TYPE_CHECKING:
+    from cryosip.records.store import RunConfig
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: rich takes longer to import than all else
+    help="Recover distributions of molecular conformations from cryo-EM images, and compare the methods that do.",
+)
+
+DASH = Path("-")  # stands for the standard output
+
+
+@app.command()
+def reproduce(
+    profile: Profile = "small",
+    results: Results = Path("results"),
+    out: Out = Path("report"),
+    replicates: Replicates = None,
+    only: Only = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All studies of the paper, with all replicates of its figures.")
+    ] = False,
+    fresh: Fresh = False,
+    retry_failed: RetryFailed = False,
+    x64: X64 = False,
+    structure: Structure = None,
+    jobs: Jobs = 1,
+    timeout: Timeout = None,
+    max_memory: MaxMemory = None,
+    cache: Cache = True,
+) -> None:
+    """Compare all methods, then make the paper's figures.
+
+    Ends with the board, which says who wins, and the path of the report. Of the figures one replicate runs, without
+    --all. adk stands in for hsp90 where 2IOP cannot be had.
+    """
+    from cryosip.bench.app import reproduction
+    from cryosip.records import store
+
+    asked = profile, replicates, only, structure
+    _plan([*reproduction.studies("hsp90", everything), "paper-adk"], *asked)  # wrong usage is reported first
+    with _plain_errors():
+        store.check_writable(out)
+        protein = reproduction.available_protein(structure, only, lambda text: typer.echo(text, err=True))
+    planned = _plan(reproduction.studies(protein, everything), *asked)
+    configs = reproduction.selected(planned, protein, everything or replicates is not None)
+    failed = _run(configs, profile, results, fresh, retry_failed, x64, jobs, timeout, max_memory, cache)
+    _report(results, out)
+    raise typer.Exit(failed)
+
+
+@app.command()
+def run(
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Names as `cryosip list` shows them.")],
+    profile: Profile = "small",
+    results: Results = Path("results"),
+    replicates: Replicates = None,
+    only: Only = None,
+    fresh: Fresh = False,
+    retry_failed: RetryFailed = False,
+    x64: X64 = False,
+    structure: Structure = None,
+    jobs: Jobs = 1,
+    timeout: Timeout = None,
+    max_memory: MaxMemory = None,
+    cache: Cache = True,
+) -> None:
+    """Run studies into records."""
+    configs = _plan(studies, profile, replicates, only, structure)
+    raise typer.Exit(_run(configs, profile, results, fresh, retry_failed, x64, jobs, timeout, max_memory, cache))
+
+
+@app.command()
+def report(
+    results: Results = Path("results"),
+    out: Out = Path("report"),
+    one_engine: Annotated[
+        bool, typer.Option("--one-engine", help="Of each study only what the engine of its newest record made.")
+    ] = False,
+) -> None:
+    """Write the report of the records at hand. Prints the board, where otd-vs-dto ran, and the path of the page."""
+    _report(results, out, one_engine)
+
+
+@app.command()
+def show(
+    run_id: Annotated[str, typer.Argument(help="A run id, or as much of its beginning as no other has.")],
+    results: Results = Path("results"),
+) -> None:
+    """Print one record. What ran, its metrics beside their floors, what it cost and where its files are."""
+    from rich.console import Console
+
+    from cryosip.reports import card
+
+    with _plain_errors():
+        card.show(results, run_id, Console())
+
+
+@app.command()
+def export(
+    results: Results = Path("results"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="CSV, Parquet where it ends in .parquet, - prints.")] = DASH,
+) -> None:
+    """Write all records as one table. It has a row for each record and metric."""
+    from cryosip.records import store
+    from cryosip.records.read import read_records
+    from cryosip.reports import export
+
+    with _plain_errors():
+        records, skipped = read_records(results)
+        form = export.as_parquet if out.suffix.lower() == ".parquet" else export.as_csv
+        table = form(export.rows(records))
+        if out != DASH:
+            store.check_writable(out.parent)
+            store.write_bytes(out, table)
+    _tell_unread(skipped)
+    typer.echo(table if out == DASH else out, nl=out != DASH)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="Folder of the records before, or of the one machine.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Folder of the records after, or of the other machine.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for a page, compare.html, with all numbers.")] = None,
+    fail_on_regression: Annotated[
+        bool, typer.Option("--fail-on-regression", help="Exit with 1 when something got worse from A to B.")
+    ] = False,
+) -> None:
+    """Compare two results folders. Says which numbers moved beyond their intervals."""
+    from rich.console import Console
+
+    from cryosip.reports import compare_page
+    from cryosip.reports.compare import regressions
+
+    with _plain_errors():
+        comparison = compare_page.read(a, b)
+        compare_page.tell(comparison, Console())
+        if out is not None:
+            typer.echo(compare_page.build(comparison, out, _command()))
+    raise typer.Exit(1 if fail_on_regression and regressions(comparison.groups) else 0)
+
+
+@app.command()
+def tune(
+    profile: Profile = "small",
+    results: Results = Path("results"),
+    out: Annotated[Path | None, typer.Option(help="File to write, instead of the one that otd-vs-dto reads.")] = None,
+    replicates: Replicates = None,
+    only: Only = None,
+) -> None:
+    """Find the settings of every method. Sweeps them on other replicates, and keeps those that otd-vs-dto compares."""
+    from cryosip.bench.studies import otd_dto, tuning
+    from cryosip.bench.studies.registry import STUDIES
+    from cryosip.records import store
+
+    runs = _plan(["tuning"], profile, replicates, only, None)
+    file = out or otd_dto.tuned_file()
+    with _plain_errors():
+        store.check_writable(file.parent)
+    failed = _run(runs, profile, results)
+    tuning.keep(profile, STUDIES["tuning"].sizes[profile], runs, results, file)
+    typer.echo(file)
+    raise typer.Exit(failed)
+
+
+@app.command("list")
+def list_() -> None:
+    """Name the studies, problems, methods, discrepancies and optimizers."""
+    from cryosip.bench.studies.registry import STUDIES
+    from cryosip.datasets.registry import DATASETS
+    from cryosip.methods.registry import DISCREPANCIES, METHODS, OPTIMIZERS
+
+    for name, study in STUDIES.items():
+        typer.echo(f"study        {name:18} {study.summary}")
+    registries: dict[str, dict[str, Any]] = {
+        "problem": DATASETS,
+        "method": METHODS,
+        "discrepancy": DISCREPANCIES,
+        "optimizer": OPTIMIZERS,
+    }
+    for kind, registry in registries.items():
+        for name, factory in registry.items():
+            sentence = (factory.__doc__ or "").strip().splitlines()[0]
+            typer.echo(f"{kind:12} {name:18} {sentence}")
+
+
+@app.command()
+def speed(
+    everything: Annotated[bool, typer.Option("--all", help="All benchmarks, not only those of every day.")] = False,
+    bench: Annotated[list[str] | None, typer.Option(metavar="REGEX", help="Only benchmarks of such names.")] = None,
+    against: Annotated[str | None, typer.Option(metavar="REV", help="Compare with another commit.")] = None,
+    fail: Annotated[bool, typer.Option("--fail", help="With --against: exit 1 where something got slower.")] = False,
+    publish: Annotated[bool, typer.Option("--publish", help="Write the pages of all results at hand, too.")] = False,
+    peers: Annotated[bool, typer.Option("--peers", help="Instead: our kernels beside other libraries.")] = False,
+    results: Results = Path("results"),
+) -> None:
+    """Measure speed, memory and errors, by commit and device. Three minutes, without --all or --peers."""
+    if peers and (everything or bench or against or fail or publish):
+        raise typer.BadParameter("--peers is given with another option; wanted it alone, or with --results")
+    if fail and against is None:
+        raise typer.BadParameter("--fail is given without --against; wanted the revision to compare with")
+    with _plain_errors():
+        if peers:
+            _against_peers(results)
+            return
+        from cryosip.bench.speed import tracking
+
+        outcome = tracking.track(everything, bench or [], against, publish)
+    raise typer.Exit(outcome.failed or (fail and outcome.slower))
+
+
+@app.command()
+def check() -> None:
+    """Check this machine, in two minutes.
+
+    Distributions, gradients, algorithms, EM and floors; exit 1 where one fails.
+    """
+    from rich.console import Console
+
+    from cryosip.bench.check import selfcheck
+
+    raise typer.Exit(0 if selfcheck.report(Console()) else 1)
+
+
+def main() -> None:
+    """Entry point of the command `cryosip`."""
+    warnings.formatwarning = lambda message, *_: f"cryosip: {message}\n"  # for who did not write the code
+    app()
+
+
+def _run(
+    configs: list["RunConfig"],
+    profile: str,
+    results: Path,
+    fresh: bool = False,
+    retry_failed: bool = False,
+    x64: bool = False,
+    jobs: int = 1,
+    timeout: float | None = None,
+    max_memory: float | None = None,
+    cache: bool = True,
+) -> int:
+    import jax
+    from rich.console import Console
+
+    jax.config.update("jax_enable_x64", x64)
+    from cryosip.bench import cache as programs
+    from cryosip.bench.app import campaign, progress
+    from cryosip.bench.app import jobs as processes
+    from cryosip.bench.limits import Limits
+    from cryosip.records import store
+
+    if cache:
+        programs.switch_on()
+    jobs = min(jobs, len(processes.cores()), len(configs))
+    if jobs > 1:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first takes most of a GPU
+    limits = Limits(timeout or math.inf, max_memory or math.inf)
+    console, notes = Console(), []
+    with _plain_errors():
+        campaign.check_memory(configs, limits.memory_mb)
+        now = store.check_writable(results)
+        orders = campaign.Orders(profile, now if fresh else 0, limits, jobs, now if retry_failed else 0)
+        if jobs > 1:
+            notes = processes.run_all(configs, results, orders)
+            outcome = campaign.tally(configs, results, orders, now)
+        else:
+            with progress.watching(console) as watcher:
+                outcome = campaign.run_all(configs, results, orders, watcher)
+    told = f"{outcome.done} executed, {outcome.skipped} already recorded, {len(outcome.failed)} failed"
+    console.print("; ".join([told, *notes]), markup=False, highlight=False)
+    for failure in outcome.failed:
+        console.print(failure, markup=False, highlight=False, soft_wrap=True)
+    return 1 if outcome.failed else 0
+
+
+def _plan(
+    studies: list[str], profile: str, replicates: int | None, only: str | None, structure: Path | None
+) -> list["RunConfig"]:
+    """The runs that are asked for, or wrong usage."""
+    from cryosip.bench.app import campaign
+    from cryosip.datasets.registry import DATASETS
+    from cryosip.methods import checks
+
+    try:
+        if only is not None:
+            checks.one_of("--only", only, DATASETS)
+        configs = campaign.plan(studies, profile, replicates, only, structure)
+        if not configs:
+            raise ValueError(f"no study of {', '.join(studies)} is on problem {only!r} in profile {profile}")
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return configs
+
+
+def _against_peers(results: Path) -> None:
+    from rich.console import Console
+
+    from cryosip.bench.speed import baselines, cases
+
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)  # a file is as wide as tables want
+    typer.echo(baselines.record(cases.COMPARISONS.values(), results, lambda m: console.print(baselines.table(m))))
+
+
+def _report(results: Path, out: Path, one_engine: bool = False) -> None:
+    from rich.console import Console
+
+    from cryosip.reports import page
+    from cryosip.reports.sections import board
+
+    with _plain_errors():
+        report = page.make(results, out, _command(), one_engine)
+    _tell_unread(report.unread)
+    board.show(report.boards, Console())
+    typer.echo(report.page)
+
+
+def _tell_unread(files: Sequence[tuple[Path, str]]) -> None:
+    from cryosip.records.read import SUPERSEDED
+    from cryosip.reports.card import visible
+
+    unread = [(path, reason) for path, reason in files if not reason.startswith(SUPERSEDED)]
+    if superseded := len(files) - len(unread):
+        typer.echo(f"cryosip: records superseded by younger ones, not shown: {superseded}", err=True)
+    if unread:
+        typer.echo(f"cryosip: files that were not read: {len(unread)}", err=True)
+    for path, reason in unread:
+        typer.echo(visible(f"  {path}: {reason}"), err=True)
+
+
+def _command() -> str:
+    return shlex.join(["cryosip", *sys.argv[1:]])
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What the user can mend, such as a folder that cannot be written, is told in a line, without a traceback."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        typer.echo(f"cryosip: {error}", err=True)
+        raise typer.Exit(1) from error

@@ -1,0 +1,67 @@
+"""From names and plain options to an instance, a method and the points that stand for the truth."""
+
+import json
+from functools import lru_cache
+from typing import Any
+
+import optax
+
+from cryosip.bench import metrics
+from cryosip.datasets.instance import Instance
+from cryosip.datasets.registry import DATASETS
+from cryosip.methods import checks
+from cryosip.methods.method import Method, WeightedPoints
+from cryosip.methods.problem import Problem
+from cryosip.methods.registry import DISCREPANCIES, METHODS, OPTIMIZERS
+from cryosip.records.store import RunConfig
+
+
+def build_instance(config: RunConfig) -> Instance:
+    """The problem of a configuration; replicates differ by their seed alone."""
+    checks.one_of("problem", config.problem, DATASETS)
+    return _instance(*_name(config))
+
+
+def reference(config: RunConfig) -> WeightedPoints:
+    """Points that stand for the truth of a configuration."""
+    return _reference(*_name(config))
+
+
+def _name(config: RunConfig) -> tuple[str, str, int]:
+    return config.problem, json.dumps(config.problem_options), config.replicate
+
+
+@lru_cache(maxsize=1)
+def _instance(problem: str, options: str, seed: int) -> Instance:
+    """The last one is kept: a study runs all its methods on it in turn."""
+    return DATASETS[problem](seed=seed, **json.loads(options))
+
+
+@lru_cache(maxsize=1)
+def _reference(problem: str, options: str, seed: int) -> WeightedPoints:
+    """Points that stand for its truth."""
+    return metrics.reference(_instance(problem, options, seed).truth)
+
+
+def build_method(problem: Problem, name: str, options: dict[str, Any]) -> Method:
+    """A method from plain options; its discrepancy and its optimizer are given by name."""
+    checks.one_of("method", name, METHODS)
+    built = dict(options)
+    if "discrepancy" in built:
+        chosen = built["discrepancy"]
+        checks.one_of("discrepancy", chosen["name"], DISCREPANCIES)
+        built["discrepancy"] = DISCREPANCIES[chosen["name"]](**chosen.get("options", {}))
+    if "optimizer" in built:
+        built["optimizer"] = _optimizer(**built["optimizer"])
+    return METHODS[name](problem, **built)
+
+
+def _optimizer(name: str, learning_rate: float, cosine_steps: int | None = None) -> optax.GradientTransformation:
+    """With `cosine_steps` the rate falls to zero along a cosine within those steps."""
+    checks.one_of("optimizer", name, OPTIMIZERS)
+    checks.positive("learning_rate", learning_rate)
+    if cosine_steps is None:
+        return OPTIMIZERS[name](learning_rate)
+    return OPTIMIZERS[name](
+        optax.cosine_decay_schedule(learning_rate, checks.positive_int("cosine_steps", cosine_steps))
+    )

@@ -1,0 +1,202 @@
+"""OTD against DTO: every method on every problem within the same budgets, each with settings from an equal sweep."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cryosip.bench.studies.paper import PROTEIN_IMAGES, PROTEIN_RINGS
+from cryosip.bench.studies.study import Options
+from cryosip.methods import checks
+from cryosip.methods.registry import METHODS
+from cryosip.records.store import RunConfig
+
+GROWTH = 1.5  # of the steps between looks
+UNTUNED: Options = {"options": {}, "steps": 100}  # of a method that no sweep knows
+
+
+class Arena(NamedTuple):
+    """A problem, and the budgets in each currency at which methods are compared on it; the last ends a run."""
+
+    problem: str
+    options: Options
+    seconds: tuple[float, ...]
+    forward_calls: tuple[float, ...]
+
+
+class Arenas(NamedTuple):
+    """The problems of a profile and how many replicates there are of each."""
+
+    replicates: int
+    arenas: tuple[Arena, ...]
+
+
+SMOKE = Arenas(
+    1,
+    (
+        Arena("oned", {"n_observations": 60}, (0.01, 0.1), (1e3, 1e4)),
+        Arena("nanocluster", {"n_observations": 40, "image_size": 16, "tau": 0.5}, (0.01, 0.1), (1e3, 1e4)),
+        Arena("adk", {"n_observations": 12} | PROTEIN_IMAGES["smoke"], (0.1,), (1e4,)),
+    ),
+)
+SMALL = Arenas(
+    10,
+    (
+        Arena("oned", {"n_observations": 1_000}, (0.03, 0.3, 1.0), (1e4, 1e5, 1e6)),
+        Arena("nanocluster", {"n_observations": 300}, (0.3, 3.0), (1e4, 1e5, 1e6)),
+        Arena("adk", {"n_observations": 100} | PROTEIN_IMAGES["small"], (6.0,), (1e5, 1e6)),
+    ),
+)
+PAPER = Arenas(
+    5,
+    (
+        Arena("oned", {"n_observations": 10_000}, (0.1, 1.0, 10.0), (1e5, 1e6, 1e8)),
+        Arena("nanocluster", {"n_observations": 1_000}, (1.0, 30.0), (1e5, 1e6, 1e7)),
+        Arena("adk", {"n_observations": 500} | PROTEIN_IMAGES["small"], (60.0,), (1e6, 1e7)),
+        Arena("hsp90", {"n_observations": 500} | PROTEIN_IMAGES["small"], (60.0,), (1e6, 1e7)),
+    ),
+)
+SAME_SETTINGS = {"hsp90": "adk"}  # one protein is tuned, the other shows whether that carries over
+
+
+def _flow(
+    discrepancy: str, n: int, rate: float, optimizer: str = "adam", steps: int = 10**6, **options: Any
+) -> Options:
+    """A setting of the flow; Euler steps of a given length fall to zero within all steps."""
+    rings = {"options": {"ring_width": PROTEIN_RINGS["small"]}} if discrepancy == "invariant-energy" else {}
+    falling = {"cosine_steps": steps} if optimizer == "rms-sgd" else {}
+    chosen = {"name": optimizer, "learning_rate": rate} | falling
+    return {
+        "options": {"discrepancy": {"name": discrepancy} | rings, "optimizer": chosen, "n_particles": n} | options,
+        "steps": steps,
+    }
+
+
+def _setting(steps: int, **options: Any) -> Options:
+    return {"options": options, "steps": steps}
+
+
+def _posterior(n_support: int, n_candidates: int, n_refinements: int, steps: int, **options: Any) -> Options:
+    """So many EM steps on the weights after all the rest."""
+    known = {"n_support": n_support, "n_candidates": n_candidates, "n_refinements": n_refinements}
+    return {"options": known | options, "steps": n_support + n_refinements + 1 + steps}
+
+
+def sweep(arena: Arena) -> dict[str, list[Options]]:
+    """The settings of each method that are tried: as many for each, of what its users would try first.
+
+    Where more EM steps only sharpen, as on the line and on grids, how soon to stop is among them.
+    """
+    n = arena.options["n_observations"]
+    over_poses = {"quadrature_order": 2, "refine_poses": True, "estimate_noise": True, "estimate_weights": True}
+    if arena.problem == "oned":
+        return {
+            "flow": [_flow(name, n, rate) for name in ("energy", "kl") for rate in (3e-2, 1e-1)],
+            "mixture": [_setting(steps, n_components=min(k, n)) for k in (20, 50) for steps in (10, 30)],
+            "reweighting": [_setting(steps, n_support=200) for steps in (100, 300, 1_000, 3_000)],
+            "maximum-likelihood": [_setting(5, n_support=k) for k in (50, 100, 400, 1_000)],
+            "posterior-npmle": [_posterior(k, 1, 2, steps) for k in (50, 200) for steps in (10, 100)],
+        }
+    if arena.problem == "nanocluster":
+        return {
+            "flow": [
+                *(_flow("energy", n, rate) for rate in (3e-3, 1e-2, 3e-2)),
+                _flow("energy", n, 1e-2, sampling="closed-form"),
+            ],
+            "mixture": [
+                _setting(steps + 50, n_components=n, estimate_weights=weighted, anneal=(10.0, steps))
+                for steps in (50, 200)
+                for weighted in (False, True)
+            ],
+            "reweighting": [_setting(steps, n_support=k) for k in (900, 1_600) for steps in (3, 30)],
+            "maximum-likelihood": [_setting(50, n_support=k) for k in (100, 400, 900, 1_600)],
+            "posterior-npmle": [_posterior(k, 4, 5, steps) for k in (100, 400) for steps in (3, 30)],
+        }
+    checks.one_of("problem of a sweep", arena.problem, ("oned", "nanocluster", "adk", "hsp90"))
+    in_200 = (0.1, "rms-sgd", 200)
+    return {
+        "flow": [
+            *(_flow("invariant-energy", n, *euler) for euler in (in_200, (0.2, "rms-sgd", 200), (0.2, "rms-sgd", 80))),
+            _flow("energy", n, *in_200),
+        ],
+        "mixture": [_setting(20, n_components=k, **over_poses) for k in (3, 5, 10)]
+        + [_setting(20, n_components=10, quadrature_order=1, estimate_noise=True, estimate_weights=True)],
+        "reweighting": [_setting(100, n_support=k, quadrature_order=order) for k in (16, 64) for order in (1, 2)],
+        "maximum-likelihood": [_setting(20, n_support=k, quadrature_order=1) for k in (8, 16, 32, 64)],
+        "posterior-npmle": [_posterior(k, c, 10, 10, quadrature_order=2) for k in (16, 32) for c in (2, 4)],
+    }  # fmt: skip
+
+
+def run_in(arena: Arena, study: str, method: str, setting: str, tried: Options, budgets: Options) -> RunConfig:
+    """Replicate 0 of one setting, looked at evenly in log(step) until its last budget of seconds is spent."""
+    return RunConfig(
+        study=study,
+        setting=setting,
+        problem=arena.problem,
+        problem_options=arena.options,
+        method=method,
+        method_options=tried["options"],
+        steps=tried["steps"],
+        every=1,
+        growth=GROWTH,
+        replicate=0,
+        stop_after_seconds=max(budgets["seconds"]),
+        budgets=budgets,
+    )
+
+
+def otd_vs_dto(size: Arenas) -> list[RunConfig]:
+    """Each method with the settings that the sweep found best, at which budgets each is to be compared."""
+    return [
+        run_in(arena, "otd-vs-dto", method, _name(budgets), tried, budgets)
+        for arena in size.arenas
+        for method in METHODS
+        for tried, budgets in chosen(arena, method)
+    ]
+
+
+def chosen(arena: Arena, method: str) -> list[tuple[Options, dict[str, list[float]]]]:
+    """The settings of a method, each with the budgets of seconds for which it was best in the sweep.
+
+    Forward calls are compared at the setting of the longest of them. A method that no sweep knows has one for all.
+    """
+    known = tuned().get(SAME_SETTINGS.get(arena.problem, arena.problem), {"methods": {}})["methods"].get(method)
+    if known is None:
+        return [(UNTUNED, {"seconds": list(arena.seconds), "forward_calls": list(arena.forward_calls)})]
+    best = [known["best"][min(i, len(known["best"]) - 1)] for i in range(len(arena.seconds))]  # budgets by their rank
+    return [
+        (
+            _sized(known["settings"][index], arena),
+            {
+                "seconds": [b for b, pick in zip(arena.seconds, best, strict=True) if pick == index],
+                "forward_calls": list(arena.forward_calls) if index == best[-1] else [],
+            },
+        )
+        for index in dict.fromkeys(best)
+    ]
+
+
+def _sized(setting: Options, arena: Arena) -> Options:
+    """As many particles as observations, and components no more, whatever size the sweep had."""
+    n, options = arena.options["n_observations"], dict(setting["options"])
+    if "n_particles" in options:
+        options["n_particles"] = n
+    if "n_components" in options:
+        options["n_components"] = min(options["n_components"], n)
+    return {"options": options, "steps": setting["steps"]}
+
+
+def _name(budgets: dict[str, list[float]]) -> str:
+    return "for " + ", ".join(f"{b:g} s" for b in budgets["seconds"])
+
+
+def tuned_file() -> Path:
+    """By problem and method: the settings that the last sweep tried, their errors, and the best for each budget."""
+    return Path(__file__).with_name("tuned.json")
+
+
+@cache
+def tuned() -> dict[str, Any]:
+    """The file, read once."""
+    told: dict[str, Any] = json.loads(tuned_file().read_text())
+    return told

@@ -1,0 +1,89 @@
+"""The registry of studies."""
+
+from functools import partial
+
+from cryosip.bench.studies import otd_dto
+from cryosip.bench.studies.consistency import consistency, measure_statement
+from cryosip.bench.studies.paper import noise, open_fields, paper_1d, paper_nanocluster, paper_protein, sampling, tau
+from cryosip.bench.studies.sampling import measure
+from cryosip.bench.studies.scaling import scaling
+from cryosip.bench.studies.study import Size, Study
+from cryosip.bench.studies.tuning import FIRST_REPLICATE, tuning
+
+PROTEIN_SIZES = {
+    "smoke": Size(1, 12, 0.02, images="smoke"),
+    "small": Size(3, 500, 1.0, images="small"),
+    "paper": Size(3, 3_000, 1.0, all_settings=True, images="paper"),
+}
+
+ARENAS = {"smoke": otd_dto.SMOKE, "small": otd_dto.SMALL, "paper": otd_dto.PAPER}
+
+STUDIES: dict[str, Study] = {
+    "paper-1d": Study(
+        "Fig. 1 and its distances: flow, mixture and reweighting on the 1D system",
+        {"smoke": Size(1, 300, 0.004), "small": Size(10, 10_000, 1.0), "paper": Size(10, 10_000, 1.0)},
+        paper_1d,
+    ),
+    "noise": Study(
+        "Fig. 2: steps and seconds to an accuracy against the noise level",
+        {"smoke": Size(1, 300, 0.004), "small": Size(3, 10_000, 1.0), "paper": Size(1, 10_000, 1.0)},
+        noise,
+    ),
+    "sampling": Study(
+        "Variances of the sampling schemes of section 2.5.3 against their formulas, and the flow's time to an accuracy",
+        {"smoke": Size(1, 300, 0.01), "small": Size(3, 10_000, 1.0), "paper": Size(1, 10_000, 1.0)},
+        sampling,
+        measure,
+    ),
+    "scaling": Study(
+        "Errors, seconds and memory against particles, components, draws, observations and noise",
+        {
+            "smoke": Size(1, 300, 0.004),
+            "small": Size(5, 10_000, 1.0),
+            "paper": Size(10, 10_000, 1.0, all_settings=True),
+        },
+        scaling,
+    ),
+    "consistency": Study(
+        "Section 3: large data, many particles, distance against objective, lambda = K/N and one flow for both",
+        {"smoke": Size(1, 60, 0.1), "small": Size(5, 1_000, 1.0), "paper": Size(10, 3_000, 1.0)},
+        consistency,
+        measure_statement,
+    ),
+    "paper-nanocluster": Study(
+        "Figs. 3 and 4 and their distances: flow, mixture, reweighting and maximum likelihood on images",
+        {"smoke": Size(1, 60, 0.01), "small": Size(10, 1_000, 1.0), "paper": Size(10, 1_000, 1.0, all_settings=True)},
+        paper_nanocluster,
+    ),
+    "tau": Study(
+        "The width of an atom, which the paper does not state, against the distances of section 4.2",
+        {"smoke": Size(1, 60, 0.01), "small": Size(1, 100, 1.0), "paper": Size(3, 1_000, 1.0, all_settings=True)},
+        tau,
+    ),
+    "paper-hsp90": Study(
+        "Figs. 5 to 8 and their distances: flows, EM over poses and per-image posteriors on HSP90 in all directions",
+        PROTEIN_SIZES,
+        partial(paper_protein, "hsp90", "paper-hsp90"),
+    ),
+    "paper-adk": Study(
+        "The same on adenylate kinase, whose structure needs no file and no network",
+        PROTEIN_SIZES,
+        partial(paper_protein, "adk", "paper-adk"),
+    ),
+    "hsp90-open": Study(
+        "What section 4.3 leaves open, cutoff and signal-to-noise ratio, against the distances",
+        PROTEIN_SIZES | {"small": Size(1, 500, 1.0, images="small")},
+        partial(open_fields, "hsp90", "hsp90-open"),
+    ),
+    "otd-vs-dto": Study(
+        "Every method on every problem within the same budgets of seconds and of forward calls",
+        ARENAS,
+        otd_dto.otd_vs_dto,
+    ),
+    "tuning": Study(
+        "The sweep behind otd-vs-dto, on other replicates; `cryosip tune` runs it and keeps what it finds",
+        {profile: size._replace(replicates=min(size.replicates, 3)) for profile, size in ARENAS.items()},
+        tuning,
+        first_replicate=FIRST_REPLICATE,
+    ),
+}

@@ -1,0 +1,242 @@
+"""OTD against DTO within the same budgets: who leads, by how much, and whether the replicates decide it."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from cryosip.records.read import Array, Record
+from cryosip.reports.spreads import MIN_REPLICATES, Ratio, Spread, paired_ratio, spread
+from cryosip.reports.style import Look, method_look
+from cryosip.reports.tables import number
+
+METRICS = ("w2", "w1", "energy_distance_squared")
+CURRENCIES = {"seconds": "seconds", "forward_calls": "forward calls"}
+THRESHOLDS = (1.5, 2.0, 3.0, 5.0)  # times the floor
+PAPERS_OWN = "flow"
+RULE = (
+    "A method leads where its median of W2 over replicates is the smallest. It wins where the ratio to the runner-up, "
+    "and to every other method without failures, is below 1 throughout its 90 % interval, replicate by replicate "
+    "(Student's t on the logarithm); where an interval holds 1 there is no significant difference. A run that failed "
+    "or had nothing within the budget counts as infinitely far; with one of them no interval is drawn. No interval is "
+    f"drawn for fewer than {MIN_REPLICATES} replicates either. Intervals are those of one comparison each, "
+    "not widened for the number of methods and budgets, nor for the luck of a sweep of few settings on few replicates."
+)
+
+
+class Standing(NamedTuple):
+    """One method at one budget: its metric over the floor of the data, by replicate; inf where it had nothing."""
+
+    look: Look
+    method: str
+    options: str
+    ratios: dict[int, float]
+    failed: int
+
+    @property
+    def spread(self) -> Spread:
+        return spread(list(self.ratios.values()))
+
+
+class Verdict(NamedTuple):
+    """One budget on one problem, in words and numbers."""
+
+    currency: str
+    budget: float
+    standings: list[Standing]
+    sentence: str
+    own: str
+
+
+def spent(record: Record, currency: str) -> Array:
+    """What each look of a run had cost; building the method is part of its seconds."""
+    cost = record.curve.get(currency, np.full(len(record.curve.get("step", ())), np.nan))
+    return cost + record.setup_seconds if currency == "seconds" else cost
+
+
+def over_floor(record: Record, metric: str) -> Array:
+    """The curve of a metric in units of its floor, that of an i.i.d. sample of the truth as large as the data."""
+    floor = record.data_floors.get(metric)
+    if floor is None or floor.median <= 0 or metric not in record.curve:
+        return np.empty(0)
+    return record.curve[metric] / floor.median
+
+
+def error_at(record: Record, metric: str, currency: str, budget: float) -> float:
+    """Metric over floor at the last look within the budget; inf for a run that failed or had nothing yet."""
+    values = over_floor(record, metric)
+    if record.status != "ok" or not values.size:
+        return math.inf
+    within = np.flatnonzero(spent(record, currency) <= budget)
+    return float(values[within[-1]]) if within.size else math.inf
+
+
+def spent_within(record: Record, currency: str, budget: float) -> float:
+    """What the last look within the budget had cost, nan where there is none."""
+    cost = spent(record, currency)
+    within = cost[cost <= budget]
+    return float(within[-1]) if within.size else math.nan
+
+
+def budgets(records: Iterable[Record], currency: str) -> list[float]:
+    """All budgets for which some run was chosen."""
+    return sorted({b for record in records for b in _budgets(record, currency)})
+
+
+def _budgets(record: Record, currency: str) -> list[float]:
+    asked = record.asked(f"budgets.{currency}")
+    return [float(b) for b in asked if isinstance(b, int | float)] if isinstance(asked, list) else []
+
+
+def runs_for(records: Iterable[Record], currency: str, budget: float) -> dict[str, list[Record]]:
+    """By method, the runs with the setting that was chosen for this budget: of two sweeps, by the later one."""
+    chosen: dict[str, list[Record]] = {}
+    for record in records:
+        if budget in _budgets(record, currency):
+            chosen.setdefault(record.method, []).append(record)
+    return {method: _of_one_setting(own) for method, own in chosen.items()}
+
+
+def _of_one_setting(records: list[Record]) -> list[Record]:
+    """Those with the setting of the youngest."""
+    last = max(records, key=lambda r: (r.created, str(r.path)))
+    return [r for r in records if _setting(r) == _setting(last)]
+
+
+def _setting(record: Record) -> str:
+    return json.dumps([record.asked("method"), record.asked("steps")], sort_keys=True)
+
+
+def standings(records: Iterable[Record], metric: str, currency: str, budget: float) -> list[Standing]:
+    """All methods at a budget, the nearest to the truth first."""
+    found = [
+        Standing(
+            method_look(own[0]),
+            method,
+            options(own[0]),
+            {record.replicate: error_at(record, metric, currency, budget) for record in own},
+            sum(record.status != "ok" for record in own),
+        )
+        for method, own in runs_for(records, currency, budget).items()
+    ]
+    return sorted(found, key=lambda standing: (standing.spread.median, standing.method))
+
+
+def options(record: Record) -> str:
+    """The setting of a method as a person would tell it; as many particles as observations go without saying."""
+    told = []
+    for name, value in (record.asked("method.options") or {}).items():
+        if isinstance(value, dict):
+            told.append(" ".join(_plain(part) for key, part in value.items() if key != "options"))
+        elif name != "n_particles":
+            told.append(f"{name} {_plain(value)}")
+    return ", ".join([*told, f"at most {record.number('steps'):,.0f} steps"])
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return " in ".join(_plain(part) for part in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def ratio(near: Standing, far: Standing) -> Ratio:
+    """near / far over the replicates that both have."""
+    shared = sorted(set(near.ratios) & set(far.ratios))
+    return paired_ratio([(near.ratios[r], far.ratios[r]) for r in shared])
+
+
+def verdicts(records: Sequence[Record]) -> list[Verdict]:
+    """For each budget of either currency who wins by W2, if anyone does, and where the paper's own method stands."""
+    found = []
+    for currency in CURRENCIES:
+        for budget in budgets(records, currency):
+            order = standings(records, "w2", currency, budget)
+            found.append(Verdict(currency, budget, order, sentence(order), own_method(order)))
+    return found
+
+
+def best(order: Sequence[Standing]) -> list[Standing]:
+    """The first and all that it does not beat: alone in the list it wins.
+
+    The runner-up is beaten by a ratio below 1 throughout its interval; those further back are unless theirs holds 1.
+    """
+    near = [standing for standing in order if math.isfinite(standing.spread.median)]
+    return near[:1] + [
+        standing
+        for place, standing in enumerate(near[1:])
+        if (against := ratio(near[0], standing)).high >= 1 or (place == 0 and against.why)
+    ]
+
+
+def sentence(order: Sequence[Standing]) -> str:
+    """Who wins, from the standings alone."""
+    level = best(order)
+    if not level:
+        return "No method had an estimate within this budget."
+    first, second = level[0], order[1] if len(order) > 1 else None
+    reached = f"W2 {number(first.spread.median)} × floor"
+    if second is None or math.isinf(second.spread.median):
+        return f"{first.method} alone had an estimate: {reached}."
+    if len(level) == 1:
+        return f"{first.method} wins with {reached}, {_times(ratio(first, second))} times that of {second.method}."
+    against = ratio(first, level[1])
+    if against.why:
+        return f"{first.method} leads with {reached}, {level[1].method} follows; undecided: {against.why}."
+    *some, last = (standing.method for standing in level)
+    told = f"{first.method} leads with {reached}, {_times(against)} times that of {level[1].method}"
+    return f"No significant difference between {', '.join(some)} and {last}: {told}."
+
+
+def _times(against: Ratio) -> str:
+    return f"{number(against.mean)} [{number(against.low)}, {number(against.high)}]"
+
+
+def own_method(order: Sequence[Standing]) -> str:
+    """Where the paper's own method stands, also where it loses."""
+    place = next((i for i, standing in enumerate(order) if standing.method == PAPERS_OWN), None)
+    if place is None:
+        return "not run"
+    own = order[place]
+    if math.isinf(own.spread.median):
+        return f"{place + 1} of {len(order)}: no estimate within the budget"
+    if place == 0:
+        return f"1 of {len(order)}"
+    behind = ratio(own, order[0])
+    if behind.why:
+        return f"{place + 1} of {len(order)}"
+    told = f"{_times(behind)} times as far"
+    if behind.low <= 1:
+        return f"{place + 1} of {len(order)}, no significant difference from the first: {told}"
+    return f"{place + 1} of {len(order)}, {told}"
+
+
+class Reach(NamedTuple):
+    """What one method took to come within so many times the floor; inf in replicates that never did."""
+
+    look: Look
+    costs: dict[float, Spread]
+    reached: dict[float, str]
+
+
+def reaches(records: Sequence[Record], currency: str) -> list[Reach]:
+    """The cost to each threshold by the runs of the longest budget."""
+    found = []
+    for own in longest(records, currency).values():
+        costs = {t: [cost_to(record, t, currency) for record in own] for t in THRESHOLDS}
+        told = {t: f"{sum(map(math.isfinite, c))} of {len(c)}" for t, c in costs.items()}
+        found.append(Reach(method_look(own[0]), {t: spread(c) for t, c in costs.items()}, told))
+    return found
+
+
+def longest(records: Sequence[Record], currency: str) -> dict[str, list[Record]]:
+    """By method, the runs of the longest budget."""
+    return runs_for(records, currency, max(budgets(records, currency), default=math.nan))
+
+
+def cost_to(record: Record, threshold: float, currency: str) -> float:
+    """The first look at which W2 is below so many floors, inf where none is."""
+    values = over_floor(record, "w2")
+    below = np.flatnonzero(values < threshold) if record.status == "ok" else np.empty(0, int)
+    return float(spent(record, currency)[below[0]]) if below.size else math.inf

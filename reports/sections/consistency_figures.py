@@ -1,0 +1,190 @@
+"""The figures of the four statements of section 3."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from cryosip.records.read import Array, Record
+from cryosip.reports.sections.consistency import (
+    DISTANCES,
+    OTHERS,
+    PRECISIONS,
+    by_setting,
+    distances,
+    exponent,
+    gaps,
+    measured,
+)
+from cryosip.reports.spreads import mean_interval
+from cryosip.reports.style import INK, LOOKS, UNKNOWN, Look, Plot, draw, log_axes
+
+Pairs = Callable[[Record], tuple[Array, Array]]
+REFERENCES = {"energy": -1.0, "likelihood": -0.5}
+FITTED = "Thin lines: replicates; markers: their median; dashed: the power with the mean exponent of the replicates."
+
+
+def consistency_plots(records: Sequence[Record]) -> dict[str, list[Plot]]:
+    """Figures by the name of the statement."""
+    kept = measured(records)
+    laws = dict.fromkeys(_law(r) for r in kept if r.method in ("large-data", "particle-number"))
+    plots: dict[str, list[Plot]] = {name: [] for name in ("large-data", "particle-number", "distance", "equivalence")}
+    for at, law in enumerate(laws):
+        data = [r for r in kept if r.method == "large-data" and _law(r) == law]
+        particles = [r for r in kept if r.method == "particle-number" and _law(r) == law]
+        if data:
+            title = f"|min E_N − min E| against N, {law}"
+            plots["large-data"].append(_powers(f"consistency-n-{at}", title, data, gaps, ("N", "gap"), REFERENCES))
+        if particles:
+            title = f"E(ρ^K) − E(ρ*) against K, {law}"
+            plots["particle-number"].append(_powers(f"consistency-k-{at}", title, particles, gaps, ("K", "gap"), {}))
+        for metric, label in DISTANCES.items() if particles else ():
+            name, title = (
+                f"consistency-{metric.replace('_', '-')}-{at}",
+                f"{label} of ρ^K from ρ* against the gap, {law}",
+            )
+            axes = ("gap E(ρ^K) − E(ρ*)", label)
+            plots["distance"].append(_powers(name, title, particles, _of_metric(metric), axes, {}))
+    plots["equivalence"] += _prior_weights(kept) + _descents(kept)
+    return plots
+
+
+def _law(record: Record) -> str:
+    return record.setting.partition(", ")[2]
+
+
+def _objective(record: Record) -> str:
+    return record.setting.partition(", ")[0]
+
+
+def _of_metric(metric: str) -> Pairs:
+    return lambda record: distances(record, metric)
+
+
+def _powers(
+    name: str, title: str, records: Sequence[Record], pairs: Pairs, axes: tuple[str, str], references: dict[str, float]
+) -> Plot:
+    """One quantity against another on logarithmic axes, for each objective."""
+    records = sorted(records, key=lambda r: (_objective(r), r.replicate))
+    groups = {_objective(own[0]): own for own in by_setting(records, records[0].method).values()}
+
+    def paint(ax: Axes) -> None:
+        for objective, own in groups.items():
+            series = LOOKS.get(f"objective-{objective}", UNKNOWN._replace(label=objective))
+            for record in own:
+                ax.plot(*pairs(record), color=series.colour, linewidth=0.7, alpha=0.35)
+            x, y = _median(own, pairs)
+            ax.plot(x, y, color=series.colour, marker=series.marker, markersize=5, linewidth=1.7, label=series.label)
+            _fitted(ax, [pairs(record) for record in own], series)
+            if objective in references and len(x):
+                line = y[0] * (x / x[0]) ** references[objective] * 2.5
+                ax.plot(x, line, color=INK, linestyle=":", linewidth=1, alpha=0.7)
+        log_axes(ax, "xy")
+        ax.set(xlabel=axes[0], ylabel=axes[1])
+
+    rows = [
+        [_objective(r), _law(r), r.replicate, float(x), float(y)]
+        for r in records
+        for x, y in zip(*pairs(r), strict=True)
+    ]
+    dotted = " Dotted: the rate of sampling, N^(−1/2) and N^(−1), moved up." if references else ""
+    columns = ("objective", "law", "replicate", *axes)
+    return Plot(name, title, FITTED + dotted, draw(name, paint), columns, rows)
+
+
+def _median(records: Sequence[Record], pairs: Pairs) -> tuple[Array, Array]:
+    """The median of both numbers over the replicates, place by place along the run."""
+    found = [pairs(record) for record in records]
+    length = min(len(x) for x, _ in found)
+    return tuple(np.median([pair[i][:length] for pair in found], axis=0) for i in (0, 1))  # type: ignore[return-value]
+
+
+def _fitted(ax: Axes, pairs: Sequence[tuple[Array, Array]], series: Look) -> None:
+    """The power of the mean exponent through the middle of all points."""
+    power = mean_interval([exponent(x, y) for x, y in pairs]).value
+    x, y = (np.concatenate([pair[i] for pair in pairs]) for i in (0, 1))
+    kept = (x > 0) & (y > 0)
+    if math.isnan(power):
+        return
+    ends = np.array([x[kept].min(), x[kept].max()])
+    level = math.exp(np.log(y[kept]).mean() - power * np.log(x[kept]).mean())
+    ax.plot(ends, level * ends**power, color=series.colour, linestyle="--", linewidth=1.3)
+
+
+def _of_factor(record: Record) -> tuple[Array, Array]:
+    return record.curve["factor"], record.curve["distance"]
+
+
+def _prior_weights(records: Sequence[Record]) -> list[Plot]:
+    """How far the minimiser of (3.5) is from the MAP estimate against lambda over K/N."""
+    groups = by_setting(records, "prior-weight")
+    if not groups:
+        return []
+
+    def paint(ax: Axes) -> None:
+        for (_, law), series in zip(groups, CASES, strict=False):
+            own = groups[(_, law)]
+            for record in own:
+                ax.plot(
+                    record.curve["factor"], record.curve["distance"], color=series.colour, linewidth=0.7, alpha=0.35
+                )
+            x, y = _median(own, lambda r: (r.curve["factor"], r.curve["distance"]))
+            ax.plot(x, y, color=series.colour, marker=series.marker, linewidth=1.6, label=law)
+        log_axes(ax, "y")
+        ax.set_xscale("log", base=2)
+        ax.set_xticks([0.25, 0.5, 1, 2, 4], ["1/4", "1/2", "1", "2", "4"])
+        ax.set(xlabel="λ / (K/N)", ylabel="distance from the MAP estimate")
+
+    rows = [
+        [law, r.replicate, *map(float, row)]
+        for (_, law), own in groups.items()
+        for r in own
+        for row in zip(r.curve["factor"], r.curve["distance"], r.curve["objective_difference"], strict=True)
+    ]
+    caption = (
+        "Root mean square distance of the minimiser of (3.5), by EM, from the MAP estimate, by BFGS on the "
+        "log-posterior written out. Thin lines: replicates; markers: their median."
+    )
+    columns = ("law", "replicate", "λ / (K/N)", "distance", "objective difference in roundings")
+    title = "The minimiser of (3.5) is the MAP estimate at λ = K/N"
+    return [Plot("consistency-lambda", title, caption, draw("consistency-lambda", paint), columns, rows)]
+
+
+def _descents(records: Sequence[Record]) -> list[Plot]:
+    """How far the flow and gradient descent have come apart, in roundings, step by step."""
+    groups = by_setting(records, "gradient-descent")
+    if not groups:
+        return []
+
+    def paint(ax: Axes) -> None:
+        for ((problem, setting), own), series in zip(groups.items(), itertools.cycle(CASES), strict=False):
+            for precision, line in zip(PRECISIONS, ("-", "--"), strict=True):
+                curves = [(r.curve["step"], r.curve[f"mixture_{precision}"]) for r in own]
+                for x, y in curves:
+                    ax.plot(x, y, color=series.colour, linestyle=line, linewidth=0.6, alpha=0.3)
+                x, y = (np.median([curve[i] for curve in curves], axis=0) for i in (0, 1))
+                label = f"{problem}, {setting}" if line == "-" else None
+                ax.plot(x, y, color=series.colour, linestyle=line, linewidth=1.7, label=label)
+        log_axes(ax, "y")
+        ax.set(xlabel="step", ylabel="largest difference in roundings")
+
+    names = [f"{other}_{precision}" for other in OTHERS for precision in PRECISIONS]
+    rows = [
+        [f"{problem}, {setting}", r.replicate, int(step), *(float(r.curve[name][at]) for name in names)]
+        for (problem, setting), own in groups.items()
+        for r in own
+        for at, step in enumerate(r.curve["step"])
+    ]
+    caption = (
+        "The flow of the noise-integrated KL (K = N) against gradient descent on (3.5), from the same start, steps Δt "
+        "and K Δt. One rounding: the spacing of the precision times the largest |θ|. Solid: float32, dashed: float64; "
+        "thin lines: replicates; thick: their median. The table also has descent by automatic differentiation."
+    )
+    title = "One flow for both approaches"
+    columns = ("case", "replicate", "step", *names)
+    return [Plot("consistency-flow", title, caption, draw("consistency-flow", paint), columns, rows)]
+
+
+CASES = (LOOKS["case-1"], LOOKS["case-2"], LOOKS["case-3"])

@@ -1,0 +1,238 @@
+"""The figures and tables of the nanocluster of §4.2: Figs. 3 and 4, the readings of its distances, and tau."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from cryosip.records.read import Array, Record
+from cryosip.reports.sections.published_numbers import NANOCLUSTER_D2, NANOCLUSTER_IMAGES
+from cryosip.reports.spreads import Spread, spread
+from cryosip.reports.style import INK, Plot, draw, log_axes, look
+
+GREY = "#80868f"  # reads on light and on dark
+POINTS = 1_000  # of a cloud, evenly taken where there are more
+FITS = 0.1  # of the published number
+KINDS = {
+    "noisy": "noisy images against the observations",
+    "clean": "images without noise against those behind the observations",
+    "mixed": "images without noise against the observations",
+}
+STATISTICS = {"v": "with the diagonal", "u": "without the diagonal"}
+SCALES: dict[str, Callable[[float], float]] = {
+    "D²": lambda x: x,
+    "D, the root": lambda x: math.sqrt(x) if x >= 0 else math.nan,
+    "D² / 2": lambda x: x / 2,
+}
+
+
+def examples(records: Sequence[Record]) -> list[Plot]:
+    """Fig. 3: the same few images without (a) and with noise (b)."""
+    kept = [r for r in records if {"image_clean", "image_noisy"} <= set(r.arrays)]
+    if not kept:
+        return []
+    arrays = min(kept, key=lambda r: (r.study != "paper-nanocluster", r.replicate)).arrays
+    size = math.isqrt(arrays["image_clean"].shape[1])
+    if size**2 != arrays["image_clean"].shape[1]:
+        return []
+    caption = f"Images of {size} × {size} pixels, each strip in one grey scale; width θ₁, height θ₂."
+    return [
+        strip(name, title, caption, arrays[array].reshape(-1, size, size).swapaxes(1, 2))
+        for name, title, array in (
+            ("fig3a", "Fig. 3a: images of the parameters", "image_clean"),
+            ("fig3b", "Fig. 3b: the observations made of them", "image_noisy"),
+        )
+    ]
+
+
+def strip(name: str, title: str, caption: str, images: Array) -> Plot:
+    """Square images (k, rows, columns) side by side, the first row at the bottom."""
+    size = images.shape[1]
+    gap = np.full((size, max(1, size // 32)), np.nan)
+    panels = [panel for image in images for panel in (image, gap)][:-1]
+
+    def paint(ax: Axes) -> None:
+        ax.imshow(np.concatenate(panels, axis=1), cmap="gray", origin="lower", interpolation="nearest")
+        ax.set_axis_off()
+
+    rows = [[index, *map(float, (i.min(), i.max(), i.mean(), i.std()))] for index, i in enumerate(images)]
+    return Plot(name, title, caption, draw(name, paint, (5.0, 1.5)), ["image", "least", "largest", "mean", "std"], rows)
+
+
+def clouds(records: Sequence[Record]) -> list[Plot]:
+    """Fig. 4: the initial law, the estimates of the first replicate, and the truth, in the plane of the parameters."""
+    kept = [
+        r for r in records if r.status == "ok" and {"theta", "weights", "theta_init", "theta_true"} <= set(r.arrays)
+    ]
+    kept = [r for r in kept if r.arrays["theta"].shape[1] == 2]
+    if not kept:
+        return []
+    first = min(record.replicate for record in kept)
+    kept = [r for r in kept if r.replicate == first]
+    kept.sort(key=lambda r: (r.method != "flow", r.setting != "published", r.method, _components(r), r.setting))
+    points: list[Cloud] = [Cloud("initial law (a sample of its own)", GREY, kept[0].arrays["theta_init"], None)]
+    for r in kept:
+        points.append(
+            Cloud(f"{look(r).label}, {r.setting}", look(r).colour, r.arrays["theta"], r.arrays.get("weights"))
+        )
+    points.append(Cloud("truth", GREY, kept[0].arrays["theta_true"], None))
+    low, high = (np.quantile(kept[0].arrays["theta_true"], q, axis=0) for q in (0.001, 0.999))
+    return [_plane(f"fig4-{index}", cloud, (low - 0.7, high + 0.7)) for index, cloud in enumerate(points)]
+
+
+def _components(record: Record) -> float:
+    asked = record.number("method.options.n_components")
+    return asked if math.isfinite(asked) else 0.0
+
+
+class Cloud(NamedTuple):
+    label: str
+    colour: str
+    points: Array
+    weights: Array | None
+
+
+def _plane(name: str, cloud: Cloud, box: tuple[Array, Array]) -> Plot:
+    """A raster picture: a thousand marks as vectors would weigh half a megabyte."""
+    points, n = cloud.points, len(cloud.points)
+    mass = np.full(n, 1 / n) if cloud.weights is None else cloud.weights / cloud.weights.sum()
+    even = np.unique(np.linspace(0, n - 1, min(n, POINTS)).astype(int))
+    chosen = even if np.ptp(mass) == 0 else np.argsort(-mass)[:POINTS]
+    shown, share = points[chosen], mass[chosen]
+    outside = float(mass[((points < box[0]) | (points > box[1])).any(1)].sum())
+
+    def paint(ax: Axes) -> None:
+        areas = np.clip(6_000 * share / share.sum(), 0.5, 150)
+        ax.scatter(shown[:, 0], shown[:, 1], areas, color=cloud.colour, alpha=0.5, linewidths=0, rasterized=True)
+        (left, bottom), (right, top) = box
+        ax.set(xlim=(left, right), ylim=(bottom, top), xlabel="width θ₁", ylabel="height θ₂", aspect=1)
+
+    if np.ptp(mass) == 0:
+        which = f"{len(shown):,} of {n:,} equally weighted points"
+    else:
+        which = f"The {len(shown):,} heaviest of {n:,} points, {share.sum():.1%} of the mass, area in proportion to it"
+    caption = f"{which}; {outside:.1%} of the mass lies outside the frame."
+    rows = np.column_stack([shown, share]).tolist()
+    svg = draw(name, paint, (3.4, 3.4))
+    return Plot(name, f"Fig. 4: {cloud.label}", caption, svg, ["theta_1", "theta_2", "weight"], rows)
+
+
+class Reading(NamedTuple):
+    """One way to read the published pair of distances between images, and what it gives."""
+
+    images: str
+    statistic: str
+    scale: str
+    initial: Spread
+    estimated: Spread
+    fits: str
+
+
+def readings(records: Sequence[Record]) -> list[Reading]:
+    """Every reading of the two image distances of the published setting, beside which of the two numbers it fits."""
+    kept = [r for r in records if (r.method, r.setting, r.status) == ("flow", "published", "ok")]
+    rows = []
+    for kind in KINDS:
+        for statistic in STATISTICS:
+            metric = f"images_{kind}_{statistic}"
+            if not any(metric in r.metrics for r in kept):
+                continue
+            for scale, of in SCALES.items():
+                initial = spread([of(r.initial_metrics.get(metric, math.nan)) for r in kept])
+                estimated = spread([of(r.metrics.get(metric, math.nan)) for r in kept])
+                rows.append(
+                    Reading(KINDS[kind], STATISTICS[statistic], scale, initial, estimated, _fits(initial, estimated))
+                )
+    return rows
+
+
+def _fits(initial: Spread, estimated: Spread) -> str:
+    near = [
+        word
+        for word, ours, printed in zip(("initial", "final"), (initial, estimated), NANOCLUSTER_IMAGES, strict=True)
+        if abs(ours.median / float(printed) - 1) <= FITS
+    ]
+    return " and ".join(near) or "neither"
+
+
+def against_tau(records: Sequence[Record]) -> list[Plot]:
+    """The published flow for every tau: its parameter distance, and the image distances in the readings of §4.2."""
+    kept = [r for r in records if (r.method, r.status) == ("flow", "ok") and math.isfinite(_tau(r))]
+    kept = [r for r in kept if r.study == "tau" or r.setting == "published"]
+    if len({_tau(r) for r in kept}) < 2:
+        return []
+    kept.sort(key=lambda r: (_tau(r), r.replicate))
+    return [_tau_parameters(kept), _tau_images(kept)]
+
+
+def _tau(record: Record) -> float:
+    asked = record.number("problem.options.tau")
+    return asked if math.isfinite(asked) else 0.25  # the default of the problem
+
+
+def _tau_parameters(records: Sequence[Record]) -> Plot:
+    metric = "energy_distance_squared"
+    rows = [[_tau(r), r.replicate, *(r.metrics.get(m, math.nan) for m in (metric, "w1", "w2"))] for r in records]
+
+    def paint(ax: Axes) -> None:
+        for column, (label, marker) in enumerate((("D²", "o"), ("W1", "s"), ("W2", "^")), start=2):
+            ax.plot(
+                [row[0] for row in rows], [row[column] for row in rows], marker, markersize=5, alpha=0.8, label=label
+            )
+        ax.axhline(
+            float(NANOCLUSTER_D2[1]), color=INK, linestyle="--", linewidth=1, label=f"paper's D², {NANOCLUSTER_D2[1]}"
+        )
+        log_axes(ax, "xy")
+        ax.set(xlabel="width of an atom τ", ylabel="distance of parameters")
+
+    caption = "Each marker is one replicate of the published flow after its last step, against the law of the truth."
+    return Plot("tau-parameters", "Distance of parameters against τ", caption, draw("tau-parameters", paint),
+                ["tau", "replicate", metric, "w1", "w2"], rows)  # fmt: skip
+
+
+def _tau_images(records: Sequence[Record]) -> Plot:
+    series = [
+        (f"{'noisy' if kind == 'noisy' else 'clean'}, {STATISTICS[statistic]}", f"images_{kind}_{statistic}", colour)
+        for (kind, statistic), colour in zip(
+            (("noisy", "u"), ("noisy", "v"), ("clean", "u"), ("clean", "v")),
+            ("#2a84c6", "#e07b00", "#009e73", "#c2649a"),
+            strict=True,
+        )
+    ]
+    taus = sorted({_tau(r) for r in records})
+    medians: dict[str, list[list[float]]] = {}
+    for label, metric, _ in series:
+        for tau in taus:
+            own = [r for r in records if _tau(r) == tau]
+            ends = ([r.initial_metrics for r in own], [r.metrics for r in own])
+            row = [tau, *(spread([m.get(metric, math.nan) for m in end]).median for end in ends)]
+            medians.setdefault(label, []).append(row)
+
+    def paint(ax: Axes) -> None:
+        for label, _, colour in series:
+            at, *ends = np.array(medians[label]).T
+            for y, line in zip(ends, ("-", ":"), strict=True):
+                ax.plot(at, np.where(y > 0, y, math.nan), line, color=colour, marker="o", markersize=4,
+                        label=label if line == "-" else None)  # fmt: skip
+        for printed, line in zip(NANOCLUSTER_IMAGES, ("-", ":"), strict=True):
+            ax.axhline(float(printed), color=INK, linestyle=line, linewidth=1)
+            ax.text(
+                0.99,
+                float(printed) * 1.05,
+                f"paper {printed}",
+                transform=ax.get_yaxis_transform(),
+                ha="right",
+                fontsize=9,
+            )
+        log_axes(ax, "xy")
+        ax.set(xlabel="width of an atom τ", ylabel="D² of images")
+
+    caption = (
+        "Medians over replicates. Solid: the initial law, to be compared with the solid line of the paper; dotted: the "
+        "estimate, with the dotted one. Values that are not positive are not drawn."
+    )
+    return Plot("tau-images", "Distance of images against τ, as D²", caption, draw("tau-images", paint),
+                ["reading", "tau", "initial", "estimated"],
+                [[label, *row] for label, own in medians.items() for row in own])  # fmt: skip

@@ -1,0 +1,195 @@
+"""The figures of OTD against DTO: error over the floor against what it cost, and the Pareto fronts."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from cryosip.records.read import Array, Record
+from cryosip.reports.sections import budgets
+from cryosip.reports.sections.board import by_problem
+from cryosip.reports.sections.budgets import CURRENCIES, METRICS, Reach, Verdict
+from cryosip.reports.spreads import Spread, spread
+from cryosip.reports.style import INK, Look, Plot, draw, log_axes, method_look
+
+NAMES = {"w2": "W2", "w1": "W1", "energy_distance_squared": "D²"}
+COLUMNS = ["method", "replicate", "status"]
+
+
+class ProblemSection(NamedTuple):
+    """What the page says of one problem in words and tables."""
+
+    problem: str
+    verdicts: list[Verdict]
+    reaches: dict[str, list[Reach]]
+
+
+def sections(records: Sequence[Record]) -> list[ProblemSection]:
+    """One for each problem."""
+    return [
+        ProblemSection(problem, budgets.verdicts(own), {c: budgets.reaches(own, c) for c in CURRENCIES})
+        for problem, own in by_problem(records).items()
+    ]
+
+
+def plots(records: Sequence[Record]) -> dict[str, list[Plot]]:
+    """For each problem the figures that lead, and under "... more" the other metrics."""
+    groups: dict[str, list[Plot]] = {}
+    for problem, own in by_problem(records).items():
+        curves = {m: [_curves(problem, own, m, currency) for currency in CURRENCIES] for m in METRICS}
+        groups[problem] = [*curves.pop("w2"), _front_of_seconds(problem, own), _front_of_memory(problem, own)]
+        groups[f"{problem} more"] = [plot for group in curves.values() for plot in group]
+    return groups
+
+
+def median_curve(records: Sequence[Record], metric: str, currency: str) -> tuple[Array, Array]:
+    """Medians over replicates at looks after the same number of steps that at least half of the runs came to."""
+    looks: dict[float, list[tuple[float, float]]] = {}
+    for record in records:
+        values = budgets.over_floor(record, metric)
+        if record.status == "ok" and values.size:
+            for step, cost, value in zip(record.curve["step"], budgets.spent(record, currency), values, strict=True):
+                looks.setdefault(float(step), []).append((cost, value))
+    kept = [np.median(pairs, axis=0) for _, pairs in sorted(looks.items()) if 2 * len(pairs) >= len(records)]
+    points = np.array(kept).reshape(-1, 2)
+    return points[:, 0], points[:, 1]
+
+
+def _curves(problem: str, records: Sequence[Record], metric: str, currency: str) -> Plot:
+    name = f"{problem}-{metric}-{currency}".replace("_", "-")
+    methods = budgets.longest(records, currency)
+    limits = budgets.budgets(records, currency)
+
+    def paint(ax: Axes) -> None:
+        _bounds(ax, records, metric)
+        for limit in limits:
+            ax.axvline(limit, color=INK, linewidth=0.8, alpha=0.35, linestyle=(0, (1, 3)))
+        for own in methods.values():
+            series = method_look(own[0])
+            for record in own:
+                x, y = budgets.spent(record, currency), budgets.over_floor(record, metric)
+                if record.status == "ok" and y.size:
+                    ax.plot(x[x > 0], y[x > 0], color=series.colour, linewidth=0.7, alpha=0.3)
+            x, y = median_curve(own, metric, currency)
+            label = series.label + _failures(own)
+            ax.plot(x[x > 0], y[x > 0], color=series.colour, linewidth=1.8, marker=series.marker, markersize=4,
+                    markevery=[-1] if np.count_nonzero(x > 0) else None, label=label)  # fmt: skip
+            oracle = _oracle(own, metric)
+            if math.isfinite(oracle) and x.size:
+                ax.plot([x[-1] * 1.25], [oracle], marker=series.marker, color=series.colour, markerfacecolor="none",
+                        linestyle="", markersize=6)  # fmt: skip
+        log_axes(ax, "xy")
+        ax.set(xlabel=CURRENCIES[currency], ylabel=f"{NAMES[metric]} ÷ floor")
+
+    caption = (
+        "Bold: medians over replicates, of the setting chosen for the longest budget; thin: replicates. Upright "
+        "lines: the budgets. Band: 5–95 % of the floor, an i.i.d. sample of the truth as large as the data; dashed: "
+        "the initial law"
+        + ("." if metric == "energy_distance_squared" else
+           "; hollow, at the right end: the best weights on the method's own points, an oracle.")
+    )  # fmt: skip
+    rows = [
+        [r.method, r.replicate, r.status, x, y]
+        for own in methods.values()
+        for r in own
+        for x, y in zip(budgets.spent(r, currency), budgets.over_floor(r, metric), strict=False)
+    ]
+    title = f"{problem}: {NAMES[metric]} against {CURRENCIES[currency]}"
+    return Plot(name, title, caption, draw(name, paint), [*COLUMNS, currency, f"{metric}_over_floor"], rows)
+
+
+def _failures(records: Sequence[Record]) -> str:
+    failed = sum(record.status != "ok" for record in records)
+    return f" ({failed} of {len(records)} failed)" if failed else ""
+
+
+def _bounds(ax: Axes, records: Sequence[Record], metric: str) -> None:
+    floors = [r.data_floors[metric] for r in records if _has_floor(r, metric)]
+    if not floors:
+        return
+    low, high = (np.median([getattr(f, q) / f.median for f in floors]) for q in ("q05", "q95"))
+    ax.axhspan(low, high, color=INK, alpha=0.10, linewidth=0)
+    ax.axhline(1.0, color=INK, alpha=0.5, linewidth=0.9, linestyle=":", label=f"floor, n = {floors[0].n:,}")
+    initial = [r.initial_metrics[metric] / r.data_floors[metric].median for r in records
+               if metric in r.initial_metrics and _has_floor(r, metric)]  # fmt: skip
+    if initial:
+        ax.axhline(float(np.median(initial)), color=INK, alpha=0.5, linewidth=0.9, linestyle="--", label="initial law")
+
+
+def _has_floor(record: Record, metric: str) -> bool:
+    return metric in record.data_floors and record.data_floors[metric].median > 0
+
+
+def _oracle(records: Sequence[Record], metric: str) -> float:
+    values = [r.oracle_metrics[metric] / r.data_floors[metric].median for r in records
+              if r.status == "ok" and metric in r.oracle_metrics and _has_floor(r, metric)]  # fmt: skip
+    return spread(values).median
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that no other beats in both, by rising cost."""
+    best, kept = math.inf, []
+    for cost, error in sorted(points):
+        if error < best:
+            best = error
+            kept.append((cost, error))
+    return kept
+
+
+def _front_of_seconds(problem: str, records: Sequence[Record]) -> Plot:
+    points = []
+    for budget in budgets.budgets(records, "seconds"):
+        runs = budgets.runs_for(records, "seconds", budget)
+        for s in budgets.standings(records, "w2", "seconds", budget):
+            took = spread([budgets.spent_within(r, "seconds", budget) for r in runs[s.method]]).median
+            points.append((s.look, budget if math.isnan(took) else took, s.spread))
+    caption = (
+        "W2 over its floor within each budget of seconds, with the setting chosen for that budget, at the seconds that "
+        "were spent of it: medians, bars 5–95 % over replicates (none below 3). The line joins what no other method "
+        "beats in both. Methods that had nothing yet, or failed in most replicates, stand at the top edge."
+    )
+    return _front(f"{problem}-pareto-seconds", f"{problem}: error against seconds", caption, "seconds", points)
+
+
+def _front_of_memory(problem: str, records: Sequence[Record]) -> Plot:
+    last = max(budgets.budgets(records, "seconds"), default=math.nan)
+    memory = {
+        method: spread([r.program_memory_mb for r in own]).median
+        for method, own in budgets.runs_for(records, "seconds", last).items()
+    }
+    points = [(s.look, memory[s.method], s.spread) for s in budgets.standings(records, "w2", "seconds", last)]
+    caption = (
+        "W2 over its floor at the longest budget against the memory that the compiler plans for a block of steps: "
+        "arguments, results and temporaries; constants such as the data, and what building the method took, come on "
+        "top."
+    )
+    return _front(f"{problem}-pareto-memory", f"{problem}: error against memory", caption, "MB planned", points)
+
+
+def _front(name: str, title: str, caption: str, xlabel: str, points: Sequence[tuple[Look, float, Spread]]) -> Plot:
+    shown = [(series, x, s) for series, x, s in points if math.isfinite(x)]
+    finite = [s.median for _, _, s in shown if math.isfinite(s.median)]
+    top = 2 * max(finite, default=1.0)
+
+    def paint(ax: Axes) -> None:
+        corners = front([(x, s.median) for _, x, s in shown if math.isfinite(s.median)])
+        if corners:
+            ax.step(*zip(*corners, strict=True), where="post", color=INK, linewidth=1.0, alpha=0.6)
+        seen: set[str] = set()
+        for series, x, s in shown:
+            inside = math.isfinite(s.median)
+            if inside and math.isfinite(s.q05) and math.isfinite(s.q95):
+                bars = [[s.median - s.q05], [s.q95 - s.median]]
+                ax.errorbar([x], [s.median], bars, color=series.colour, capsize=2.5)
+            ax.plot([x], [s.median if inside else top], marker=series.marker, color=series.colour, linestyle="",
+                    markerfacecolor=series.colour if inside else "none", markersize=6,
+                    label=None if series.label in seen else series.label)  # fmt: skip
+            seen.add(series.label)
+        log_axes(ax, "xy")
+        ax.set(xlabel=xlabel, ylabel="W2 ÷ floor")
+
+    rows = [[series.label, x, *s] for series, x, s in shown]
+    columns = ["method", xlabel, "median", "q05", "q95", "replicates"]
+    return Plot(name, title, caption, draw(name, paint), columns, rows)

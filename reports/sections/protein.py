@@ -1,0 +1,289 @@
+"""The figures and tables of the proteins of §4.3: Figs. 5 to 8, the modes, and what the paper leaves open."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+
+from cryosip.records.read import Array, Record
+from cryosip.reports.sections.nanocluster import GREY, strip
+from cryosip.reports.sections.oned import density, outline
+from cryosip.reports.spreads import Spread, spread
+from cryosip.reports.style import INK, Look, Plot, draw, log_axes, look
+
+BINS = 45
+STANDS = (-9.0, -4.5, 0.0, 4.5, 9.0)  # whitened coordinates at which Fig. 7 shows the molecule
+FROM = ((0, 2), (1, 2))  # the two views: which axes go right and up
+DISTANCE = "energy_distance_squared"
+
+
+def molecule(records: Sequence[Record], prefix: str) -> list[Plot]:
+    """Fig. 5: the structure (a), images of it without (b) and with noise (c)."""
+    shown = first_with(records, {"beads", "image_clean", "image_noisy"})
+    if shown is None:
+        return []
+    beads = shown.arrays["beads"]
+    about = shown.molecule
+
+    def paint(ax: Axes) -> None:
+        for points, left in views(beads):
+            ax.plot(points[:, 0] + left, points[:, 1], color=INK, linewidth=0.6, alpha=0.5)
+            ax.scatter(points[:, 0] + left, points[:, 1], 9, c=np.arange(len(points)), cmap="viridis", zorder=2)
+        ax.set_aspect(1)
+        ax.set_axis_off()
+
+    name = f"{prefix}fig5a"
+    caption = (
+        f"{about.get('n_atoms', '?')} Cα atoms of chain {about.get('chain', '?')} of {about.get('source', '?')}, as "
+        f"{len(beads)} beads; two views a quarter turn apart, coloured from the first residue to the last; ångströms."
+    )
+    structure = Plot(
+        name, "Fig. 5a: the structure", caption, draw(name, paint, (5.0, 3.4)), ["x", "y", "z"], beads.tolist()
+    )
+    size = math.isqrt(shown.arrays["image_clean"].shape[1])
+    pixel = shown.number("problem.options.pixel_size_in_angstroms")
+    of = f"{size} × {size} pixels" + (f" of {pixel:g} Å" if math.isfinite(pixel) else "")
+    strips = [
+        strip(
+            f"{prefix}{part}",
+            title,
+            f"Four images of {of}, in one grey scale.",
+            shown.arrays[array].reshape(-1, size, size),
+        )
+        for part, title, array in (
+            ("fig5b", "Fig. 5b: projections", "image_clean"),
+            ("fig5c", "Fig. 5c: the observations made of them", "image_noisy"),
+        )
+    ]
+    return [structure, *strips]
+
+
+def marginals(records: Sequence[Record], prefix: str) -> list[Plot]:
+    """Fig. 6: the law of each mode, of the first replicate: truth, initial law, and every method."""
+    kept = _of_first_replicate(records, {"theta", "weights", "theta_init", "theta_true"})
+    if not kept:
+        return []
+    modes = kept[0].arrays["theta_true"].shape[1]
+    return [_marginal(kept, i, f"{prefix}fig6-{i + 1}") for i in range(modes)]
+
+
+def _marginal(records: Sequence[Record], i: int, name: str) -> Plot:
+    true, initial = (records[0].arrays[key][:, i] for key in ("theta_true", "theta_init"))
+    smooth = [r for r in records if r.method != "mixture"]
+    mixtures = [r for r in records if r.method == "mixture"]
+    low, high = np.quantile(np.concatenate([true, initial]), [0.0005, 0.9995])
+    edges = np.linspace(low - 2, high + 2, BINS + 1)
+    series = [(Look("truth", INK, ""), "-", density(true, None, edges))]
+    series.append((Look("initial", GREY, ""), ":", density(initial, None, edges)))
+    series += [(look(r), "-", density(r.arrays["theta"][:, i], r.arrays["weights"], edges)) for r in smooth]
+
+    def paint(ax: Axes) -> None:
+        for one, line, heights in series:
+            outline(ax, one, line, heights, edges)
+        top = max(heights.max() for _, _, heights in series)
+        for row, r in enumerate(mixtures):
+            at, share = r.arrays["theta"][:, i], r.arrays["weights"]
+            level = np.full(len(at), -0.06 * top * (row + 1))
+            ax.scatter(at, level, 160 * share + 4, color=look(r).colour, marker=look(r).marker, alpha=0.75,
+                       linewidths=0, label=f"{look(r).label} {r.setting}")  # fmt: skip
+        ax.set(xlabel=f"z{chr(0x2080 + i + 1)}, whitened", ylabel="density", xlim=(edges[0], edges[-1]))
+
+    caption = (
+        f"Weighted histograms with {BINS} bins, each of total mass 1; components of mixtures as marks below the axis, "
+        f"their area in proportion to the weight; replicate {records[0].replicate}."
+    )
+    centres = (edges[1:] + edges[:-1]) / 2
+    columns = ["centre", *(one.label for one, _, _ in series)]
+    rows = np.column_stack([centres, *(heights for _, _, heights in series)]).tolist()
+    return Plot(name, f"Fig. 6: mode {i + 1}", caption, draw(name, paint), columns, rows)
+
+
+def motions(records: Sequence[Record], prefix: str) -> list[Plot]:
+    """Fig. 7: the molecule at five places along each mode, in two views."""
+    shown = first_with(records, {"beads", "motions"})
+    if shown is None:
+        return []
+    beads, moves = shown.arrays["beads"], shown.arrays["motions"].reshape(-1, *shown.arrays["beads"].shape)
+    collectivity = shown.molecule.get("collectivity", [])
+    return [
+        _motion(beads, move, i, f"{prefix}fig7-{i + 1}", collectivity[i] if i < len(collectivity) else math.nan)
+        for i, move in enumerate(moves)
+    ]
+
+
+def _motion(beads: Array, move: Array, i: int, name: str, collectivity: float) -> Plot:
+    def paint(ax: Axes) -> None:
+        colours = matplotlib.colormaps["coolwarm"](np.linspace(0, 1, len(STANDS)))
+        for stand, colour in zip(STANDS, colours, strict=True):
+            for points, left in views(beads + stand * move, beads):
+                label = f"z = {stand:g}" if left == 0 else None
+                ax.plot(points[:, 0] + left, points[:, 1], color=colour, linewidth=0.9, label=label)
+        ax.set_aspect(1)
+        ax.set_axis_off()
+
+    size = np.sqrt((move**2).sum(1).mean())
+    caption = (
+        f"A step of 1 in z{chr(0x2080 + i + 1)} moves the beads by {size:.2g} Å (root mean square), the furthest by "
+        f"{np.sqrt((move**2).sum(1)).max():.2g} Å; collectivity {collectivity:.2g}. Two views a quarter turn apart."
+    )
+    rows = np.column_stack([beads, move]).tolist()
+    columns = ["x", "y", "z", "dx/dz", "dy/dz", "dz/dz"]
+    return Plot(name, f"Fig. 7: motion along mode {i + 1}", caption, draw(name, paint, (5.0, 3.6)), columns, rows)
+
+
+def views(points: Array, reference: Array | None = None) -> list[tuple[Array, float]]:
+    """The points in two views, and how far to the right each is drawn."""
+    reference = points if reference is None else reference
+    width = 1.35 * max(float(np.ptp(reference[:, axes[0]])) for axes in FROM)
+    return [(points[:, list(axes)], width * number) for number, axes in enumerate(FROM)]
+
+
+def principal(records: Sequence[Record], prefix: str) -> list[Plot]:
+    """Fig. 8: marginals of noisy images in one pose along the first two principal components of the truth's."""
+    kept = _of_first_replicate(records, {"beta_true", "beta_init", "beta_estimated"})
+    return [_component(kept, i, f"{prefix}fig8-{i + 1}") for i in range(2)] if kept else []
+
+
+def _component(records: Sequence[Record], i: int, name: str) -> Plot:
+    true = records[0].arrays["beta_true"][:, i]
+    series = [
+        (Look("truth", INK, ""), "-", true),
+        (Look("initial", GREY, ""), ":", records[0].arrays["beta_init"][:, i]),
+    ]
+    mixtures = [r.setting for r in records if r.method == "mixture"]
+    series += [
+        (_named(r), "--" if r.setting in mixtures[1:] else "-", r.arrays["beta_estimated"][:, i]) for r in records
+    ]
+    low, high = np.quantile(np.concatenate([points for _, _, points in series]), [0.002, 0.998])
+    edges = np.linspace(low, high, 30)
+    densities = [density(points, None, edges) for _, _, points in series]
+
+    def paint(ax: Axes) -> None:
+        for (one, line, _), heights in zip(series, densities, strict=True):
+            outline(ax, one, line, heights, edges)
+        ax.set(xlabel=f"β{chr(0x2080 + i + 1)}", ylabel="density")
+
+    caption = "Noisy images in the pose behind the first observation; the axes are those of images of the truth."
+    centres = (edges[1:] + edges[:-1]) / 2
+    rows = np.column_stack([centres, *densities]).tolist()
+    title = f"Fig. 8: principal component {i + 1}"
+    return Plot(name, title, caption, draw(name, paint), ["centre", *(one.label for one, _, _ in series)], rows)
+
+
+def _named(record: Record) -> Look:
+    """With K, for several mixtures stand side by side."""
+    own = look(record)
+    return own._replace(label=f"{own.label} {record.setting}") if record.method == "mixture" else own
+
+
+def open_fields(records: Sequence[Record]) -> list[Plot]:
+    """What §4.3 leaves open: the distance against the cutoff of the network, and against the signal-to-noise ratio."""
+    ok = [r for r in records if r.status == "ok" and DISTANCE in r.metrics and DISTANCE in r.initial_metrics]
+    plots = []
+    for option, fixed, name, label in (
+        ("cutoff_in_angstroms", "snr", "cutoff", "cutoff of the network, Å"),
+        ("snr", "cutoff_in_angstroms", "snr", "signal-to-noise ratio"),
+    ):
+        field, other = f"problem.options.{option}", f"problem.options.{fixed}"
+        # the value of the other at which the most of this were run
+        counts = {
+            at: len({r.number(field) for r in ok if r.number(other) == at}) for at in {r.number(other) for r in ok}
+        }
+        best = max(counts, key=lambda at: counts[at], default=math.nan)
+        if counts.get(best, 0) > 1:
+            kept = [r for r in ok if r.number(other) == best]
+            plots.append(_against(kept, field, f"hsp90-{name}", label, name == "snr"))
+    return plots
+
+
+def _against(records: Sequence[Record], field: str, name: str, label: str, log: bool) -> Plot:
+    groups: dict[tuple[str, float], list[Record]] = {}
+    for r in records:
+        groups.setdefault((look(r).label, r.number(field)), []).append(r)
+
+    def median(values: list[float]) -> float:
+        return spread(values).median
+
+    lines: dict[str, dict[float, tuple[int, float, float, float]]] = {}
+    for (method, at), own in sorted(groups.items()):
+        initial, estimated = ([getattr(r, part)[DISTANCE] for r in own] for part in ("initial_metrics", "metrics"))
+        floor = [r.data_floors[DISTANCE].median for r in own if DISTANCE in r.data_floors]
+        lines.setdefault(method, {})[at] = (len(own), median(initial), median(estimated), median(floor))
+    styles = {look(r).label: look(r) for r in records}
+
+    def paint(ax: Axes) -> None:
+        for method, line in lines.items():
+            style = styles[method]
+            ax.plot(
+                list(line), [row[2] for row in line.values()], color=style.colour, marker=style.marker, label=method
+            )
+        first = next(iter(lines.values()))
+        ax.plot(list(first), [row[1] for row in first.values()], color=GREY, linestyle=":", label="initial")
+        ax.plot(list(first), [row[3] for row in first.values()], color=INK, linestyle=":", alpha=0.6, label="floor")
+        log_axes(ax, "xy" if log else "y")
+        ax.set(xlabel=label, ylabel="D² in z")
+
+    rows = [[method, at, *row] for method, line in lines.items() for at, row in line.items()]
+    columns = ["method", label, "replicates", "initial D²", "D²", "floor D²"]
+    caption = "Medians over replicates of the squared energy distance in whitened coordinates; the rest is the study's."
+    return Plot(name, f"D² against the {label.split(',')[0]}", caption, draw(name, paint), columns, rows)
+
+
+class ModeRow(NamedTuple):
+    """A mode of the network, and how far each method's law of it is from the truth: W1, whitened."""
+
+    mode: int
+    eigenvalue: float
+    collectivity: float
+    distances: list[Spread]
+
+
+def mode_table(records: Sequence[Record]) -> tuple[list[str], list[ModeRow]]:
+    """The names of the methods, the initial law first, and a row for each mode."""
+    ok = [r for r in records if r.status == "ok" and r.molecule]
+    if not ok:
+        return [], []
+    groups: dict[str, list[Record]] = {}
+    for r in ok:
+        groups.setdefault(_named(r).label, []).append(r)
+    data = {r.dataset_hash: r for r in ok}  # the initial law is the same for all methods
+    values, shares = ok[0].molecule["eigenvalues"], ok[0].molecule["collectivity"]
+
+    def of(metrics: Callable[[Record], dict[str, float]], own: Sequence[Record], i: int) -> Spread:
+        return spread([metrics(r).get(f"w1_mode_{i + 1}", math.nan) for r in own])
+
+    def distances(i: int) -> list[Spread]:
+        start = of(lambda r: r.initial_metrics, list(data.values()), i)
+        return [start, *(of(lambda r: r.metrics, own, i) for own in groups.values())]
+
+    pairs = zip(values, shares, strict=True)
+    rows = [ModeRow(i + 1, value, share, distances(i)) for i, (value, share) in enumerate(pairs)]
+    return ["initial law", *groups], rows
+
+
+def collapsed(records: Sequence[Record]) -> list[str]:
+    """One sentence for each mixture: how many of its components stand for nothing of their own."""
+    kept = [r for r in records if r.method == "mixture" and math.isfinite(r.collapsed_components)]
+    kept.sort(key=lambda r: (r.number("method.options.n_components"), r.replicate))
+    return [
+        f"{r.setting}, replicate {r.replicate}: {r.collapsed_components:.0f} of "
+        f"{r.number('method.options.n_components'):.0f} components collapsed."
+        for r in kept
+    ]
+
+
+def first_with(records: Sequence[Record], arrays: set[str]) -> Record | None:
+    """The record of the first replicate that has these arrays."""
+    kept = [r for r in records if arrays <= set(r.arrays)]
+    return min(kept, key=lambda r: r.replicate) if kept else None
+
+
+def _of_first_replicate(records: Sequence[Record], arrays: set[str]) -> list[Record]:
+    kept = [r for r in records if r.status == "ok" and arrays <= set(r.arrays)]
+    if not kept:
+        return []
+    first = min(r.replicate for r in kept)
+    return sorted((r for r in kept if r.replicate == first), key=lambda r: (r.method != "flow", r.method, r.setting))

@@ -1,0 +1,154 @@
+"""The figures of the study of scaling: W2, seconds for each step and planned memory along each axis."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from cryosip.records.read import Record
+from cryosip.reports.sections.oned import initial_line
+from cryosip.reports.sections.rates import (
+    QUANTITIES,
+    Axis,
+    Exponent,
+    Fit,
+    Quantity,
+    fitted,
+    groups,
+    place,
+    step_seconds,
+)
+from cryosip.reports.spreads import spread
+from cryosip.reports.style import INK, Plot, draw, log_axes, look
+
+COLUMNS = ("problem", "axis", "value", "method", "replicate", "status", "w2", "w1", "initial w2", "floor w2",
+           "seconds for each step", "setup seconds", "compile seconds", "run seconds", "steps", "forward calls",
+           "planned memory MB", "peak memory MB")  # fmt: skip
+DRAWN = {"w2": "W2", "seconds": "Seconds for each step", "memory": "Planned memory"}
+
+Panel = dict[str, list[Record]]  # by method
+
+
+def scaling(records: Sequence[Record]) -> list[Plot]:
+    """For each problem and axis W2, seconds for each step and planned memory, with the fitted lines."""
+    panels: dict[tuple[str, Axis], Panel] = {}
+    for (problem, axis, method), own in groups(records).items():
+        panels.setdefault((problem, axis), {})[method] = own
+    drawn = [quantity for quantity in QUANTITIES if quantity.name in DRAWN]
+    return [_panel(*key, panel, quantity) for key, panel in panels.items() for quantity in drawn]
+
+
+def _panel(problem: str, axis: Axis, panel: Panel, quantity: Quantity) -> Plot:
+    name = f"{_prefix(problem, axis)}-{quantity.name}"
+    records = [record for own in panel.values() for record in own]
+    fits = {method: fitted(own, axis, quantity) for method, own in panel.items()}
+
+    def paint(ax: Axes) -> None:
+        if quantity.name == "w2":
+            _references(ax, axis, records)
+        for index, (method, own) in enumerate(panel.items()):
+            _series(ax, axis, quantity, own, fits[method])
+            _failures(ax, axis, own, 0.97 - 0.04 * index)
+        log_axes(ax, "xy" if any(quantity.of(record) > 0 for record in records) else "x")
+        ax.set(xlabel=axis.label, ylabel=quantity.label)
+
+    title = f"{problem}: {DRAWN[quantity.name]} against {axis.label}"
+    rows = [_row(problem, axis, record) for record in records]
+    return Plot(name, title, _caption(axis, quantity, panel, fits), draw(name, paint), COLUMNS, rows)
+
+
+def _series(ax: Axes, axis: Axis, quantity: Quantity, records: Sequence[Record], fit: Fit) -> None:
+    """Replicates as faint markers, the line of their medians and the fitted line."""
+    series = look(records[0])
+    values: dict[float, list[float]] = {}
+    for record in records:
+        if record.status == "ok" and quantity.of(record) > 0:
+            values.setdefault(place(record, axis), []).append(quantity.of(record))
+    for x, own in values.items():
+        ax.plot([x] * len(own), own, linestyle="", marker=series.marker, color=series.colour, markersize=4, alpha=0.35)
+    if values:
+        ax.plot(list(values), [spread(own).median for own in values.values()], color=series.colour, linewidth=1.2,
+                marker=series.marker, markersize=5, label=series.label)  # fmt: skip
+    if not math.isnan(fit.slope):
+        ends = np.array([fit.places[0], fit.places[-1]])
+        line = np.exp(fit.intercept) * ends**fit.slope
+        ax.plot(ends, line, color=series.colour, linestyle=(0, (5, 2)), linewidth=1.0)
+
+
+def _failures(ax: Axes, axis: Axis, records: Sequence[Record], height: float) -> None:
+    """A cross at the top of the axes at each place where a run failed."""
+    at = sorted({place(record, axis) for record in records if record.status != "ok"})
+    if at:
+        series = look(records[0])
+        crosses: Any = {"linestyle": "", "marker": "x", "markersize": 8, "markeredgewidth": 2, "clip_on": False}
+        ax.plot(at, [height] * len(at), transform=ax.get_xaxis_transform(), color=series.colour,
+                label=f"{series.label}, failed", **crosses)  # fmt: skip
+
+
+def _references(ax: Axes, axis: Axis, records: Sequence[Record]) -> None:
+    """The floor of a sample of the truth as large as the data, and the initial law."""
+    floors = {place(r, axis): r.data_floors["w2"] for r in records if "w2" in r.data_floors}
+    if floors:
+        at = sorted(floors)
+        low, middle, high = ([getattr(floors[x], name) for x in at] for name in ("q05", "median", "q95"))
+        ax.fill_between(at, low, high, color=INK, alpha=0.10, linewidth=0)
+        ax.plot(at, middle, color=INK, alpha=0.5, linewidth=0.9, linestyle=":", label="floor of the data")
+    initial_line(ax, records, "w2")
+
+
+def _caption(axis: Axis, quantity: Quantity, panel: Panel, fits: dict[str, Fit]) -> str:
+    words = ["Faint markers: replicates; solid: their medians; dashed: the fitted power law."]
+    if quantity.name == "w2":
+        words.append("Band: 5–95 % of an i.i.d. sample of the truth with one draw for each observation.")
+    if quantity.name == "memory":
+        words.append("Arguments, results and temporaries of compiled steps; constants, such as the data, come on top.")
+    unfitted = [f"{method}: {fit.why}" for method, fit in fits.items() if fit.why]
+    if unfitted and len({fit.why for fit in fits.values()}) == 1:
+        unfitted = [fits[next(iter(fits))].why]
+    words += [f"{'; '.join(unfitted)}."] if unfitted else []
+    for method, own in panel.items():
+        failed = [record for record in own if record.status != "ok"]
+        if failed:
+            at = ", ".join(f"{x:g}" for x in sorted({place(record, axis) for record in failed}))
+            words.append(f"{method} failed in {len(failed)} of {len(own)} runs (crosses at the top, at {at}).")
+    return " ".join(words)
+
+
+def _row(problem: str, axis: Axis, record: Record) -> list[object]:
+    floor = record.data_floors.get("w2")
+    return [problem, axis.name, place(record, axis), look(record).label, record.replicate, record.status,
+            record.metrics.get("w2", math.nan), record.metrics.get("w1", math.nan),
+            record.initial_metrics.get("w2", math.nan), floor.median if floor else math.nan, step_seconds(record),
+            record.setup_seconds, record.compile_seconds, record.run_seconds, record.steps, record.forward_calls,
+            record.program_memory_mb, record.peak_memory_mb]  # fmt: skip
+
+
+class Section(NamedTuple):
+    """What the page shows of one axis of one problem."""
+
+    problem: str
+    axis: Axis
+    plots: list[Plot]
+    rows: list[Exponent]
+
+
+def sections(records: Sequence[Record], plots: Sequence[Plot], rows: Sequence[Exponent]) -> list[Section]:
+    """The figures and the exponents by problem and axis."""
+    seen = dict.fromkeys((problem, axis) for problem, axis, _ in groups(records))
+    return [
+        Section(
+            problem,
+            axis,
+            [plot for plot in plots if plot.name.startswith(f"{_prefix(problem, axis)}-")],
+            [row for row in rows if (row.problem, row.axis) == (problem, axis.name) and row.shown],
+        )
+        for problem, axis in seen
+    ]
+
+
+def _prefix(problem: str, axis: Axis) -> str:
+    """Of the names of the figures, which are names of files."""
+    return re.sub(r"[^a-z0-9-]+", "-", f"scaling-{problem}-{axis.name}".lower())

@@ -1,0 +1,241 @@
+"""A disk that is full or cannot be written, and records that are damaged or foreign: told, and nothing else is lost."""
+
+import contextlib
+import dataclasses
+import errno
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cryosip.bench.app import campaign, cli, locks
+from cryosip.bench.app.campaign import Orders, Watcher
+from cryosip.bench.limits import Limits
+from cryosip.bench.studies.registry import STUDIES
+from cryosip.bench.studies.study import Size, Study
+from cryosip.records import store
+from cryosip.records.store import RunConfig
+
+
+def cryosip(*words):
+    result = CliRunner().invoke(cli.app, [str(word) for word in words], env={"COLUMNS": "300", "TERM": "dumb"})
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """A study of two runs with half a megabyte each, the first of which ends in an error."""
+
+    def configs(*_):
+        return [RunConfig("failing", name, "oned", {"n_observations": 5}, name, {}, 1, 1, 0) for name in ("bad", "ok")]
+
+    def measure(config, _session):
+        if config.method == "bad":
+            raise RuntimeError("it is bad")
+        return {"metrics": {}}, {"theta": np.random.default_rng(0).random((2**16, 1))}
+
+    monkeypatch.setitem(STUDIES, "failing", Study("fails", {"small": Size(1, 5, 1.0)}, configs, measure))
+
+
+@pytest.fixture
+def disk(tmp_path, monkeypatch):
+    """A folder of one megabyte that can be filled and made read-only; where none can be mounted, as if it were so."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options):
+        return not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True
+        ).returncode
+
+    def fail(code):
+        def raising(*_args, **_more):
+            raise OSError(code, os.strerror(code))
+
+        return raising
+
+    mounted = shutil.which("mount") is not None and mount("size=1m")
+
+    class Disk:
+        path = folder
+
+        def fill(self):
+            if mounted:
+                with contextlib.suppress(OSError), open(folder / "filler", "wb") as file:
+                    file.write(bytes(2**18 * 3))
+            else:
+                monkeypatch.setattr(os, "fsync", fail(errno.ENOSPC))
+
+        def protect(self):
+            if mounted:
+                assert mount("remount,ro")
+            else:
+                monkeypatch.setattr(tempfile, "TemporaryFile", fail(errno.EROFS))
+
+    yield Disk()
+    if mounted:
+        subprocess.run(["umount", folder], check=True)
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_full_disk_is_told_and_leaves_what_was_there(failing, disk):
+    """The record of the error fits, the arrays of the other run do not."""
+    assert cryosip("run", "failing", "--results", disk.path)[0] == 1
+    before = content(disk.path / "failing")
+    assert len(before) == 3
+    disk.fill()
+    code, text = cryosip("run", "failing", "--results", disk.path, "--fresh")
+    assert code == 1
+    says = r"^cryosip: .*cannot write .*failing/[0-9a-f]{16}\.(npz|json): No space left on device"
+    assert re.search(says, text, re.MULTILINE), text
+    after = content(disk.path / "failing")
+    assert after.keys() == before.keys()
+    assert all(after[name] == before[name] for name in before if b"it is bad" not in before[name])
+    assert all(json.loads(data) for name, data in after.items() if name.endswith(".json"))
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(failing, disk):
+    assert cryosip("run", "failing", "--results", disk.path)[0] == 1
+    before = content(disk.path / "failing")
+    disk.protect()
+    code, text = cryosip("run", "failing", "--results", disk.path, "--fresh")
+    assert code == 1
+    assert re.search(f"cryosip: .*cannot write into {disk.path}: Read-only file system", text), text
+    assert "failing: ok" not in text
+    assert content(disk.path / "failing") == before
+
+
+def ran(results, **orders):
+    configs = STUDIES["failing"].configs(None)
+    watcher = Watcher(lambda *_: None, lambda _: None, lambda _: None)
+    return campaign.run_all(configs, results, Orders("small", **orders), watcher)
+
+
+def test_a_damaged_record_is_told_and_run_again(failing, tmp_path):
+    ran(tmp_path)
+    paths = sorted((tmp_path / "failing").glob("*.json"))
+    for path in paths:
+        other = json.dumps(store.read(path) | {"run_id": "other"})
+        for damaged in (path.read_text()[:50], "[1]", "{}", json.dumps({"schema": 2, "run_id": path.stem}), other):
+            path.write_text(damaged)
+            with pytest.warns(UserWarning, match=rf"{path.name}.*is run again"):
+                assert ran(tmp_path)[:2] == (1, 1)
+            assert store.read(path)["run_id"] == path.stem
+
+
+def test_a_record_whose_arrays_are_of_another_run_is_told_and_run_again(failing, tmp_path):
+    """As a process leaves it that is killed between the arrays and the record of a run that it makes again."""
+    ran(tmp_path)
+    (arrays,) = (tmp_path / "failing").glob("*.npz")
+    for spoil in (lambda: np.savez(arrays, theta=np.zeros(3)), arrays.unlink):
+        spoil()
+        with pytest.warns(UserWarning, match="has not the arrays that it was written with; it is run again"):
+            assert ran(tmp_path)[:2] == (1, 1)
+        store.read(arrays.with_suffix(".json"))
+
+
+def test_a_run_that_is_made_again_under_other_limits_goes_on_too(failing, tmp_path):
+    """A checkpoint beside a record is of use until its run is over."""
+    ran(tmp_path)
+    paths = [campaign.record_of(tmp_path, config) for config in STUDIES["failing"].configs(None)]
+    checkpoints = [locks.checkpoint_path(path) for path in paths]
+    for path in checkpoints:
+        path.touch()
+    found = []
+
+    def look(*_):
+        found.append([path.exists() for path in checkpoints])
+
+    watcher = Watcher(look, lambda _: None, look)
+    orders = Orders("small", limits=Limits(seconds=9.0))
+    assert campaign.run_all(STUDIES["failing"].configs(None), tmp_path, orders, watcher)[:2] == (1, 1)
+    look()
+    assert found == [[True, True], [False, True], [False, False]]
+
+
+def test_what_processes_were_ordered_to_make_and_did_not_is_told(failing, tmp_path):
+    """Be there a record from before or none."""
+    configs = STUDIES["failing"].configs(None)
+    now = store.check_writable(tmp_path)
+    assert [text.rpartition(": ")[2] for text in campaign.tally(configs, tmp_path, Orders("small"), now).failed] == [
+        "it was not made",
+        "it was not made",
+    ]
+    ran(tmp_path)
+    assert campaign.tally(configs, tmp_path, Orders("small"), now)[:2] == (2, 0)
+    later = time.time_ns() + 10**9
+    assert campaign.tally(configs, tmp_path, Orders("small"), later)[:2] == (0, 2)
+    outcome = campaign.tally(configs, tmp_path, Orders("small", fresh_since=later), later)
+    assert (outcome.done, outcome.skipped, len(outcome.failed)) == (0, 0, 2)
+
+
+def test_a_record_of_another_schema_is_refused_by_name_and_left_alone(failing, tmp_path):
+    ran(tmp_path)
+    path = next(path for path in (tmp_path / "failing").glob("*.json") if "it is bad" not in path.read_text())
+    later = json.dumps(store.read(path) | {"schema": 3})
+    path.write_text(later)
+    outcome = ran(tmp_path)
+    assert (outcome.done, outcome.skipped) == (0, 2)
+    assert f"{path} has schema 3: this version of cryosip writes schema 2" in outcome.failed
+    assert path.read_text() == later
+    assert cryosip("run", "failing", "--results", tmp_path)[0] == 1
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "/etc", "..", "", "a\0b", ".hidden", "a\nb"])
+def test_no_name_leads_out_of_the_results(name, tmp_path):
+    config = STUDIES["sampling"].configs(Size(1, 10, 1.0))[0]
+    with pytest.raises(ValueError, match="study is"):
+        store.record_path(tmp_path, dataclasses.replace(config, study=name), "0123")
+    with pytest.raises(ValueError, match="run id is"):
+        store.record_path(tmp_path, config, name)
+
+
+def test_a_run_that_another_process_made_meanwhile_is_not_made_again(failing, tmp_path, monkeypatch):
+    """Between the look for a record and the claim."""
+    assert cryosip("run", "failing", "--results", tmp_path)[0] == 1
+    (path, _) = sorted((tmp_path / "failing").glob("*.json"))
+    text = path.read_text()
+    path.unlink()
+    claim = locks.claim
+
+    def late(record, wait=False):
+        path.write_text(text)
+        return claim(record, wait)
+
+    monkeypatch.setattr(locks, "claim", late)
+    assert "0 executed, 2 already recorded" in cryosip("run", "failing", "--results", tmp_path)[1]
+
+
+def test_what_another_process_is_at_comes_last_and_is_waited_for(failing, tmp_path):
+    """It leaves without a record, as one that is killed, and the run is made here."""
+    configs, told, held, over = STUDIES["failing"].configs(None), [], threading.Event(), threading.Event()
+
+    def other():
+        with locks.claim(campaign.record_of(tmp_path, configs[0])):
+            held.set()
+            over.wait(20)
+
+    def wait(runs):
+        told.append(f"wait {runs}")
+        over.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert held.wait(20)
+    watcher = Watcher(lambda index, *_: told.append(index), lambda _: None, lambda _: None, wait)
+    outcome = campaign.run_all(configs, tmp_path, Orders("small"), watcher)
+    thread.join()
+    assert told == [1, "wait 1", 0]
+    assert (outcome.done, outcome.skipped, len(outcome.failed)) == (2, 0, 1)

@@ -1,0 +1,172 @@
+"""OTD against DTO: an equal sweep on other replicates, settings by budget, and a new method in every comparison."""
+
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cryosip.bench.app import campaign, cli
+from cryosip.bench.execute import execute, run_method
+from cryosip.bench.studies import otd_dto, tuning
+from cryosip.bench.studies.otd_dto import PAPER, SMALL, SMOKE, UNTUNED, chosen, otd_vs_dto, sweep
+from cryosip.bench.studies.registry import STUDIES
+from cryosip.methods.method import Info, Method, WeightedPoints
+from cryosip.methods.registry import METHODS
+
+TUNED_ARENAS = [arena for arena in SMALL.arenas if arena.problem not in otd_dto.SAME_SETTINGS]
+
+
+def still(problem):
+    """The trivial method: what the initial law drew, for ever."""
+    return Method(
+        lambda key: problem.sample_init(key, 7),
+        lambda key, theta: (theta, Info(jnp.zeros(()), jnp.asarray(0))),
+        lambda theta: WeightedPoints(theta, jnp.full(7, 1 / 7)),
+    )
+
+
+@pytest.mark.parametrize("arena", TUNED_ARENAS, ids=lambda arena: arena.problem)
+def test_every_method_has_as_many_settings_in_the_sweep(arena):
+    settings = sweep(arena)
+    assert set(settings) <= set(METHODS)
+    assert {len(tried) for tried in settings.values()} == {4}
+    for tried in settings.values():
+        assert len({json.dumps(setting, sort_keys=True) for setting in tried}) == 4
+
+
+def test_what_is_tuned_on_is_never_reported():
+    tuned = {run.replicate for run in campaign.plan(["tuning"], "small", None, None)}
+    reported = {run.replicate for run in campaign.plan(["otd-vs-dto"], "paper", None, None)}
+    assert not tuned & reported
+    assert len(reported) >= 5
+
+
+def test_a_problem_that_no_sweep_knows_is_an_error():
+    unknown = otd_dto.Arena("tripled", {"n_observations": 9}, (1.0,), (2.0,))
+    with pytest.raises(ValueError, match="problem of a sweep is 'tripled'; wanted one of 'oned'"):
+        sweep(unknown)
+
+
+def test_the_committed_sweep_is_the_one_that_is_written_here():
+    """If this fails, `cryosip tune` has to be run again."""
+    told = json.loads(otd_dto.tuned_file().read_text())
+    for arena in TUNED_ARENAS:
+        own = told[arena.problem]
+        assert own["profile"] == "small"
+        assert len(own["replicates"]) >= 3
+        for method, settings in sweep(arena).items():
+            known = own["methods"][method]
+            assert known["settings"] == json.loads(json.dumps(settings)), (arena.problem, method)
+            errors = np.array(known["w2"], float)  # null is nan
+            assert errors.shape == (4, len(arena.seconds))
+            assert known["best"] == np.where(np.isnan(errors), np.inf, errors).argmin(0).tolist()
+
+
+@pytest.mark.parametrize("size", [SMALL, PAPER], ids=["small", "paper"])
+def test_each_budget_has_one_setting_of_each_method(size):
+    for arena in size.arenas:
+        for method in METHODS:
+            found = chosen(arena, method)
+            for currency in ("seconds", "forward_calls"):
+                budgets = sorted(b for _, own in found for b in own[currency])
+                assert budgets == sorted(getattr(arena, currency)), (arena.problem, method)
+
+
+def test_the_settings_are_those_that_the_sweep_found_best(monkeypatch):
+    arena = SMALL.arenas[0]
+    settings = [{"options": {"n_components": k}, "steps": k} for k in (3, 5_000)]
+    known = {"oned": {"methods": {"mixture": {"settings": settings, "best": [1, 0, 1]}}}}
+    monkeypatch.setattr(otd_dto, "tuned", lambda: known)
+    (first, of_first), (second, of_second) = chosen(arena, "mixture")
+    short, middle, long = arena.seconds
+    assert first == {"options": {"n_components": 1_000}, "steps": 5_000}  # no more components than data
+    assert of_first == {"seconds": [short, long], "forward_calls": list(arena.forward_calls)}
+    assert second["options"] == {"n_components": 3}
+    assert of_second == {"seconds": [middle], "forward_calls": []}
+    runs = [run for run in otd_vs_dto(SMALL) if (run.problem, run.method) == ("oned", "mixture")]
+    assert [run.stop_after_seconds for run in runs] == [long, middle]
+
+
+@pytest.mark.slow
+def test_a_new_method_is_seen_in_every_comparison(monkeypatch):
+    """One line in the registry: it runs in otd-vs-dto on every problem, with its defaults until a sweep knows it."""
+    monkeypatch.setitem(METHODS, "still", still)
+    runs = [run for run in otd_vs_dto(SMOKE) if run.method == "still"]
+    assert [run.problem for run in runs] == [arena.problem for arena in SMOKE.arenas]
+    assert all(run.steps == UNTUNED["steps"] for run in runs)
+    for run in runs[:2]:
+        record, _ = execute(run, "smoke", run_method)
+        assert record["status"] == "ok", record["message"]
+        assert set(record["curve"]) >= {"seconds", "forward_calls", "w1", "w2", "energy_distance_squared"}
+        assert record["config"]["budgets"]["seconds"] == list(run.budgets["seconds"])
+
+
+def looked(setting, replicate, w2, status="ok", setup=0.0, method="mixture"):
+    """A record with looks after 1, 2 and 3 seconds."""
+    curve = {"seconds": [1.0, 2.0, 3.0], "w2": w2}
+    return {
+        "problem": "oned", "method": method, "setting": f"setting {setting}", "replicate": replicate, "status": status,
+        "setup_seconds": setup, "curve": curve, "identity": {"engine": "abc"},
+    }  # fmt: skip
+
+
+def test_the_error_within_a_budget_is_that_of_the_last_look():
+    record = looked(0, 100, [9.0, 5.0, 7.0], setup=0.5)
+    assert tuning.error_at(record, 2.4) == 9.0  # building it took half a second
+    assert tuning.error_at(record, 2.5) == 5.0
+    assert tuning.error_at(record, 99.0) == 7.0
+    assert tuning.error_at(record, 1.4) == np.inf
+    assert tuning.error_at(looked(0, 100, [9.0, 5.0, 7.0], status="diverged"), 99.0) == np.inf
+
+
+def test_the_best_setting_has_the_smallest_median_and_failures_are_far(monkeypatch):
+    arena = otd_dto.Arena("oned", {"n_observations": 9}, (1.0, 3.0), (2.0,))
+    settings = [{"options": {}, "steps": i} for i in range(3)]
+    monkeypatch.setattr(tuning, "sweep", lambda _arena: {"mixture": settings})
+    records = [
+        *(looked(0, r, [1.0, 4.0, 4.0]) for r in (100, 101, 102)),
+        *(looked(1, r, [2.0, 3.0, 3.0], status=status) for r, status in ((100, "ok"), (101, "error"), (102, "ok"))),
+        *(looked(2, r, [0.1, 0.1, 0.1], status=status) for r, status in ((100, "ok"), (101, "error"), (102, "error"))),
+    ]
+    told = tuning.found(arena, records)
+    assert told["replicates"] == [100, 101, 102]
+    own = told["methods"]["mixture"]
+    assert own["w2"] == [[1.0, 4.0], [2.0, 3.0], [None, None]]
+    assert own["best"] == [0, 1]
+
+
+@pytest.mark.slow
+def test_tune_writes_what_the_study_reads_and_keeps_other_problems(monkeypatch, tmp_path):
+    few = {"reweighting": [{"options": {"n_support": k}, "steps": 3} for k in (20, 40)]}
+    monkeypatch.setattr(tuning, "sweep", lambda _arena: few)
+    file = tmp_path / "deep" / "tuned.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"nanocluster": "as it was"}))
+    words = ["tune", "--profile", "smoke", "--only", "oned", "--replicates", "2", "--results", str(tmp_path)]
+    result = CliRunner().invoke(cli.app, [*words, "--out", str(file)], env={"TERM": "dumb"})
+    assert result.exit_code == 0, result.output
+    told = json.loads(file.read_text())
+    assert told["nanocluster"] == "as it was"
+    own = told["oned"]
+    assert (own["profile"], own["metric"], own["replicates"]) == ("smoke", "w2", [100, 101])
+    assert own["methods"]["reweighting"]["settings"] == few["reweighting"]
+    assert len(own["methods"]["reweighting"]["best"]) == len(SMOKE.arenas[0].seconds)
+    monkeypatch.setattr(otd_dto, "tuned", lambda: told)
+    assert all(setting in few["reweighting"] for setting, _ in chosen(SMOKE.arenas[0], "reweighting"))
+
+
+def test_a_wrong_problem_is_refused_before_anything_runs(tmp_path):
+    result = CliRunner().invoke(cli.app, ["tune", "--only", "hsp", "--results", str(tmp_path / "r")])
+    assert result.exit_code == 2
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_structure_is_for_proteins_alone(tmp_path):
+    runs = campaign.plan(["otd-vs-dto"], "paper", 1, None, tmp_path / "some.pdb")
+    told = {run.problem: "structure" in run.problem_options for run in runs}
+    assert told == {"oned": False, "nanocluster": False, "adk": True, "hsp90": True}
+    assert dataclasses.asdict(runs[0])["budgets"] is not None
+    assert STUDIES["otd-vs-dto"].sizes["small"].replicates >= 5

@@ -1,6 +1,8 @@
 """From names and plain options to an instance, a method and the points that stand for the truth."""
 
+import inspect
 import json
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -13,13 +15,43 @@ from cryosip.methods import checks
 from cryosip.methods.method import Method, WeightedPoints
 from cryosip.methods.problem import Problem
 from cryosip.methods.registry import DISCREPANCIES, METHODS, OPTIMIZERS
-from cryosip.records.store import RunConfig
+from cryosip.records.schema import Choice, Config, Options, RunConfig
 
 
 def build_instance(config: RunConfig) -> Instance:
     """The problem of a configuration; replicates differ by their seed alone."""
     checks.one_of("problem", config.problem, DATASETS)
     return _instance(*_name(config))
+
+
+def resolved(config: RunConfig) -> Config:
+    """The configuration with the defaults of all that it leaves out, as the record keeps it."""
+    problem = _choice(DATASETS, config.problem, config.problem_options)
+    method = _choice(METHODS, config.method, config.method_options)
+    chosen = config.method_options.get("discrepancy")
+    if isinstance(chosen, dict):
+        of_discrepancy = _choice(DISCREPANCIES, chosen.get("name", ""), chosen.get("options", {}))
+        method.defaults["discrepancy"] = {"options": of_discrepancy.defaults}
+    return Config(
+        problem,
+        method,
+        config.steps,
+        config.every,
+        config.growth,
+        config.stop_below,
+        config.stop_after_seconds,
+        config.budgets,
+    )
+
+
+def _choice(registry: Mapping[str, Callable[..., Any]], name: str, given: Options) -> Choice:
+    """With the defaults of the arguments that are not given, as JSON has them; the seed is the replicate's."""
+    if name not in registry:  # an error of the run, or a measure that is no method
+        return Choice(name, given)
+    parameters = inspect.signature(registry[name]).parameters.values()
+    known = {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "seed"}
+    defaults = {key: value for key, value in known.items() if key not in given}
+    return Choice(name, given, json.loads(json.dumps(defaults)))
 
 
 def reference(config: RunConfig) -> WeightedPoints:

@@ -14,7 +14,7 @@ import numpy as np
 from cryosip.bench.frames import Frame
 from cryosip.bench.runner import Progress
 from cryosip.methods.method import State, WeightedPoints
-from cryosip.records import store
+from cryosip.records import files
 
 INTERVAL_SECONDS = 20.0  # at least, between two checkpoints
 SHARE = 0.01  # of a run's time that they may take
@@ -66,7 +66,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     arrays = {name: np.asarray(array) for name, array in checkpoint.estimate._asdict().items()}
     if checkpoint.frames:
         arrays["frames"] = np.concatenate([frame.theta for frame in checkpoint.frames])
-    store.write_arrays(path, {"told": np.frombuffer(json.dumps(told).encode(), np.uint8), **arrays, **leaves})
+    files.write_arrays(path, {"told": np.frombuffer(json.dumps(told).encode(), np.uint8), **arrays, **leaves})
 
 
 def load(path: Path | None, like: Callable[[], State]) -> Checkpoint | None:

@@ -4,25 +4,25 @@ import datetime
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.random as jr
+import msgspec
 import numpy as np
 
 from cryosip.bench import checkpoint, metrics, sharing
-from cryosip.bench.build import build_instance, build_method, reference
-from cryosip.bench.environment import environment, peak_memory_mb, reset_peak_memory
+from cryosip.bench.build import build_instance, build_method, reference, resolved
+from cryosip.bench.environment import dtype, environment, peak_memory_mb, reset_peak_memory
 from cryosip.bench.frames import film, frame
-from cryosip.bench.limits import NO_LIMITS, Limits, TimeUp, told
-from cryosip.bench.measure import Arrays, Fields, describe, finite, plain
+from cryosip.bench.limits import NO_LIMITS, Limits, TimeUp, as_json
+from cryosip.bench.measure import Arrays, describe
 from cryosip.bench.runner import Progress, Snapshot, run
 from cryosip.bench.sources import identity_of
 from cryosip.methods.method import Method
 from cryosip.methods.problem import Problem
-from cryosip.records.store import SCHEMA, RunConfig
+from cryosip.records.schema import Record, Result, RunConfig, Status, id_of, printable
 
 Curve = dict[str, list[Any]]
 
@@ -41,7 +41,7 @@ class Session(NamedTuple):
 
 ALONE = Session()
 
-Measure = Callable[[RunConfig, Session], tuple[Fields, Arrays]]
+Measure = Callable[[RunConfig, Session], tuple[Result, Arrays]]
 
 # fold_in number of a replicate's key; small numbers would repeat the keys that split() gives the data set
 RUN_KEY = 1001
@@ -49,24 +49,43 @@ RUN_KEY = 1001
 CURVE_METRICS = ("w1", "w2")  # the others are evaluated at the end alone, but where budgets are compared
 
 
-def execute(config: RunConfig, profile: str, measure: Measure, session: Session = ALONE) -> tuple[Fields, Arrays]:
+def execute(config: RunConfig, profile: str, measure: Measure, session: Session = ALONE) -> tuple[Record, Arrays]:
     """The record of a run and its arrays, whatever becomes of the run: a failure is a record too."""
     reset_peak_memory()
     try:
         with jax.default_matmul_precision("highest"):  # a GPU would else round factors to ten bits
-            fields, arrays = measure(config, session)
+            result, arrays = measure(config, session)
     except (Exception, TimeUp) as error:  # the record says what happened; the study goes on
-        status = "timeout" if isinstance(error, TimeUp) else "error"
-        fields, arrays = {"status": status, "message": f"{type(error).__name__}: {error}"}, {}
+        status: Status = "timeout" if isinstance(error, TimeUp) else "error"
+        result, arrays = Result(status=status, message=printable(f"{type(error).__name__}: {error}")), {}
     peak, limits = peak_memory_mb(), session.limits
-    if peak > limits.memory_mb and not fields.get("message"):
-        fields["message"] = f"it took {peak:.0f} MB, more than the {limits.memory_mb:g} MB that were allowed"
-    measured = {"peak_memory_mb": peak, "limits": told(limits), "environment": environment(session.jobs)}
-    identity = {"identity": identity_of(config, measure)._asdict()}
-    return _head(config, profile) | identity | measured | fields, arrays
+    if peak > limits.memory_mb and not result.message:
+        over = f"it took {peak:.0f} MB, more than the {limits.memory_mb:g} MB that were allowed"
+        result = msgspec.structs.replace(result, message=over)
+    record = record_of(config, profile, measure, result)
+    measured = {"peak_memory_mb": peak, "limits": as_json(limits), "environment": environment(session.jobs)}
+    return msgspec.structs.replace(record, **measured), arrays
 
 
-def run_method(config: RunConfig, session: Session) -> tuple[Fields, Arrays]:
+def record_of(config: RunConfig, profile: str, measure: Measure, result: Result | None = None) -> Record:
+    """The record of a run under its id; of one that is to come without `result`."""
+    record = Record(
+        run_id="-",
+        study=config.study,
+        profile=profile,
+        labels=config.labels,
+        config=resolved(config),
+        replicate=config.replicate,
+        seed=config.replicate,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        identity=identity_of(config, measure),
+        environment={"dtype": dtype()},
+        **msgspec.structs.asdict(result or Result()),
+    )
+    return msgspec.structs.replace(record, run_id=id_of(record))
+
+
+def run_method(config: RunConfig, session: Session) -> tuple[Result, Arrays]:
     """Runs a method on a problem; keeps its metrics over time, its last finite estimate and, of replicate 0, frames.
 
     It goes on from its checkpoint, if there is one. `limits.seconds` are for building the method and for stepping.
@@ -88,7 +107,8 @@ def run_method(config: RunConfig, session: Session) -> tuple[Fields, Arrays]:
         keeper.offer(lambda: checkpoint.Checkpoint(now, curve, estimate, frames, [*resumed_at, now.step]))
 
     limits = session.limits._replace(seconds=session.limits.seconds - setup_seconds)
-    status, message = "ok", ""
+    status: Status = "ok"
+    message = ""
     for snapshot in run(key, method, config.steps, config.every, config.growth, limits, start, keep):
         session.on_snapshot(snapshot)
         values = metrics.some(looked_at, snapshot.estimate, points) if snapshot.finite else {"": math.nan}
@@ -109,26 +129,27 @@ def run_method(config: RunConfig, session: Session) -> tuple[Fields, Arrays]:
             status, message = "timeout", f"the {session.limits.seconds:g} s that were allowed are over"
             break
     if last is None:
-        return {"status": "diverged", "message": "the initial state is not finite"}, {}
+        return Result(status="diverged", message="the initial state is not finite"), {}
     final = {name: column[-1] for name, column in curve.items()}
-    fields, arrays = describe(config, instance, points, last, known, session.shared or sharing.PROCESS)
+    result, arrays = describe(config, instance, points, last, known, session.shared or sharing.PROCESS)
     program = snapshot.program
-    outcome: Fields = {
-        "status": status,
-        "message": message,
-        "steps": final["step"],
-        "forward_calls": final["forward_calls"],
-        "setup_seconds": setup_seconds,
-        "trace_seconds": program.trace_seconds,
-        "compile_seconds": program.compile_seconds,
-        "program": "found" if program.found else "compiled",
-        "run_seconds": final["seconds"],
-        "program_memory_mb": finite(program.memory_mb),
-        "tile_share": program.tile_share,
-        "resumed_at": resumed_at,
-        "curve": curve,
-    }
-    return outcome | fields, arrays | film(frames)
+    result = msgspec.structs.replace(
+        result,
+        status=status,
+        message=message,
+        steps=final["step"],
+        forward_calls=final["forward_calls"],
+        setup_seconds=setup_seconds,
+        trace_seconds=program.trace_seconds,
+        compile_seconds=program.compile_seconds,
+        program="found" if program.found else "compiled",
+        run_seconds=final["seconds"],
+        program_memory_mb=program.memory_mb,
+        tile_share=program.tile_share,
+        resumed_at=resumed_at,
+        curve={name: np.asarray(column, np.float64) for name, column in curve.items()},
+    )
+    return result, arrays | film(frames)
 
 
 def _set_up(problem: Problem, config: RunConfig) -> tuple[Method, float]:
@@ -141,31 +162,6 @@ def _set_up(problem: Problem, config: RunConfig) -> tuple[Method, float]:
     return method, time.perf_counter() - began
 
 
-def _head(config: RunConfig, profile: str) -> Fields:
-    plain = asdict(config)
-    return {
-        "schema": SCHEMA,
-        "study": config.study,
-        "profile": profile,
-        "setting": config.setting,
-        "problem": config.problem,
-        "method": config.method,
-        "config": {
-            "problem": {"name": config.problem, "options": config.problem_options},
-            "method": {"name": config.method, "options": config.method_options},
-            **{
-                name: plain[name]
-                for name in ("steps", "every", "growth", "stop_below", "stop_after_seconds", "budgets")
-            },
-        },
-        "replicate": config.replicate,
-        "seed": config.replicate,
-        "status": "ok",
-        "message": "",
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-
-
 def _append(curve: Curve, snapshot: Snapshot, values: dict[str, float]) -> None:
     row = {
         "step": snapshot.step,
@@ -174,5 +170,5 @@ def _append(curve: Curve, snapshot: Snapshot, values: dict[str, float]) -> None:
         "objective": snapshot.objective,
         **values,
     }
-    for name, value in plain(row).items():
+    for name, value in row.items():
         curve.setdefault(name, []).append(value)

@@ -19,8 +19,8 @@ class Limits(NamedTuple):
 NO_LIMITS = Limits()
 
 
-def told(limits: Limits) -> dict[str, float | None]:
-    """As a record tells them, null for what has no limit."""
+def as_json(limits: Limits) -> dict[str, float | None]:
+    """As a record has them, null for what has no limit."""
     return {name: value if math.isfinite(value) else None for name, value in limits._asdict().items()}
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cryosip.bench.sources import engine
-from cryosip.records import store
+from cryosip.records import files
 
 T = TypeVar("T")
 Key = tuple[Any, ...]
@@ -52,7 +52,7 @@ class Shared:
         value = make()
         data = pack(value)
         self.folder.mkdir(parents=True, exist_ok=True)
-        store.write_bytes(file, hashlib.sha256(data).digest() + data)
+        files.write_bytes(file, hashlib.sha256(data).digest() + data)
         return value
 
 

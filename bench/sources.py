@@ -5,15 +5,14 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from cryosip.bench.environment import dtype, folder, version
+from cryosip.bench.environment import folder, version
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.registry import DISCREPANCIES, METHODS, OPTIMIZERS
-from cryosip.records.store import SCHEMA, RunConfig
+from cryosip.records.schema import Identity, RunConfig
 
 # what makes a record of a configuration, with all that it imports, and what it takes by name: energy, the distance of
 # simulated data from the observations
@@ -23,7 +22,6 @@ NEUTRAL = {
     "cryosip.bench.cache",
     "cryosip.bench.environment",
     "cryosip.bench.sources",
-    "cryosip.records.store",
     "cryosip.bench.studies.study",
     "cryosip.datasets.registry",
     "cryosip.methods.registry",
@@ -34,21 +32,6 @@ NUMERICAL = ("jax", "jaxlib", "optax", "numpy", "scipy", "pot")  # libraries of 
 OF_PROBLEMS = {"healpix", "prody"}  # of the problems that import them
 
 Factory = Callable[..., Any]
-
-
-class Identity(NamedTuple):
-    """Hashes of what decides a run beside its configuration: "" for a part that adds nothing to the engine."""
-
-    engine: str
-    method: str
-    problem: str
-    measure: str
-
-
-def run_id(config: RunConfig, identity: Identity) -> str:
-    """Hash of the configuration with its replicate, of the precision, and of what decides the result."""
-    told = {"config": asdict(config), "identity": identity._asdict(), "dtype": dtype(), "schema": SCHEMA}
-    return _hash(json.dumps(told, sort_keys=True).encode())
 
 
 def identity_of(config: RunConfig, measure: Factory, root: Path | None = None) -> Identity:

@@ -6,20 +6,21 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cryosip.bench import sharing
 from cryosip.bench.app import locks
 from cryosip.bench.environment import memory_in_use_mb
-from cryosip.bench.execute import Session, execute
-from cryosip.bench.limits import MEASURING_MB, NO_LIMITS, Limits, told
+from cryosip.bench.execute import Session, execute, record_of
+from cryosip.bench.limits import MEASURING_MB, NO_LIMITS, Limits, as_json
 from cryosip.bench.runner import Snapshot
-from cryosip.bench.sources import identity_of, run_id
 from cryosip.bench.studies import tuning
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods import checks
-from cryosip.records import store
+from cryosip.records.read import OtherSchema, written_here
+from cryosip.records.schema import Record, RunConfig
+from cryosip.records.write import record_path, write
 
 PROTEINS = ("hsp90", "adk")
 
@@ -27,11 +28,11 @@ PROTEINS = ("hsp90", "adk")
 class Watcher(NamedTuple):
     """What is told while runs go on."""
 
-    start: Callable[[int, int, store.RunConfig], None]
+    start: Callable[[int, int, RunConfig], None]
     snapshot: Callable[[Snapshot], None]
-    finish: Callable[[dict[str, Any]], None]
+    finish: Callable[[Record], None]
     wait: Callable[[int], None] = lambda _runs: None
-    plan: Callable[[list[tuple[int, store.RunConfig]]], None] = lambda _pending: None
+    plan: Callable[[list[tuple[int, RunConfig]]], None] = lambda _pending: None
 
 
 class Orders(NamedTuple):
@@ -55,7 +56,7 @@ class Outcome(NamedTuple):
 
 def plan(
     studies: list[str], profile: str, replicates: int | None, only: str | None, structure: Path | None = None
-) -> list[store.RunConfig]:
+) -> list[RunConfig]:
     """All runs of the studies, replicate by replicate, so that an early stop leaves whole replicates.
 
     Proteins are taken from the file `structure`, if one is given. At most as many replicates as there are before those
@@ -81,7 +82,7 @@ def plan(
     return configs
 
 
-def _with_structure(run: store.RunConfig, structure: Path) -> store.RunConfig:
+def _with_structure(run: RunConfig, structure: Path) -> RunConfig:
     if run.problem not in PROTEINS:
         return run
     try:
@@ -91,7 +92,7 @@ def _with_structure(run: store.RunConfig, structure: Path) -> store.RunConfig:
     return replace(run, problem_options=run.problem_options | {"structure": str(path)})
 
 
-def check_memory(configs: list[store.RunConfig], memory_mb: float) -> None:
+def check_memory(configs: list[RunConfig], memory_mb: float) -> None:
     """Raises ValueError with the sizes for runs whose images alone, beside what any run needs, do not fit."""
     if math.isinf(memory_mb):
         return
@@ -109,7 +110,7 @@ def check_memory(configs: list[store.RunConfig], memory_mb: float) -> None:
         )
 
 
-def _images_mb(config: store.RunConfig) -> float:
+def _images_mb(config: RunConfig) -> float:
     """Of the observations and of the noise that they are made with; 0 for a problem that cannot be built."""
     try:
         few = DATASETS[config.problem](**config.problem_options | {"n_observations": 2}).problem.observations
@@ -119,7 +120,7 @@ def _images_mb(config: store.RunConfig) -> float:
     return 2 * n * few.shape[1] * few.dtype.itemsize / 2**20
 
 
-def run_all(configs: list[store.RunConfig], results: Path, orders: Orders, watcher: Watcher) -> Outcome:
+def run_all(configs: list[RunConfig], results: Path, orders: Orders, watcher: Watcher) -> Outcome:
     """Runs what has no record yet, each into its record; what other processes are at is left to them and waited for."""
     pending, outcome = _pending(configs, results, orders)
     watcher.plan(pending)
@@ -127,7 +128,7 @@ def run_all(configs: list[store.RunConfig], results: Path, orders: Orders, watch
     for wait in (False, True):
         busy = []
         for index, config in pending:
-            path = record_of(results, config)
+            path = path_of(results, config)
             record, made = _obtain(path, config, (index, len(configs)), orders, watcher, wait)
             if record is None:
                 busy.append((index, config))
@@ -138,20 +139,18 @@ def run_all(configs: list[store.RunConfig], results: Path, orders: Orders, watch
         if pending:
             watcher.wait(len(pending))
     for study in {config.study for config in configs}:
-        locks.sweep(results / study, {record_of(results, config).stem for config in configs})
+        locks.sweep(results / study, {path_of(results, config).stem for config in configs})
     return Outcome(done, skipped, failed)
 
 
-def _pending(
-    configs: list[store.RunConfig], results: Path, orders: Orders
-) -> tuple[list[tuple[int, store.RunConfig]], Outcome]:
+def _pending(configs: list[RunConfig], results: Path, orders: Orders) -> tuple[list[tuple[int, RunConfig]], Outcome]:
     """The runs that have no record yet with their places in the list, and what became of the others."""
     pending, skipped, failed = [], 0, list[str]()
     for index, config in enumerate(configs):
-        path = record_of(results, config)
+        path = path_of(results, config)
         try:
             record = _standing(path, orders)
-        except store.OtherSchema as error:
+        except OtherSchema as error:
             skipped, failed = skipped + 1, [*failed, str(error)]
             continue
         if record is None:
@@ -161,24 +160,25 @@ def _pending(
     return pending, Outcome(0, skipped, failed)
 
 
-def tally(configs: list[store.RunConfig], results: Path, orders: Orders, since: int) -> Outcome:
+def tally(configs: list[RunConfig], results: Path, orders: Orders, since: int) -> Outcome:
     """What became of runs that other processes were ordered to make since then."""
     pending, found = _pending(configs, results, orders)
-    missing = [record_of(results, config) for _, config in pending]
-    there = {record_of(results, config) for config in configs}.difference(missing)
+    missing = [path_of(results, config) for _, config in pending]
+    there = {path_of(results, config) for config in configs}.difference(missing)
     done = sum(path.stat().st_mtime_ns > since for path in there)
     failed = [*found.failed, *(f"{path}: it was not made" for path in missing)]
     return Outcome(done, found.skipped - done, failed)
 
 
-def record_of(results: Path, config: store.RunConfig) -> Path:
+def path_of(results: Path, config: RunConfig) -> Path:
     """Where the record of a run is, or will be."""
-    return store.record_path(results, config, run_id(config, identity_of(config, STUDIES[config.study].measure)))
+    record = record_of(config, "", STUDIES[config.study].measure)
+    return record_path(results, config.study, record.run_id)
 
 
 def _obtain(
-    path: Path, config: store.RunConfig, place: tuple[int, int], orders: Orders, watcher: Watcher, wait: bool
-) -> tuple[dict[str, Any] | None, bool]:
+    path: Path, config: RunConfig, place: tuple[int, int], orders: Orders, watcher: Watcher, wait: bool
+) -> tuple[Record | None, bool]:
     """The record and whether it was made here; None where another process is at it and is not waited for."""
     if record := _standing(path, orders):
         return record, False
@@ -193,7 +193,7 @@ def _obtain(
         return record, True
 
 
-def _standing(path: Path, orders: Orders) -> dict[str, Any] | None:
+def _standing(path: Path, orders: Orders) -> Record | None:
     """The record that is there already.
 
     A run that ended by an error or a limit of time is tried again under other limits, and where that is ordered.
@@ -202,29 +202,29 @@ def _standing(path: Path, orders: Orders) -> dict[str, Any] | None:
         written = path.stat().st_mtime_ns
         if written <= orders.fresh_since:
             return None
-        record = store.read(path)
+        record = written_here(path)
     except FileNotFoundError:
         return None
-    except store.OtherSchema:
+    except OtherSchema:
         raise
     except ValueError as error:
         warnings.warn(f"{error}; it is run again", stacklevel=1)  # once, whoever asks
         return None
-    stale = record.get("limits") != told(orders.limits) or written <= orders.retry_since
-    return None if stale and record["status"] in ("timeout", "error") else record
+    stale = record.limits != as_json(orders.limits) or written <= orders.retry_since
+    return None if stale and record.status in ("timeout", "error") else record
 
 
-def _make(path: Path, config: store.RunConfig, orders: Orders, watcher: Watcher) -> dict[str, Any]:
+def _make(path: Path, config: RunConfig, orders: Orders, watcher: Watcher) -> Record:
     """Runs into the record. What seconds decide cannot be taken up to the same bits, and is short: no checkpoint."""
     kept = None if config.stop_after_seconds is not None else locks.checkpoint_path(path)
     if kept and kept.exists() and kept.stat().st_mtime_ns <= orders.fresh_since:
         kept.unlink()
     session = Session(watcher.snapshot, orders.limits, kept, orders.jobs, sharing.of(path.parent.parent))
     record, arrays = execute(config, orders.profile, STUDIES[config.study].measure, session)
-    store.write(path, record | {"run_id": path.stem}, arrays)
+    write(path, record, arrays)
     locks.remove_leftovers(path)
     return record
 
 
-def _failure(path: Path, record: dict[str, Any]) -> list[str]:
-    return [] if record["status"] == "ok" else [f"{path}: {record['status']}: {record['message']}"]
+def _failure(path: Path, record: Record) -> list[str]:
+    return [] if record.status == "ok" else [f"{path}: {record.status}: {record.message}"]

@@ -29,7 +29,7 @@ from cryosip.bench.app.options import (
 )
 
 if TYPE_CHECKING:
-    from cryosip.records.store import RunConfig
+    from cryosip.records.schema import RunConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -67,12 +67,12 @@ def reproduce(
     --all. adk stands in for hsp90 where 2IOP cannot be had.
     """
     from cryosip.bench.app import reproduction
-    from cryosip.records import store
+    from cryosip.records import files
 
     asked = profile, replicates, only, structure
     _plan([*reproduction.studies("hsp90", everything), "paper-adk"], *asked)  # wrong usage is reported first
     with _plain_errors():
-        store.check_writable(out)
+        files.check_writable(out)
         protein = reproduction.available_protein(structure, only, lambda text: typer.echo(text, err=True))
     planned = _plan(reproduction.studies(protein, everything), *asked)
     configs = reproduction.selected(planned, protein, everything or replicates is not None)
@@ -134,8 +134,8 @@ def export(
     out: Annotated[Path, typer.Option(metavar="FILE", help="CSV, Parquet where it ends in .parquet, - prints.")] = DASH,
 ) -> None:
     """Write all records as one table. It has a row for each record and metric."""
-    from cryosip.records import store
-    from cryosip.records.read import read_records
+    from cryosip.records import files
+    from cryosip.records.select import read_records
     from cryosip.reports import export
 
     with _plain_errors():
@@ -143,8 +143,8 @@ def export(
         form = export.as_parquet if out.suffix.lower() == ".parquet" else export.as_csv
         table = form(export.rows(records))
         if out != DASH:
-            store.check_writable(out.parent)
-            store.write_bytes(out, table)
+            files.check_writable(out.parent)
+            files.write_bytes(out, table)
     _tell_unread(skipped)
     typer.echo(table if out == DASH else out, nl=out != DASH)
 
@@ -183,12 +183,12 @@ def tune(
     """Find the settings of every method. Sweeps them on other replicates, and keeps those that otd-vs-dto compares."""
     from cryosip.bench.studies import otd_dto, tuning
     from cryosip.bench.studies.registry import STUDIES
-    from cryosip.records import store
+    from cryosip.records import files
 
     runs = _plan(["tuning"], profile, replicates, only, None)
     file = out or otd_dto.tuned_file()
     with _plain_errors():
-        store.check_writable(file.parent)
+        files.check_writable(file.parent)
     failed = _run(runs, profile, results)
     tuning.keep(profile, STUDIES["tuning"].sizes[profile], runs, results, file)
     typer.echo(file)
@@ -280,7 +280,7 @@ def _run(
     from cryosip.bench.app import campaign, progress
     from cryosip.bench.app import jobs as processes
     from cryosip.bench.limits import Limits
-    from cryosip.records import store
+    from cryosip.records import files
 
     if cache:
         programs.switch_on()
@@ -291,7 +291,7 @@ def _run(
     console, notes = Console(), []
     with _plain_errors():
         campaign.check_memory(configs, limits.memory_mb)
-        now = store.check_writable(results)
+        now = files.check_writable(results)
         orders = campaign.Orders(profile, now if fresh else 0, limits, jobs, now if retry_failed else 0)
         if jobs > 1:
             notes = processes.run_all(configs, results, orders)
@@ -348,7 +348,7 @@ def _report(results: Path, out: Path, one_engine: bool = False) -> None:
 
 
 def _tell_unread(files: Sequence[tuple[Path, str]]) -> None:
-    from cryosip.records.read import SUPERSEDED
+    from cryosip.records.select import SUPERSEDED
     from cryosip.reports.card import visible
 
     unread = [(path, reason) for path, reason in files if not reason.startswith(SUPERSEDED)]

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from cryosip.bench import cache
 from cryosip.bench.app import campaign, progress
-from cryosip.records import store
+from cryosip.records.schema import RunConfig
 
 PINS = hasattr(os, "sched_setaffinity")
 
@@ -22,7 +22,7 @@ def cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if PINS else list(range(os.cpu_count() or 1))
 
 
-def run_all(configs: list[store.RunConfig], results: Path, orders: campaign.Orders) -> list[str]:
+def run_all(configs: list[RunConfig], results: Path, orders: campaign.Orders) -> list[str]:
     """Makes the runs in `orders.jobs` processes, which end when this one does; tells which of them failed, and how."""
     context = multiprocessing.get_context("spawn")
     arguments = configs, results, orders, bool(jax.config.read("jax_enable_x64")), cache.in_use()
@@ -49,9 +49,7 @@ def _on(some: list[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _work(
-    configs: list[store.RunConfig], results: Path, orders: campaign.Orders, x64: bool, programs: Path | None
-) -> None:
+def _work(configs: list[RunConfig], results: Path, orders: campaign.Orders, x64: bool, programs: Path | None) -> None:
     jax.config.update("jax_enable_x64", x64)
     if programs is not None:
         cache.switch_on(programs)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -10,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from cryosip.bench.app.campaign import Watcher
 from cryosip.bench.app.time_left import Stopwatch, in_words
 from cryosip.bench.runner import Snapshot
-from cryosip.records.store import RunConfig
+from cryosip.records.schema import Record, RunConfig
 
 
 @contextmanager
@@ -33,7 +32,7 @@ def describe(index: int, total: int, config: RunConfig) -> str:
     """Place in the list, study, problem, method with its discrepancy, setting and replicate."""
     discrepancy = config.method_options.get("discrepancy", {}).get("name")
     method = f"{config.method} {discrepancy}" if discrepancy else config.method
-    setting = f"{config.problem}, {method}, {config.setting}, replicate {config.replicate}"
+    setting = f"{config.problem}, {method}, {config.labels.text}, replicate {config.replicate}"
     return f"[{index + 1}/{total}] {config.study}: {setting}"
 
 
@@ -47,21 +46,21 @@ def whole_lines(console: Console, before_each: Callable[[], None], processes: in
         line = describe(index, total, config)
         watch.start(index, config)
 
-    def finish(record: dict[str, Any]) -> None:
+    def finish(record: Record) -> None:
         console.print(f"{line}: {_result(record, watch)}", markup=False, highlight=False, soft_wrap=True)
 
     return Watcher(start, lambda _snapshot: None, finish, plan=watch.plan)
 
 
-def _result(record: dict[str, Any], watch: Stopwatch) -> str:
+def _result(record: Record, watch: Stopwatch) -> str:
     """Status, distances and seconds of a run that is over, and the time left for those to come."""
     took = watch.elapsed()
     watch.finish()
-    metrics = {name: record.get("metrics", {}).get(name) for name in ("w1", "w2")}
+    metrics = {name: record.metrics.get(name) for name in ("w1", "w2")}
     values = "".join(f", {name} {value:.3f}" for name, value in metrics.items() if value is not None)
     left = f"; {in_words(watch.seconds_left())}" if watch.waiting else ""
-    why = f": {record['message']}" if record["message"] else ""
-    return f"{record['status']}{values} ({took:.1f} s{left}){why}"
+    why = f": {record.message}" if record.message else ""
+    return f"{record.status}{values} ({took:.1f} s{left}){why}"
 
 
 def _waiting(console: Console) -> Callable[[int], None]:
@@ -76,7 +75,7 @@ def lines(console: Console, watch: Stopwatch) -> Watcher:
         watch.start(index, config)
         console.print(describe(index, total, config), end="", markup=False, highlight=False)
 
-    def finish(record: dict[str, Any]) -> None:
+    def finish(record: Record) -> None:
         console.print(f": {_result(record, watch)}", markup=False, highlight=False)
 
     return Watcher(start, lambda _snapshot: None, finish, _waiting(console), watch.plan)
@@ -97,10 +96,10 @@ def bars(progress: Progress, watch: Stopwatch) -> Watcher:
         progress.update(run, completed=now.step, state=f"{now.seconds:.1f} s, loss {now.objective:.4g}")
         progress.update(everything, state=in_words(watch.seconds_left()))
 
-    def finish(record: dict[str, Any]) -> None:
+    def finish(record: Record) -> None:
         watch.finish()
         progress.update(everything, advance=1, state=in_words(watch.seconds_left()) if watch.waiting else "")
-        if record["status"] != "ok":
-            progress.console.print(f"{record['status']}: {record['message']}", markup=False)
+        if record.status != "ok":
+            progress.console.print(f"{record.status}: {record.message}", markup=False)
 
     return Watcher(start, snapshot, finish, _waiting(progress.console), watch.plan)

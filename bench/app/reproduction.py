@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cryosip.datasets.structures import load
-from cryosip.records.store import RunConfig
+from cryosip.records.schema import RunConfig
 
 COMPARISON = "otd-vs-dto"
 MAIN_FIGURES = ["paper-1d", "paper-nanocluster"]
@@ -42,6 +42,6 @@ def selected(runs: Iterable[RunConfig], protein: str, all_replicates: bool) -> l
     return [
         run
         for run in runs
-        if (all_replicates or run.study == COMPARISON or (run.replicate == 0 and run.setting in QUICK))
+        if (all_replicates or run.study == COMPARISON or (run.replicate == 0 and run.labels.variant in QUICK))
         and (run.problem != "hsp90" or protein == "hsp90")
     ]

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from statistics import fmean
 
-from cryosip.records.store import RunConfig
+from cryosip.records.schema import RunConfig
 
 Kind = tuple[Hashable, ...]
 
@@ -51,7 +51,7 @@ class Stopwatch:
 def variant(config: RunConfig) -> Kind:
     """What replicates have in common."""
     discrepancy = config.method_options.get("discrepancy", {}).get("name")
-    return config.study, config.problem, config.method, discrepancy, config.setting
+    return config.study, config.problem, config.method, discrepancy, config.labels.text
 
 
 def seconds_of(runs: Iterable[RunConfig], known: Mapping[Kind, float]) -> list[float]:

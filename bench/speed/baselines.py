@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cryosip.bench.environment import environment
-from cryosip.records import store
+from cryosip.records import files
 
 SCHEMA = 1
 FILE = Path("speed") / "peers.json"
@@ -157,7 +157,7 @@ def row(measured: Fields, form: str) -> Fields:
 def record(comparisons: Iterable[Callable[[], Comparison]], results: Path, tell: Callable[[Fields], None]) -> Path:
     """Measures all comparisons, tells each when it is done, and writes RESULTS/speed/peers.json, all or nothing."""
     path = results / FILE
-    store.check_writable(path.parent)
+    files.check_writable(path.parent)
     measured = []
     with jax.default_matmul_precision("highest"):  # as in every run
         for make in comparisons:
@@ -169,7 +169,7 @@ def record(comparisons: Iterable[Callable[[], Comparison]], results: Path, tell:
         "environment": environment() | {name: _version(name) for name in LIBRARIES},
         "comparisons": measured,
     }
-    store.write_text(path, json.dumps(content, indent=1, allow_nan=False))
+    files.write_text(path, json.dumps(content, indent=1, allow_nan=False))
     return path
 
 

@@ -13,8 +13,9 @@ import scipy.optimize
 
 from cryosip.bench import metrics
 from cryosip.bench.build import build_instance
-from cryosip.bench.execute import Arrays, Fields, Session
+from cryosip.bench.execute import Session
 from cryosip.bench.limits import ending_after
+from cryosip.bench.measure import Arrays, finite
 from cryosip.bench.studies.certified import OBJECTIVES, best_particles, minimise
 from cryosip.bench.studies.study import Options, Size, run_on
 from cryosip.datasets.instance import Instance, Truth
@@ -26,9 +27,9 @@ from cryosip.methods.likelihood import render_all
 from cryosip.methods.method import Method, WeightedPoints
 from cryosip.methods.mixture import mixture
 from cryosip.methods.problem import Points, Problem, in_span
-from cryosip.records.store import RunConfig
+from cryosip.records.schema import Labels, Result, RunConfig
 
-Measured = tuple[Fields, Arrays]
+Measured = tuple[Result, Arrays]
 
 CONSISTENCY_KEY = 1004  # fold_in number of a replicate's key
 TAIL = 1e-9  # of the truth on either side of the interval that Proposition 3.1 searches
@@ -61,13 +62,15 @@ def consistency(size: Size) -> list[RunConfig]:
     for law, options in LAWS.items():
         on_law = partial(run_on, "oned", options, 1, "consistency")
         for name in OBJECTIVES:
-            setting = f"{name}, {law}"
-            runs.append(on_law(setting, size, "large-data", 1, objective=name, counts=counts, draws=4))
-            runs.append(on_law(setting, size, "particle-number", 1, objective=name, counts=particles, n_starts=1))
+            labels = Labels(law, "objective", name)
+            runs.append(on_law(labels, size, "large-data", 1, objective=name, counts=counts, draws=4))
+            runs.append(on_law(labels, size, "particle-number", 1, objective=name, counts=particles, n_starts=1))
         modes = len(options.get("means", (0, 0)))
-        runs.append(on_law(law, size, "prior-weight", 1, n_components=modes, n=min(size.n, 200)))
-        runs.append(on_law(law, size, "gradient-descent", 60, n=min(size.n, 200)))
-    images = run_on("nanocluster", IMAGES, 1, "consistency", "§4.2", size, "gradient-descent", 60, n=min(size.n, 100))
+        runs.append(on_law(Labels(law), size, "prior-weight", 1, n_components=modes, n=min(size.n, 200)))
+        runs.append(on_law(Labels(law), size, "gradient-descent", 60, n=min(size.n, 200)))
+    images = run_on(
+        "nanocluster", IMAGES, 1, "consistency", Labels("§4.2"), size, "gradient-descent", 60, n=min(size.n, 100)
+    )
     return [*runs, images]
 
 
@@ -268,8 +271,8 @@ def _first(config: RunConfig, n: int) -> Instance:
 
 def _told(values: dict[str, Any], rows: list[dict[str, Any]]) -> Measured:
     """Plain fields of a record."""
-    curve = {name: [float(row[name]) for row in rows] for name in rows[0]}
-    return {"steps": len(rows), "metrics": {name: float(value) for name, value in values.items()}, "curve": curve}, {}
+    curve = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+    return Result(steps=len(rows), metrics=finite(values), curve=curve), {}
 
 
 STATEMENTS: dict[str, Callable[[RunConfig], Measured]] = {

@@ -5,11 +5,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cryosip.bench.studies.paper import PROTEIN_IMAGES, PROTEIN_RINGS
+from cryosip.bench.studies.protein import PROTEIN_IMAGES, PROTEIN_RINGS
 from cryosip.bench.studies.study import Options
 from cryosip.methods import checks
 from cryosip.methods.registry import METHODS
-from cryosip.records.store import RunConfig
+from cryosip.records.schema import Labels, RunConfig
 
 GROWTH = 1.5  # of the steps between looks
 UNTUNED: Options = {"options": {}, "steps": 100}  # of a method that no sweep knows
@@ -127,11 +127,11 @@ def sweep(arena: Arena) -> dict[str, list[Options]]:
     }  # fmt: skip
 
 
-def run_in(arena: Arena, study: str, method: str, setting: str, tried: Options, budgets: Options) -> RunConfig:
+def run_in(arena: Arena, study: str, method: str, labels: Labels, tried: Options, budgets: Options) -> RunConfig:
     """Replicate 0 of one setting, looked at evenly in log(step) until its last budget of seconds is spent."""
     return RunConfig(
         study=study,
-        setting=setting,
+        labels=labels,
         problem=arena.problem,
         problem_options=arena.options,
         method=method,
@@ -148,7 +148,7 @@ def run_in(arena: Arena, study: str, method: str, setting: str, tried: Options, 
 def otd_vs_dto(size: Arenas) -> list[RunConfig]:
     """Each method with the settings that the sweep found best, at which budgets each is to be compared."""
     return [
-        run_in(arena, "otd-vs-dto", method, _name(budgets), tried, budgets)
+        run_in(arena, "otd-vs-dto", method, Labels(_name(budgets)), tried, budgets)
         for arena in size.arenas
         for method in METHODS
         for tried, budgets in chosen(arena, method)

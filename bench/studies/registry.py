@@ -4,8 +4,11 @@ from functools import partial
 
 from cryosip.bench.studies import otd_dto
 from cryosip.bench.studies.consistency import consistency, measure_statement
-from cryosip.bench.studies.paper import noise, open_fields, paper_1d, paper_nanocluster, paper_protein, sampling, tau
-from cryosip.bench.studies.sampling import measure
+from cryosip.bench.studies.estimators import measure
+from cryosip.bench.studies.nanocluster import paper_nanocluster, tau
+from cryosip.bench.studies.oned import noise, paper_1d
+from cryosip.bench.studies.protein import open_fields, paper_protein
+from cryosip.bench.studies.sampling import sampling
 from cryosip.bench.studies.scaling import scaling
 from cryosip.bench.studies.study import Size, Study
 from cryosip.bench.studies.tuning import FIRST_REPLICATE, tuning

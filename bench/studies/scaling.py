@@ -4,10 +4,12 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from cryosip.bench.studies.paper import MAXIMUM_LIKELIHOOD_STEPS, MIXTURE_STEPS, PROTEIN_IMAGES, TUNED_FLOWS
+from cryosip.bench.studies.nanocluster import MAXIMUM_LIKELIHOOD_STEPS
+from cryosip.bench.studies.oned import MIXTURE_STEPS, TUNED_FLOWS
+from cryosip.bench.studies.protein import PROTEIN_IMAGES
 from cryosip.bench.studies.study import Options, Size, run_on
 from cryosip.methods.registry import METHODS
-from cryosip.records.store import RunConfig
+from cryosip.records.schema import Labels, RunConfig
 
 Value = int | float
 
@@ -98,8 +100,17 @@ def _along(
 ) -> RunConfig:
     """A run at one value of an axis; looks at the start and at the end alone."""
     base = BASES[problem].get(method, PLAIN)
-    setting = f"{axis}={value:g}"
-    return run_on(problem, shown or {}, 1, "scaling", setting, size, method, base.steps, **base.options | options)
+    return run_on(
+        problem,
+        shown or {},
+        1,
+        "scaling",
+        Labels(axis=axis, value=value),
+        size,
+        method,
+        base.steps,
+        **base.options | options,
+    )
 
 
 def _every_method(
@@ -116,4 +127,6 @@ def _on_protein(order: int, size: Size) -> RunConfig:
     """EM over poses on images so small that the quadrature is what costs."""
     images = PROTEIN_IMAGES["smoke"] | {"n_observations": IMAGES_OF_PROTEIN}
     options = {"n_components": 2, "quadrature_order": order, "estimate_noise": True}
-    return run_on("adk", images, 1, "scaling", f"order={order}", size, "mixture", STEPS_ON_PROTEIN, **options)
+    return run_on(
+        "adk", images, 1, "scaling", Labels(axis="order", value=order), size, "mixture", STEPS_ON_PROTEIN, **options
+    )

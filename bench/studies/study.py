@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from cryosip.bench.execute import Measure, run_method
-from cryosip.records.store import RunConfig
+from cryosip.records.schema import Labels, RunConfig
 
 Options = dict[str, Any]
 
@@ -30,14 +30,14 @@ class Study(NamedTuple):
 
 
 def run_on(
-    problem: str, problem_options: Options, looks: int, study: str, setting: str, size: Size, method: str, steps: int,
+    problem: str, problem_options: Options, looks: int, study: str, labels: Labels, size: Size, method: str, steps: int,
     **options: Any,
 ) -> RunConfig:  # fmt: skip
     """Replicate 0 of a run on a problem, looked at so many times."""
     steps = max(1, round(steps * size.share_of_steps))
     return RunConfig(
         study=study,
-        setting=setting,
+        labels=labels,
         problem=problem,
         problem_options={"n_observations": size.n} | problem_options,
         method=method,

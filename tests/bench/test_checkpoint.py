@@ -1,7 +1,6 @@
 """Checkpoints: a run that is interrupted goes on to the same bits, at a small and bounded cost."""
 
 import dataclasses
-import json
 import os
 import time
 
@@ -22,9 +21,9 @@ from cryosip.bench.studies.registry import STUDIES
 from cryosip.bench.studies.study import Size, Study
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.registry import METHODS
-from cryosip.records.store import RunConfig
+from cryosip.records.schema import Labels, RunConfig, as_json
 
-CONFIG = RunConfig("paper-1d", "-", "oned", {"n_observations": 50}, "walk", {}, 40, 20, 0)
+CONFIG = RunConfig("paper-1d", Labels("-"), "oned", {"n_observations": 50}, "walk", {}, 40, 20, 0)
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +48,7 @@ def walk(monkeypatch, few_draws):
 def executed(path=None, limits=NO_LIMITS, **changes):
     config = dataclasses.replace(CONFIG, **changes)
     record, arrays = execute.execute(config, "smoke", run_method, Session(limits=limits, checkpoint=path))
-    json.dumps(record, allow_nan=False)
+    as_json(record)
     return record, arrays
 
 
@@ -89,25 +88,28 @@ def interrupted(often, tmp_path, monkeypatch):
 def test_a_run_goes_on_to_the_same_bits(interrupted):
     """Between looks and at one."""
     whole, expected = executed()
-    assert whole["resumed_at"] == []
+    assert whole.resumed_at == []
     for step in (7, 20, 33):
         path = interrupted(step)
         record, arrays = executed(path)
         path.unlink()
-        assert record["resumed_at"] == [step]
+        assert record.resumed_at == [step]
         assert arrays.keys() == expected.keys()
         for name in arrays:
             np.testing.assert_array_equal(arrays[name], expected[name])
         for name in ("status", "steps", "forward_calls", "metrics"):
-            assert record[name] == whole[name]
-        assert record["curve"]["step"] == [0, 20, 40]
-        assert all(record["curve"][name] == whole["curve"][name] for name in ("w1", "w2", "objective", "forward_calls"))
+            assert getattr(record, name) == getattr(whole, name)
+        assert record.curve["step"].tolist() == [0, 20, 40]
+        assert all(
+            np.array_equal(record.curve[name], whole.curve[name], equal_nan=True)
+            for name in ("w1", "w2", "objective", "forward_calls")
+        )
 
 
 def test_a_run_that_is_interrupted_twice_tells_both(interrupted):
     interrupted(7)
     record, _ = executed(interrupted(33))
-    assert record["resumed_at"] == [7, 33]
+    assert record.resumed_at == [7, 33]
 
 
 def test_the_seconds_before_count_and_those_of_checkpoints_do_not(interrupted, monkeypatch):
@@ -126,7 +128,7 @@ def test_the_seconds_before_count_and_those_of_checkpoints_do_not(interrupted, m
     monkeypatch.setattr(checkpoint, "load", load)
     monkeypatch.setattr(checkpoint, "save", slow)
     record, _ = executed(path)
-    assert 1000 < record["run_seconds"] < 1002
+    assert 1000 < record.run_seconds < 1002
 
 
 def test_a_run_that_diverges_after_it_went_on_keeps_the_last_finite_look(interrupted):
@@ -137,15 +139,15 @@ def test_a_run_that_diverges_after_it_went_on_keeps_the_last_finite_look(interru
         path = interrupted(step, **changes)
         record, arrays = executed(path, **changes)
         path.unlink()
-        assert (record["status"], record["steps"], record["message"]) == ("diverged", 20, whole["message"])
+        assert (record.status, record.steps, record.message) == ("diverged", 20, whole.message)
         assert np.isfinite(arrays["theta"]).all()
         np.testing.assert_array_equal(arrays["theta"], expected["theta"])
-        assert record["metrics"] == whole["metrics"]
+        assert record.metrics == whole.metrics
 
 
 def test_a_run_whose_time_is_up_before_it_goes_on_has_no_look_twice(interrupted):
     record, arrays = executed(interrupted(20), limits=Limits(seconds=1e-9))
-    assert (record["status"], record["curve"]["step"], record["resumed_at"]) == ("timeout", [0, 20], [20])
+    assert (record.status, record.curve["step"].tolist(), record.resumed_at) == ("timeout", [0, 20], [20])
     assert arrays["frame_steps"].tolist() == [[0], [20]]
 
 
@@ -252,7 +254,7 @@ def test_what_takes_long_to_write_is_written_less_often(tmp_path, monkeypatch, c
 def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(often, tmp_path):
     with pytest.warns(UserWarning, match=r"no checkpoint at .*missing.*No such file"):
         record, _ = executed(tmp_path / "missing" / ".01.checkpoint.npz")
-    assert (record["status"], record["steps"]) == ("ok", 40)
+    assert (record.status, record.steps) == ("ok", 40)
 
 
 @pytest.mark.parametrize(("seconds", "name"), [(None, ".{}.checkpoint.npz"), (5.0, None)])
@@ -284,7 +286,7 @@ def test_fresh_uses_no_checkpoint_from_before(tmp_path, monkeypatch):
     monkeypatch.setitem(STUDIES, "clock", Study("", {"smoke": Size(1, 5, 1.0)}, lambda _: [config], measure))
     watcher = campaign.Watcher(lambda *_: None, lambda _: None, lambda _: None)
     for since in (0, time.time_ns() + 10**9):
-        path = campaign.locks.checkpoint_path(campaign.record_of(tmp_path, config))
+        path = campaign.locks.checkpoint_path(campaign.path_of(tmp_path, config))
         path.parent.mkdir(exist_ok=True)
         path.touch()
         campaign.run_all([config], tmp_path, campaign.Orders("smoke", fresh_since=since), watcher)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import msgspec
 import numpy as np
 import pytest
 from examples import METHOD_OPTIONS, SMALL
@@ -20,7 +21,8 @@ from cryosip.datasets import projection
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods import likelihood, mixture, pairwise, posterior_npmle
 from cryosip.methods.registry import DISCREPANCIES, METHODS
-from cryosip.records.store import RunConfig
+from cryosip.records.read import written_here
+from cryosip.records.schema import Labels, RunConfig, as_json
 
 pytestmark = pytest.mark.usefixtures("few_draws")
 
@@ -38,16 +40,18 @@ PROCESS = """
 import json, sys
 from cryosip.bench import metrics
 from cryosip.bench.app import campaign
-from cryosip.records import store
+from cryosip.records.schema import Labels, RunConfig
 vars(metrics).update(json.loads(sys.argv[3]))
-configs = [store.RunConfig(**config) for config in json.loads(sys.argv[1])]
+configs = [RunConfig(**config | {"labels": Labels(**config["labels"])}) for config in json.loads(sys.argv[1])]
 quiet = campaign.Watcher(lambda *_: None, lambda _: None, lambda _: None)
 campaign.run_all(configs, campaign.Path(sys.argv[2]), campaign.Orders("smoke"), quiet)
 """
 
 
 def config(method, problem="oned", replicate=0, **changes):
-    own = RunConfig("paper-1d", "same", problem, SMALL[problem], method, METHOD_OPTIONS[method], 9, 4, replicate)
+    own = RunConfig(
+        "paper-1d", Labels("same"), problem, SMALL[problem], method, METHOD_OPTIONS[method], 9, 4, replicate
+    )
     return replace(own, **changes)
 
 
@@ -56,15 +60,15 @@ def executed(one):
     build._instance.cache_clear()
     sharing.PROCESS.values.clear()
     record, arrays = execute.execute(one, "smoke", execute.run_method)
-    assert record["status"] == "ok", record["message"]
+    assert record.status == "ok", record.message
     return record, arrays
 
 
 def told(record):
     """All of a record but its times."""
-    curve = {name: values for name, values in record.get("curve", {}).items() if name != "seconds"}
-    kept = {name: value for name, value in record.items() if name not in TIMES | {"run_id", "program_memory_mb"}}
-    return json.loads(json.dumps(kept | {"curve": curve}))
+    table = json.loads(as_json(record))
+    table["curve"].pop("seconds")
+    return {name: value for name, value in table.items() if name not in TIMES | {"run_id", "program_memory_mb"}}
 
 
 def assert_same(one, other):
@@ -77,10 +81,10 @@ def stored(results):
     """Of each record its arrays and what it tells, by setting, method, problem and replicate."""
     found = {}
     for path in results.glob("*/*.json"):
-        record = json.loads(path.read_text())
-        assert record["status"] == "ok", record["message"]
+        record = written_here(path)
+        assert record.status == "ok", record.message
         with np.load(path.with_suffix(".npz")) as arrays:
-            key = record["setting"], record["problem"], record["method"], record["replicate"]
+            key = record.labels.text, record.problem, record.method, record.replicate
             found[key] = {name: np.array(array) for name, array in arrays.items()}, told(record)
     return found
 
@@ -94,7 +98,11 @@ def campaigned(configs, results):
 
 
 def in_a_process(configs, results, few_draws):
-    words = json.dumps([vars(one) for one in configs]), str(results), json.dumps(few_draws)
+    words = (
+        json.dumps([vars(one) | {"labels": msgspec.structs.asdict(one.labels)} for one in configs]),
+        str(results),
+        json.dumps(few_draws),
+    )
     plain = jax.config.read("jax_disable_most_optimizations")  # programs of two kinds differ in rounding
     env = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": str(int(plain))}
     return subprocess.Popen([sys.executable, "-c", PROCESS, *words], stderr=subprocess.PIPE, text=True, env=env)
@@ -133,7 +141,7 @@ def test_replicates_do_not_depend_on_the_order_or_the_number_of_runs(tmp_path):
         for key, (arrays, record) in found.items():
             assert_same(arrays, all_of_them[key][0])
             assert record == all_of_them[key][1], key
-    data = {r: {record["dataset_hash"] for key, (_, record) in all_of_them.items() if key[3] == r} for r in (0, 1)}
+    data = {r: {record.dataset_hash for key, (_, record) in all_of_them.items() if key[3] == r} for r in (0, 1)}
     assert len(data[0]) == len(data[1]) == 1
     assert data[0] != data[1]
 

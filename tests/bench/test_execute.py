@@ -1,6 +1,7 @@
 """From a configuration to a record, whatever becomes of the run; and the truth stays on this side."""
 
 import dataclasses
+import inspect
 import json
 import time
 
@@ -12,18 +13,13 @@ from examples import SMALL
 
 from cryosip.bench import frames
 from cryosip.bench.build import build_instance
-from cryosip.bench.execute import Session, execute, run_method
+from cryosip.bench.execute import Session, execute, record_of, run_method
+from cryosip.datasets.registry import DATASETS
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.registry import METHODS
-from cryosip.records.store import RunConfig
+from cryosip.records.schema import Choice, Labels, Result, RunConfig, as_json, from_table
 
-KEYS = {
-    "schema", "study", "profile", "setting", "problem", "method", "config", "replicate", "seed", "status", "message",
-    "steps", "forward_calls", "trace_seconds", "compile_seconds", "program", "run_seconds", "peak_memory_mb",
-    "algorithm", "metrics", "floors", "data_floors", "sampled_metrics", "initial_sampled_metrics", "initial_metrics",
-    "curve", "dataset_hash", "environment", "created", "setup_seconds", "program_memory_mb", "oracle_metrics",
-    "tile_share", "limits", "resumed_at", "unsolved", "identity",
-}  # fmt: skip
+TIMES = {"setup_seconds", "trace_seconds", "compile_seconds", "program", "run_seconds", "peak_memory_mb", "created"}
 ENVIRONMENT = {
     "commit", "dirty", "cryosip", "python", "jax", "jaxlib", "numpy", "pot", "cryojax", "prody", "device", "cpu",
     "threads", "jobs", "dtype",
@@ -37,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("few_draws")
 
 CONFIG = RunConfig(
     study="paper-1d",
-    setting="published",
+    labels=Labels("published"),
     problem="oned",
     problem_options=SMALL["oned"],
     method="flow",
@@ -57,22 +53,22 @@ def executed(config=CONFIG, **changes):
     config = dataclasses.replace(config, **changes)
     seen = []
     record, arrays = execute(config, "smoke", run_method, Session(seen.append))
-    json.dumps(record, allow_nan=False)  # what the store will do
+    assert as_json(from_table(json.loads(as_json(record)))) == as_json(record)
     return record, arrays, seen
 
 
 @pytest.fixture(scope="module")
 def ok(few_draws):
     record, arrays, seen = executed()
-    assert record["status"] == "ok", record["message"]
+    assert record.status == "ok", record.message
     return record, arrays, seen
 
 
 def test_a_run_stops_when_its_seconds_are_over():
     record, _, seen = executed(stop_below=None, stop_after_seconds=1e-9, steps=50, every=1)
-    assert (record["status"], record["steps"], len(seen)) == ("ok", 0, 1)
+    assert (record.status, record.steps, len(seen)) == ("ok", 0, 1)
     record, _, _ = executed(stop_below=None, stop_after_seconds=1e9)
-    assert record["steps"] == 7
+    assert record.steps == 7
 
 
 @pytest.mark.slow
@@ -85,9 +81,9 @@ def test_what_building_a_method_costs_is_told(monkeypatch):
 
     monkeypatch.setitem(METHODS, "slow", slow)
     record, _, _ = executed(method="slow", method_options={}, stop_below=None)
-    assert 0.2 <= record["setup_seconds"] < 2
-    assert record["run_seconds"] < 0.2
-    assert record["oracle_metrics"]["w2"] < record["metrics"]["w2"]
+    assert 0.2 <= record.setup_seconds < 2
+    assert record.run_seconds < 0.2
+    assert record.oracle_metrics["w2"] < record.metrics["w2"]
 
 
 def test_products_are_as_precise_as_the_numbers():
@@ -95,51 +91,63 @@ def test_products_are_as_precise_as_the_numbers():
 
     def measure(_config, _session):
         told = jax.jit(lambda a: a @ a).lower(jax.numpy.ones((2, 2))).as_text()
-        return {"metrics": {"highest": float("HIGHEST" in told)}}, {}
+        return Result(metrics={"highest": float("HIGHEST" in told)}), {}
 
     record, _ = execute(CONFIG, "smoke", measure)
-    assert record["metrics"] == {"highest": 1.0}
+    assert record.metrics == {"highest": 1.0}
 
 
 def test_a_record_has_all_keys(ok):
     record, arrays, seen = ok
-    assert set(record) == KEYS
-    assert set(record["environment"]) >= ENVIRONMENT
-    assert set(record["metrics"]) == DISTANCES | TO_DATA | {"discrepancy"}
+    assert set(record.environment) >= ENVIRONMENT
+    assert set(record.metrics) == DISTANCES | TO_DATA | {"discrepancy"}
     for name in ("floors", "data_floors"):
-        assert set(record[name]) == DISTANCES
-        assert all(set(floor) == {"median", "q05", "q95", "n"} for floor in record[name].values())
+        assert set(getattr(record, name)) == DISTANCES
     for name in ("sampled_metrics", "initial_sampled_metrics"):
-        assert set(record[name]) == {"w1", "w2", "energy_distance_squared"}
-    assert record["floors"]["w1"]["n"] == N - 10
-    assert record["data_floors"]["w1"]["n"] == N
-    assert set(record["initial_metrics"]) >= DISTANCES
-    assert record["message"] == ""
-    assert (record["schema"], record["profile"], record["replicate"]) == (2, "smoke", 2)
-    assert (record["steps"], record["forward_calls"]) == (7, 7 * (N - 10))
-    assert record["config"] == {
-        "problem": {"name": "oned", "options": CONFIG.problem_options},
-        "method": {"name": "flow", "options": CONFIG.method_options},
-        "steps": 7,
-        "every": 3,
-        "growth": 1.0,
-        "stop_below": {"w2": 1e-9},
-        "stop_after_seconds": None,
-        "budgets": None,
-    }
-    assert "KDE by FFT" in record["algorithm"]["name"]
-    assert 0 <= record["algorithm"]["gradient_error"] < 0.1
+        assert set(getattr(record, name)) == {"w1", "w2", "energy_distance_squared"}
+    assert record.floors["w1"].n == N - 10
+    assert record.data_floors["w1"].n == N
+    assert set(record.initial_metrics) >= DISTANCES
+    assert record.message == ""
+    assert (record.schema, record.profile, record.replicate) == (3, "smoke", 2)
+    assert (record.steps, record.forward_calls) == (7, 7 * (N - 10))
+    assert (record.problem, record.method, record.discrepancy) == ("oned", "flow", "kl")
+    assert record.config.problem.options == CONFIG.problem_options
+    assert (record.config.steps, record.config.every, record.config.stop_below) == (7, 3, {"w2": 1e-9})
+    assert "KDE by FFT" in record.algorithm.name
+    assert 0 <= record.algorithm.gradient_error < 0.1
     assert [s.step for s in seen] == [0, 3, 6, 7]
     assert set(arrays) == ARRAYS
 
 
+def test_the_configuration_has_all_arguments(ok):
+    """Those of the discrepancy too; what is left at its default has the default of the factory."""
+    record = ok[0]
+    problem, method = record.config.resolved["problem"], record.config.resolved["method"]
+    assert problem["options"] | CONFIG.problem_options == problem["options"]
+    assert set(problem["options"]) == set(inspect.signature(DATASETS["oned"]).parameters) - {"seed"}
+    assert set(method["options"]) == set(inspect.signature(METHODS["flow"]).parameters) - {"problem"}
+    assert method["options"]["sampling"] == record.config_value("method.options.sampling") == "method-1"
+    assert method["options"]["discrepancy"] == {"name": "kl", "options": {"bandwidth": "paper", "algorithm": "auto"}}
+    assert record.config_number("problem.options.noise_std") == 1.5
+    assert np.isnan(record.config_number("problem.options.means"))
+    assert record.config_value("method.options.nothing.there") is None
+
+
+def test_an_option_that_is_given_its_default_is_the_same_run(ok):
+    given = dataclasses.replace(CONFIG, problem_options=CONFIG.problem_options | {"noise_std": 1.5})
+    assert record_of(given, "smoke", run_method).run_id == ok[0].run_id
+    other = dataclasses.replace(CONFIG, problem_options=CONFIG.problem_options | {"noise_std": 1.6})
+    assert record_of(other, "smoke", run_method).run_id != ok[0].run_id
+
+
 def test_the_curve_goes_with_the_snapshots(ok):
-    curve = ok[0]["curve"]
+    curve = ok[0].curve
     assert set(curve) >= {"step", "seconds", "forward_calls", "objective", "w1", "w2"}
-    assert curve["step"] == [0, 3, 6, 7]
+    assert curve["step"].tolist() == [0, 3, 6, 7]
     assert {len(column) for column in curve.values()} == {4}
-    assert curve["objective"][0] is None
-    assert curve["w2"][-1] == ok[0]["metrics"]["w2"]
+    assert np.isnan(curve["objective"][0])
+    assert curve["w2"][-1] == ok[0].metrics["w2"]
 
 
 def test_the_arrays_are_those_of_the_last_snapshot(ok):
@@ -153,7 +161,7 @@ def test_the_arrays_are_those_of_the_last_snapshot(ok):
     }
     observed = build_instance(CONFIG).problem.observations
     np.testing.assert_array_equal(arrays["y_observed"], observed)
-    assert record["metrics"]["w1"] < record["initial_metrics"]["w1"] * 2
+    assert record.metrics["w1"] < record.initial_metrics["w1"] * 2
 
 
 def test_the_same_configuration_gives_the_same_record(ok):
@@ -161,19 +169,10 @@ def test_the_same_configuration_gives_the_same_record(ok):
     again, arrays, _ = executed()
     for name, array in ok[1].items():
         np.testing.assert_array_equal(array, arrays[name])
-    for name in KEYS - {
-        "setup_seconds",
-        "trace_seconds",
-        "compile_seconds",
-        "program",
-        "run_seconds",
-        "peak_memory_mb",
-        "created",
-        "curve",
-    }:
-        assert again[name] == ok[0][name], name
+    for name in set(json.loads(as_json(again))) - TIMES - {"curve"}:
+        assert getattr(again, name) == getattr(ok[0], name), name
     other, other_arrays, _ = executed(replicate=3)
-    assert other["dataset_hash"] != ok[0]["dataset_hash"]
+    assert other.dataset_hash != ok[0].dataset_hash
     assert not np.intersect1d(other_arrays["theta"], ok[1]["theta"]).size
 
 
@@ -182,19 +181,19 @@ def test_a_diverging_flow_keeps_its_last_finite_state(every):
     """The last one that was looked at, since only looking tells."""
     sgd = {"name": "sgd", "learning_rate": 1e18}
     record, arrays, seen = executed(method_options=CONFIG.method_options | {"optimizer": sgd}, steps=20, every=every)
-    assert record["status"] == "diverged", record["message"]
-    assert f"not finite after step {seen[-1].step}" in record["message"]
+    assert record.status == "diverged", record.message
+    assert f"not finite after step {seen[-1].step}" in record.message
     assert [s.finite for s in seen] == [True] * (len(seen) - 1) + [False]
-    assert record["steps"] == seen[-2].step == seen[-1].step - every
+    assert record.steps == seen[-2].step == seen[-1].step - every
     np.testing.assert_array_equal(arrays["theta"], seen[-2].estimate.theta)
     assert np.isfinite(arrays["theta"]).all()
-    assert record["curve"]["step"][-1] == record["steps"]
+    assert record.curve["step"][-1] == record.steps
 
 
 def test_a_run_stops_where_it_was_told_to():
     """At the first look where all limits hold; the limit of the other tests is never reached."""
     record, _, seen = executed(stop_below={"w2": 100.0})
-    assert (record["status"], record["steps"], len(seen)) == ("ok", 0, 1)
+    assert (record.status, record.steps, len(seen)) == ("ok", 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -215,10 +214,10 @@ def test_a_run_stops_where_it_was_told_to():
 )
 def test_an_error_is_a_record(changes, says):
     record, arrays, _ = executed(**changes)
-    assert record["status"] == "error"
+    assert record.status == "error"
     assert arrays == {}
     with pytest.raises(ValueError, match=says):
-        raise ValueError(record["message"])
+        raise ValueError(record.message)
 
 
 def test_an_error_while_running_is_a_record(monkeypatch):
@@ -227,8 +226,8 @@ def test_an_error_while_running_is_a_record(monkeypatch):
 
     monkeypatch.setitem(METHODS, "broken", broken)
     record, _, _ = executed(method="broken", method_options={})
-    assert (record["status"], record["message"]) == ("error", "ZeroDivisionError: of the method")
-    assert record["config"]["method"] == {"name": "broken", "options": {}}
+    assert (record.status, record.message) == ("error", "ZeroDivisionError: of the method")
+    assert record.config.method == Choice("broken")
 
 
 METHOD_OPTIONS = {
@@ -253,19 +252,19 @@ def test_a_record_of_images(sampling):
     """A flow is measured by the distances of its images too; the first replicate shows some images."""
     options = CONFIG.method_options | {"discrepancy": {"name": "energy"}, "sampling": sampling}
     record, arrays, _ = executed(**IMAGES, method_options=options, replicate=0)
-    assert record["status"] == "ok", record["message"]
-    assert set(record["metrics"]) == DISTANCES | TO_DATA | READINGS
-    assert set(record["initial_metrics"]) == DISTANCES | READINGS
+    assert record.status == "ok", record.message
+    assert set(record.metrics) == DISTANCES | TO_DATA | READINGS
+    assert set(record.initial_metrics) == DISTANCES | READINGS
     for name, at in (("initial_sampled_metrics", "initial_metrics"), ("sampled_metrics", "metrics")):
-        assert record[name]["w2"]["median"] == pytest.approx(record[at]["w2"], rel=0.3)
-    assert set(record["curve"]) >= {"w1", "w2"}
-    assert record["algorithm"]["name"].startswith("all pairs")
-    assert record["algorithm"]["gradient_error"] < 1e-4
+        assert getattr(record, name)["w2"].median == pytest.approx(getattr(record, at)["w2"], rel=0.3)
+    assert set(record.curve) >= {"w1", "w2"}
+    assert record.algorithm.name.startswith("all pairs")
+    assert record.algorithm.gradient_error < 1e-4
     known = {"theta", "weights", "theta_init", "theta_true", "image_clean", "image_noisy"}
     assert set(arrays) == known | {"frames", "frame_steps"}
     instance = build_instance(dataclasses.replace(CONFIG, **IMAGES, replicate=0))
     inside = 0 if sampling == "closed-form" else instance.problem.span.project(instance.problem.observations).shape[1]
-    assert f"noise of {256 - inside} dimensions" in record["algorithm"]["name"]
+    assert f"noise of {256 - inside} dimensions" in record.algorithm.name
     np.testing.assert_array_equal(arrays["image_noisy"], instance.problem.observations[:4])
     expected = instance.problem.render(instance.truth.theta[:4], ())
     np.testing.assert_allclose(arrays["image_clean"], expected, atol=1e-6)
@@ -275,9 +274,9 @@ def test_a_record_of_images(sampling):
 
 def test_other_methods_on_images_are_measured_by_their_parameters():
     record, _, _ = executed(**IMAGES, method="mixture", method_options={"n_components": 3})
-    assert set(record["metrics"]) == DISTANCES | TO_DATA
-    assert record["floors"]["w2"]["n"] == 3
-    assert record["metrics"]["w2_to_data"] > 0
+    assert set(record.metrics) == DISTANCES | TO_DATA
+    assert record.floors["w2"].n == 3
+    assert record.metrics["w2_to_data"] > 0
 
 
 def test_the_first_replicate_keeps_frames_of_the_same_particles(monkeypatch):
@@ -292,7 +291,7 @@ def test_the_first_replicate_keeps_frames_of_the_same_particles(monkeypatch):
     np.testing.assert_array_equal(arrays["frames"], expected)
     assert arrays["frames"].dtype == np.float32
     np.testing.assert_array_equal(arrays["frames"][-4:], arrays["theta"][rows])
-    assert record["curve"]["step"] == list(range(9))
+    assert record.curve["step"].tolist() == list(range(9))
     for replicate in (1, 2):
         assert "frames" not in executed(replicate=replicate)[1]
 
@@ -331,14 +330,14 @@ def test_distances_that_overflow_are_a_divergence(x64, monkeypatch):
 
     monkeypatch.setitem(METHODS, "flying", flying)
     record, arrays, _ = executed(method="flying", method_options={}, steps=5, every=1)
-    assert (record["status"], record["steps"], arrays["theta"].max()) == ("diverged", 2, pytest.approx(1e120))
-    assert record["metrics"]["w2"] == pytest.approx(1e120)
+    assert (record.status, record.steps, arrays["theta"].max()) == ("diverged", 2, pytest.approx(1e120))
+    assert record.metrics["w2"] == pytest.approx(1e120)
 
 
 def test_a_run_that_diverges_keeps_the_frames_before():
     sgd = {"name": "sgd", "learning_rate": 1e10}
     options = CONFIG.method_options | {"optimizer": sgd, "discrepancy": {"name": "kl"}}
     record, arrays, _ = executed(replicate=0, method_options=options, steps=20, every=1)
-    assert record["status"] == "diverged"
+    assert record.status == "diverged"
     assert np.isfinite(arrays["frames"]).all()
-    assert arrays["frame_steps"].max() == record["steps"]
+    assert arrays["frame_steps"].max() == record.steps

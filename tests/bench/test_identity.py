@@ -4,18 +4,19 @@ import shutil
 from pathlib import Path
 
 import jax
+import msgspec
 import pytest
 
 from cryosip.bench import environment, execute, sources
 from cryosip.bench.app import campaign
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.methods.registry import METHODS
-from cryosip.records.store import RunConfig
+from cryosip.records.schema import Identity, Labels, RunConfig, id_of
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("methods", "datasets", "records", "bench", "reports")
 RUNS = campaign.plan(list(STUDIES), "small", 1, None)
-CONFIG = RunConfig("s", "as is", "oned", {"n_observations": 20}, "mixture", {"n_components": 2}, 5, 1, 0)
+CONFIG = RunConfig("s", Labels("as is"), "oned", {"n_observations": 20}, "mixture", {"n_components": 2}, 5, 1, 0)
 OF_ALL_RUNS = {
     "bench": {"build", "checkpoint", "execute", "fixed_view", "frames", "image_distances", "limits", "measure",
               "metrics", "programs", "runner", "sharing"},
@@ -25,8 +26,15 @@ OF_ALL_RUNS = {
 }  # fmt: skip
 
 
+def id_from(run, root):
+    """The id of a run by the sources of a checkout."""
+    record = execute.record_of(run, "small", STUDIES[run.study].measure)
+    identity = sources.identity_of(run, STUDIES[run.study].measure, root)
+    return id_of(msgspec.structs.replace(record, identity=identity))
+
+
 def ids(root):
-    return [sources.run_id(run, sources.identity_of(run, STUDIES[run.study].measure, root)) for run in RUNS]
+    return [id_from(run, root) for run in RUNS]
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +77,12 @@ def test_a_method_more_changes_no_id(changed):
     "files",
     [
         [f"bench/app/{name}.py" for name in ("cli", "campaign", "progress", "jobs", "locks")],
-        [f"bench/studies/{name}.py" for name in ("registry", "paper", "otd_dto", "scaling", "study")],
+        [
+            f"bench/studies/{name}.py"
+            for name in ("registry", "study", "otd_dto", "scaling", "oned", "nanocluster", "protein")
+        ],
         ["bench/check/selfcheck.py", "bench/speed/baselines.py", "bench/speed/tracking.py", "bench/cache.py"],
-        ["bench/environment.py", "reports/page.py", "records/read.py", "records/store.py", "datasets/registry.py"],
+        ["bench/environment.py", "reports/page.py", "records/schema.py", "records/write.py", "datasets/registry.py"],
     ],
 )
 def test_what_decides_no_number_changes_no_id(changed, files):
@@ -141,9 +152,9 @@ def test_the_engine_is_known():
 
 def test_a_record_tells_the_parts(few_draws):
     record, _ = execute.execute(CONFIG, "smoke", execute.run_method)
-    assert record["identity"] == sources.identity_of(CONFIG, execute.run_method)._asdict()
-    assert record["identity"]["measure"] == ""
-    assert len({record["identity"][part] for part in ("engine", "method", "problem")}) == 3
+    assert record.identity == sources.identity_of(CONFIG, execute.run_method)
+    assert record.identity.measure == ""
+    assert len({getattr(record.identity, part) for part in ("engine", "method", "problem")}) == 3
 
 
 def test_a_method_from_elsewhere_is_its_file(monkeypatch, tmp_path):
@@ -159,12 +170,12 @@ def test_a_method_from_elsewhere_is_its_file(monkeypatch, tmp_path):
         monkeypatch.setitem(METHODS, "mine", namespace["mine"])
         for cached in (sources._digest, sources._imported, sources.behind):
             cached.cache_clear()
-        config = RunConfig("s", "as is", "oned", {}, "mine", {}, 5, 1, 0)
+        config = RunConfig("s", Labels("as is"), "oned", {}, "mine", {}, 5, 1, 0)
         found.append(sources.identity_of(config, execute.run_method))
     assert found[0].method != found[1].method
-    assert found[0][:1] + found[0][2:] == found[1][:1] + found[1][2:]
+    assert msgspec.structs.replace(found[0], method="") == msgspec.structs.replace(found[1], method="")
 
 
 def test_an_unknown_name_has_no_part():
-    unknown = RunConfig("s", "as is", "nowhere", {}, "nobody", {}, 5, 1, 0)
-    assert sources.identity_of(unknown, execute.run_method)[1:] == ("", "", "")
+    unknown = RunConfig("s", Labels("as is"), "nowhere", {}, "nobody", {}, 5, 1, 0)
+    assert sources.identity_of(unknown, execute.run_method) == Identity(sources.engine())

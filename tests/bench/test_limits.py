@@ -1,7 +1,6 @@
 """What a run may take: a timeout ends it with its last finite state, memory is met by smaller tiles or refused."""
 
 import dataclasses
-import json
 import re
 import subprocess
 import sys
@@ -21,15 +20,15 @@ from cryosip.bench.environment import memory_in_use_mb
 from cryosip.bench.execute import Session, execute, run_method
 from cryosip.bench.limits import MEASURING_MB, Limits, TimeUp, ending_after
 from cryosip.bench.runner import run
-from cryosip.bench.studies import consistency, sampling
+from cryosip.bench.studies import consistency, estimators
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.bench.studies.study import Size, Study
 from cryosip.methods import pairwise, tiles
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.registry import METHODS
-from cryosip.records.store import RunConfig
+from cryosip.records.schema import Labels, RunConfig, as_json
 
-CONFIG = RunConfig("slow", "-", "oned", {"n_observations": 50}, "walk", {}, 10**6, 10**6, 0)
+CONFIG = RunConfig("slow", Labels("-"), "oned", {"n_observations": 50}, "walk", {}, 10**6, 10**6, 0)
 
 
 def build_walk(_problem, work=300):
@@ -52,16 +51,16 @@ def test_a_timeout_keeps_the_last_finite_state(monkeypatch):
     monkeypatch.setattr(runner, "PART_SECONDS", 0.1)
     seen = []
     record, arrays = execute(CONFIG, "smoke", run_method, Session(seen.append, Limits(seconds=0.5)))
-    json.dumps(record, allow_nan=False)
-    assert (record["status"], record["message"]) == ("timeout", "the 0.5 s that were allowed are over")
-    assert record["limits"] == {"seconds": 0.5, "memory_mb": None}
-    assert 0.3 < record["run_seconds"] < 5
-    assert 0 < record["steps"] < 10**6
-    assert record["forward_calls"] == 4 * record["steps"]
-    assert record["curve"]["step"] == [0, record["steps"]]
-    assert record["curve"]["objective"][-1] is None
+    as_json(record)
+    assert (record.status, record.message) == ("timeout", "the 0.5 s that were allowed are over")
+    assert record.limits == {"seconds": 0.5, "memory_mb": None}
+    assert 0.3 < record.run_seconds < 5
+    assert 0 < record.steps < 10**6
+    assert record.forward_calls == 4 * record.steps
+    assert record.curve["step"].tolist() == [0, record.steps]
+    assert np.isnan(record.curve["objective"][-1])
     np.testing.assert_array_equal(arrays["theta"], seen[-1].estimate.theta)
-    assert set(record["metrics"]) >= {"w1", "w2"}
+    assert set(record.metrics) >= {"w1", "w2"}
 
 
 def test_a_run_that_ends_in_time_is_as_without_a_limit():
@@ -81,20 +80,20 @@ def test_building_a_method_counts(monkeypatch):
 
     monkeypatch.setitem(METHODS, "walk", slow)
     record, arrays = execute(CONFIG, "smoke", run_method, Session(limits=Limits(seconds=0.1)))
-    assert (record["status"], record["steps"], record["curve"]["step"]) == ("timeout", 0, [0])
+    assert (record.status, record.steps, record.curve["step"].tolist()) == ("timeout", 0, [0])
     assert np.isfinite(arrays["theta"]).all()
 
 
 def test_what_is_no_run_of_steps_ends_too(monkeypatch):
     """The repeats of a variance, the optimisations behind a statement."""
-    monkeypatch.setattr(sampling, "REPEATS", 10**9)
+    monkeypatch.setattr(estimators, "REPEATS", 10**9)
     monkeypatch.setitem(consistency.STATEMENTS, "large-data", lambda _config: time.sleep(5))
     variance = next(run for run in STUDIES["sampling"].configs(Size(1, 300, 1.0)) if run.method == "method-1")
     statement = dataclasses.replace(variance, study="consistency", method="large-data")
     for config in (variance, statement):
         record, arrays = execute(config, "smoke", STUDIES[config.study].measure, Session(limits=Limits(seconds=0.3)))
-        assert (record["status"], arrays) == ("timeout", {}), record["message"]
-        assert "the 0.3 s that were allowed are over" in record["message"]
+        assert (record.status, arrays) == ("timeout", {}), record.message
+        assert "the 0.3 s that were allowed are over" in record.message
 
 
 def test_no_library_takes_the_alarm_for_an_error_of_its_own():
@@ -121,7 +120,7 @@ def study(monkeypatch):
     """One run that takes long and one that does not."""
 
     def configs(_size):
-        return [CONFIG, dataclasses.replace(CONFIG, steps=3, setting="short")]
+        return [CONFIG, dataclasses.replace(CONFIG, steps=3, labels=Labels("short"))]
 
     monkeypatch.setitem(STUDIES, "slow", Study("", {"small": Size(1, 5, 1.0)}, configs))
     monkeypatch.setattr(runner, "PART_SECONDS", 0.1)
@@ -213,10 +212,10 @@ def test_the_memory_that_a_process_takes_stays_below_the_limit():
 
 def test_what_fits_in_no_tiles_is_refused_with_the_sizes_before_a_step():
     record, arrays = execute(CONFIG, "smoke", run_method, Session(limits=Limits(memory_mb=50.0)))
-    assert (record["status"], arrays) == ("error", {})
+    assert (record.status, arrays) == ("error", {})
     said = r"MemoryError: the program needs \d+ MB \(and metrics 256\) beside \d+ MB in use.*wanted at most 50 MB"
-    assert re.match(said, record["message"])
-    assert "steps" not in record
+    assert re.match(said, record.message)
+    assert record.steps == 0
 
 
 def test_smaller_tiles_are_for_what_is_compiled_inside():
@@ -229,7 +228,7 @@ def test_smaller_tiles_are_for_what_is_compiled_inside():
 @pytest.mark.slow
 def test_a_request_that_cannot_fit_is_refused_before_anything_runs(tmp_path):
     """With the sizes; 3000 images of 128 x 128 pixels, and the noise that they were made with, are 375 MB."""
-    many = RunConfig("x", "-", "nanocluster", {"n_observations": 3_000}, "flow", {}, 1, 1, 0)
+    many = RunConfig("x", Labels("-"), "nanocluster", {"n_observations": 3_000}, "flow", {}, 1, 1, 0)
     few = dataclasses.replace(many, problem_options={"n_observations": 3})
     held = memory_in_use_mb() + MEASURING_MB
     says = r"memory is \S+ MB; wanted more than \d+ MB, of which \d+ for any run: x: nanocluster 375 MB of images"

@@ -18,12 +18,12 @@ from cryosip.bench.fixed_view import principal_components
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.datasets import prody_adapter
 from cryosip.methods.method import WeightedPoints
-from cryosip.records.store import RunConfig
+from cryosip.records.schema import Labels, RunConfig
 
 IMAGES = {"image_size": 12, "pixel_size_in_angstroms": 10.0, "atom_std_in_angstroms": 8.0, "atoms_per_bead": 4}
 CONFIG = RunConfig(
     study="paper-adk",
-    setting="K=3",
+    labels=Labels(axis="K", value=3),
     problem="adk",
     problem_options={"n_observations": 30} | IMAGES,
     method="mixture",
@@ -42,7 +42,7 @@ def points(theta, weights=None):
 @pytest.fixture(scope="module")
 def record_and_arrays():
     record, arrays = execute(CONFIG, "smoke", run_method)
-    assert record["status"] == "ok", record["message"]
+    assert record.status == "ok", record.message
     return record, arrays
 
 
@@ -50,19 +50,22 @@ def test_a_record_tells_of_the_molecule_and_of_each_mode(record_and_arrays):
     """The dearest of the fast tests: all metrics of a protein, of two replicates, operation by operation."""
     record, arrays = record_and_arrays
     molecule = build_instance(CONFIG).molecule
-    assert record["molecule"]["n_atoms"] == 214
-    assert "/" not in record["molecule"]["source"]
-    assert record["molecule"]["eigenvalues"] == pytest.approx(molecule.eigenvalues)
+    assert record.molecule.n_atoms == 214
+    assert "/" not in record.molecule.source
+    assert record.molecule.eigenvalues == pytest.approx(molecule.eigenvalues)
     np.testing.assert_allclose(arrays["beads"], molecule.rest, atol=1e-4)
     np.testing.assert_allclose(arrays["motions"], molecule.motions.reshape(4, -1), atol=1e-4)
     assert arrays["beta_true"].shape == arrays["beta_init"].shape == arrays["beta_estimated"].shape == (30, 2)
     for part in ("metrics", "initial_metrics"):
-        assert {f"{w}_mode_{i}" for w in ("w1", "w2") for i in (1, 2, 3, 4)} <= set(record[part])
+        assert {f"{w}_mode_{i}" for w in ("w1", "w2") for i in (1, 2, 3, 4)} <= set(getattr(record, part))
         # modes are softer than 1, so distances are larger in the paper's coordinates
-        assert record[part]["energy_distance_squared_unwhitened"] > record[part]["energy_distance_squared"]
-    assert record["collapsed_components"] in (0, 1, 2)
+        assert (
+            getattr(record, part)["energy_distance_squared_unwhitened"]
+            > getattr(record, part)["energy_distance_squared"]
+        )
+    assert record.collapsed_components in (0, 1, 2)
     later, arrays = execute(dataclasses.replace(CONFIG, replicate=1), "smoke", run_method)
-    assert later["status"] == "ok"
+    assert later.status == "ok"
     assert "beads" not in arrays
     assert "beta_true" not in arrays
 
@@ -133,7 +136,7 @@ def test_studies_of_proteins_see_the_same_images(study):
     for profile, size in STUDIES[study].sizes.items():
         by_setting: dict[str, set[str]] = {}
         for config in STUDIES[study].configs(size):
-            group = config.setting if study == "hsp90-open" else ""
+            group = config.labels.text if study == "hsp90-open" else ""
             by_setting.setdefault(group, set()).add(str(config.problem_options))
         assert all(len(options) == 1 for options in by_setting.values()), profile
     small = STUDIES[study].configs(STUDIES[study].sizes["small"])[0].problem_options

@@ -14,7 +14,7 @@ from cryosip.datasets.gaussian_mixture import GaussianMixture, MultivariateMixtu
 from cryosip.datasets.instance import Instance, Truth
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.registry import METHODS
-from cryosip.records.store import RunConfig
+from cryosip.records.schema import Labels, RunConfig
 
 METHODS_FOLDER = str(Path(runner.__file__).parent.parent / "methods")
 # those of bench/ that ask for the truth, all after the method has been built, none while it steps
@@ -106,7 +106,9 @@ def log(few_draws, monkeypatch):
 
 
 def executed(method, problem, options):
-    config = RunConfig("paper-1d", "sealed", problem, SMALL[problem] | structure(problem), method, options, 4, 2, 0)
+    config = RunConfig(
+        "paper-1d", Labels("sealed"), problem, SMALL[problem] | structure(problem), method, options, 4, 2, 0
+    )
     return execute.execute(config, "smoke", execute.run_method)[0]
 
 
@@ -118,7 +120,7 @@ def executed(method, problem, options):
 def test_no_method_touches_the_truth(method, problem, log):
     """From data to record: metrics ask for it, and nobody else does."""
     record = executed(method, problem, METHOD_OPTIONS[method])
-    assert record["status"] == "ok", record["message"]
+    assert record.status == "ok", record.message
     assert log.leaks == []
     assert ("metrics", "reference") in log.asked
     assert log.asked <= WHO_MAY
@@ -163,8 +165,8 @@ def test_a_method_that_peeks_is_found_out(when, log, monkeypatch):
 
     monkeypatch.setitem(METHODS, "peeking", peeking)
     record = executed("peeking", "oned", {})
-    assert record["status"] == "error"
-    assert "the truth was touched" in record["message"]
+    assert record.status == "error"
+    assert "the truth was touched" in record.message
     assert log.leaks
 
 

@@ -6,7 +6,7 @@ from cryosip.bench import checkpoint, metrics, runner
 from cryosip.bench.app import cli
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.bench.studies.study import Size, Study
-from cryosip.records.store import RunConfig
+from cryosip.records.schema import Labels, RunConfig
 
 LENGTH = int(os.environ.get("KILLABLE_LENGTH", "1"))
 METHODS = {
@@ -30,7 +30,7 @@ def configs(size):
     """Each method once, with few looks."""
     problem = {"n_observations": size.n}
     return [
-        RunConfig("killable", method, "oned", problem, method, options, LENGTH * steps, LENGTH * steps // 2, 0)
+        RunConfig("killable", Labels(method), "oned", problem, method, options, LENGTH * steps, LENGTH * steps // 2, 0)
         for method, (steps, options) in METHODS.items()
     ]
 

@@ -10,10 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from cryosip.bench.app import cli
-from cryosip.bench.studies import paper, sampling
+from cryosip.bench.studies import estimators, sampling
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.bench.studies.study import Size, Study
-from cryosip.records.store import RunConfig
+from cryosip.records.read import written_here
+from cryosip.records.schema import Labels, Result, RunConfig
 
 
 def cryosip(*words):
@@ -35,9 +36,9 @@ def precision():
 @pytest.fixture
 def quick(monkeypatch):
     """The study of the variances with few repeats and without its flows."""
-    monkeypatch.setattr(sampling, "REPEATS", 50)
-    monkeypatch.setattr(sampling, "RESAMPLES", 20)
-    monkeypatch.setattr(paper, "SCHEMES", {})
+    monkeypatch.setattr(estimators, "REPEATS", 50)
+    monkeypatch.setattr(estimators, "RESAMPLES", 20)
+    monkeypatch.setattr(sampling, "SCHEMES", {})
     return ["run", "sampling", "--profile", "smoke", "--replicates", "1"]
 
 
@@ -78,7 +79,7 @@ def test_a_study_runs_once_and_anew_when_told(quick, tmp_path):
     code, text = cryosip(*quick, "--results", tmp_path)
     assert code == 0, text
     assert f"{runs} executed, 0 already recorded, 0 failed" in text
-    assert "[1/12] sampling: oned, method-1, N=20, K=2, replicate 0: ok" in text
+    assert "[1/12] sampling: oned, method-1, N=20 K=2, replicate 0: ok" in text
     records = {path: path.read_text() for path in (tmp_path / "sampling").glob("*.json")}
     assert len(records) == runs
     assert {path.stem for path in records} == {json.loads(record)["run_id"] for record in records.values()}
@@ -111,12 +112,12 @@ def failing(monkeypatch):
     names = ("broken", "fine")
 
     def configs(*_):
-        return [RunConfig("failing", name, "oned", {"n_observations": 5}, name, {}, 1, 1, 0) for name in names]
+        return [RunConfig("failing", Labels(name), "oned", {"n_observations": 5}, name, {}, 1, 1, 0) for name in names]
 
     def measure(config, _session):
         if config.method == "broken":
             raise RuntimeError("[the] disk is on fire")
-        return {"metrics": {}}, {}
+        return Result(), {}
 
     monkeypatch.setitem(STUDIES, "failing", Study("fails", {"smoke": Size(1, 5, 1.0)}, configs, measure))
 
@@ -126,11 +127,9 @@ def test_a_failed_run_exits_with_1_and_a_record_and_the_others_go_on(failing, tm
     assert code == 1
     assert "2 executed, 0 already recorded, 1 failed" in text
     assert "error: RuntimeError: [the] disk is on fire" in text
-    records = [json.loads(path.read_text()) for path in (tmp_path / "failing").glob("*.json")]
-    assert sorted(record["status"] for record in records) == ["error", "ok"]
-    assert [record["message"] for record in records if record["status"] == "error"] == [
-        "RuntimeError: [the] disk is on fire"
-    ]
+    records = [written_here(path) for path in (tmp_path / "failing").glob("*.json")]
+    assert sorted(record.status for record in records) == ["error", "ok"]
+    assert [record.message for record in records if record.status == "error"] == ["RuntimeError: [the] disk is on fire"]
 
 
 def test_a_failure_that_is_on_record_still_exits_with_1(failing, tmp_path):

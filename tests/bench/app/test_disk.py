@@ -1,7 +1,6 @@
 """A disk that is full or cannot be written, and records that are damaged or foreign: told, and nothing else is lost."""
 
 import contextlib
-import dataclasses
 import errno
 import json
 import os
@@ -21,8 +20,10 @@ from cryosip.bench.app.campaign import Orders, Watcher
 from cryosip.bench.limits import Limits
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.bench.studies.study import Size, Study
-from cryosip.records import store
-from cryosip.records.store import RunConfig
+from cryosip.records import files
+from cryosip.records.read import written_here
+from cryosip.records.schema import SCHEMA, Labels, Result, RunConfig
+from cryosip.records.write import record_path
 
 
 def cryosip(*words):
@@ -36,12 +37,13 @@ def failing(monkeypatch):
     """A study of two runs with half a megabyte each, the first of which ends in an error."""
 
     def configs(*_):
-        return [RunConfig("failing", name, "oned", {"n_observations": 5}, name, {}, 1, 1, 0) for name in ("bad", "ok")]
+        few = {"n_observations": 5}
+        return [RunConfig("failing", Labels(name), "oned", few, name, {}, 1, 1, 0) for name in ("bad", "ok")]
 
     def measure(config, _session):
         if config.method == "bad":
             raise RuntimeError("it is bad")
-        return {"metrics": {}}, {"theta": np.random.default_rng(0).random((2**16, 1))}
+        return Result(), {"theta": np.random.default_rng(0).random((2**16, 1))}
 
     monkeypatch.setitem(STUDIES, "failing", Study("fails", {"small": Size(1, 5, 1.0)}, configs, measure))
 
@@ -127,12 +129,12 @@ def test_a_damaged_record_is_told_and_run_again(failing, tmp_path):
     ran(tmp_path)
     paths = sorted((tmp_path / "failing").glob("*.json"))
     for path in paths:
-        other = json.dumps(store.read(path) | {"run_id": "other"})
-        for damaged in (path.read_text()[:50], "[1]", "{}", json.dumps({"schema": 2, "run_id": path.stem}), other):
+        other = json.dumps(json.loads(path.read_text()) | {"run_id": "other"})
+        for damaged in (path.read_text()[:50], "[1]", "{}", json.dumps({"schema": SCHEMA, "run_id": path.stem}), other):
             path.write_text(damaged)
             with pytest.warns(UserWarning, match=rf"{path.name}.*is run again"):
                 assert ran(tmp_path)[:2] == (1, 1)
-            assert store.read(path)["run_id"] == path.stem
+            assert written_here(path).run_id == path.stem
 
 
 def test_a_record_whose_arrays_are_of_another_run_is_told_and_run_again(failing, tmp_path):
@@ -141,15 +143,17 @@ def test_a_record_whose_arrays_are_of_another_run_is_told_and_run_again(failing,
     (arrays,) = (tmp_path / "failing").glob("*.npz")
     for spoil in (lambda: np.savez(arrays, theta=np.zeros(3)), arrays.unlink):
         spoil()
-        with pytest.warns(UserWarning, match="has not the arrays that it was written with; it is run again"):
+        with pytest.warns(
+            UserWarning, match="the arrays beside it are not those that it was written with; it is run again"
+        ):
             assert ran(tmp_path)[:2] == (1, 1)
-        store.read(arrays.with_suffix(".json"))
+        written_here(arrays.with_suffix(".json"))
 
 
 def test_a_run_that_is_made_again_under_other_limits_goes_on_too(failing, tmp_path):
     """A checkpoint beside a record is of use until its run is over."""
     ran(tmp_path)
-    paths = [campaign.record_of(tmp_path, config) for config in STUDIES["failing"].configs(None)]
+    paths = [campaign.path_of(tmp_path, config) for config in STUDIES["failing"].configs(None)]
     checkpoints = [locks.checkpoint_path(path) for path in paths]
     for path in checkpoints:
         path.touch()
@@ -168,7 +172,7 @@ def test_a_run_that_is_made_again_under_other_limits_goes_on_too(failing, tmp_pa
 def test_what_processes_were_ordered_to_make_and_did_not_is_told(failing, tmp_path):
     """Be there a record from before or none."""
     configs = STUDIES["failing"].configs(None)
-    now = store.check_writable(tmp_path)
+    now = files.check_writable(tmp_path)
     assert [text.rpartition(": ")[2] for text in campaign.tally(configs, tmp_path, Orders("small"), now).failed] == [
         "it was not made",
         "it was not made",
@@ -184,22 +188,21 @@ def test_what_processes_were_ordered_to_make_and_did_not_is_told(failing, tmp_pa
 def test_a_record_of_another_schema_is_refused_by_name_and_left_alone(failing, tmp_path):
     ran(tmp_path)
     path = next(path for path in (tmp_path / "failing").glob("*.json") if "it is bad" not in path.read_text())
-    later = json.dumps(store.read(path) | {"schema": 3})
+    later = json.dumps(json.loads(path.read_text()) | {"schema": SCHEMA + 1})
     path.write_text(later)
     outcome = ran(tmp_path)
     assert (outcome.done, outcome.skipped) == (0, 2)
-    assert f"{path} has schema 3: this version of cryosip writes schema 2" in outcome.failed
+    assert f"{path}: schema {SCHEMA + 1}: this version of cryosip writes {SCHEMA}" in outcome.failed
     assert path.read_text() == later
     assert cryosip("run", "failing", "--results", tmp_path)[0] == 1
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "/etc", "..", "", "a\0b", ".hidden", "a\nb"])
 def test_no_name_leads_out_of_the_results(name, tmp_path):
-    config = STUDIES["sampling"].configs(Size(1, 10, 1.0))[0]
     with pytest.raises(ValueError, match="study is"):
-        store.record_path(tmp_path, dataclasses.replace(config, study=name), "0123")
+        record_path(tmp_path, name, "0123")
     with pytest.raises(ValueError, match="run id is"):
-        store.record_path(tmp_path, config, name)
+        record_path(tmp_path, "sampling", name)
 
 
 def test_a_run_that_another_process_made_meanwhile_is_not_made_again(failing, tmp_path, monkeypatch):
@@ -223,7 +226,7 @@ def test_what_another_process_is_at_comes_last_and_is_waited_for(failing, tmp_pa
     configs, told, held, over = STUDIES["failing"].configs(None), [], threading.Event(), threading.Event()
 
     def other():
-        with locks.claim(campaign.record_of(tmp_path, configs[0])):
+        with locks.claim(campaign.path_of(tmp_path, configs[0])):
             held.set()
             over.wait(20)
 

@@ -10,13 +10,13 @@ from rich.progress import Progress
 
 from cryosip.bench.app import progress
 from cryosip.bench.app.time_left import Stopwatch, in_words, seconds_of, variant
-from cryosip.records.store import RunConfig
+from cryosip.records.schema import Labels, Result, RunConfig
 
-FAST = RunConfig("study", "tuned", "oned", {}, "flow", {"discrepancy": {"name": "energy"}}, 10, 1, 0)
-SLOW = replace(FAST, setting="published")
+FAST = RunConfig("study", Labels("tuned"), "oned", {}, "flow", {"discrepancy": {"name": "energy"}}, 10, 1, 0)
+SLOW = replace(FAST, labels=Labels("published"))
 OTHER = replace(FAST, method="mixture", method_options={})
 RUNS = [replace(run, replicate=r) for r in range(3) for run in (FAST, SLOW)]
-OK = {"status": "ok", "message": "", "metrics": {"w2": 0.25}}
+OK = Result(metrics={"w2": 0.25})
 
 
 class Clock:
@@ -36,7 +36,7 @@ def clock():
 def test_a_run_takes_what_its_variant_took_else_what_is_most_like_it():
     known = {variant(FAST): 2.0, variant(SLOW): 10.0, variant(OTHER): 30.0}
     elsewhere = replace(FAST, study="elsewhere")
-    new = replace(FAST, setting="new")
+    new = replace(FAST, labels=Labels("new"))
     assert seconds_of([FAST, SLOW, new], known) == [2.0, 10.0, 6.0]  # the flow of the energy, whatever its variant
     assert seconds_of([replace(OTHER, method="reweighting"), elsewhere], known) == [14.0, 14.0]
     assert seconds_of([replace(new, stop_after_seconds=60.0), replace(FAST, stop_after_seconds=60.0)], known) == [60, 2]
@@ -103,7 +103,7 @@ def test_a_run_that_failed_says_why(clock):
     out = io.StringIO()
     watcher = progress.lines(Console(file=out, width=200), Stopwatch(clock=clock))
     watcher.start(0, 1, RUNS[0])
-    watcher.finish({"status": "error", "message": "ValueError: k is 0", "metrics": {}})
+    watcher.finish(Result(status="error", message="ValueError: k is 0"))
     assert out.getvalue().rstrip().endswith("replicate 0: error (0.0 s): ValueError: k is 0")
 
 

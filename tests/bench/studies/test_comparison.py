@@ -9,12 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from cryosip.bench.app import campaign, cli
-from cryosip.bench.execute import execute, run_method
+from cryosip.bench.execute import execute, record_of, run_method
 from cryosip.bench.studies import otd_dto, tuning
 from cryosip.bench.studies.otd_dto import PAPER, SMALL, SMOKE, UNTUNED, chosen, otd_vs_dto, sweep
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.registry import METHODS
+from cryosip.records.schema import Labels, Result, RunConfig
 
 TUNED_ARENAS = [arena for arena in SMALL.arenas if arena.problem not in otd_dto.SAME_SETTINGS]
 
@@ -99,18 +100,16 @@ def test_a_new_method_is_seen_in_every_comparison(monkeypatch):
     assert all(run.steps == UNTUNED["steps"] for run in runs)
     for run in runs[:2]:
         record, _ = execute(run, "smoke", run_method)
-        assert record["status"] == "ok", record["message"]
-        assert set(record["curve"]) >= {"seconds", "forward_calls", "w1", "w2", "energy_distance_squared"}
-        assert record["config"]["budgets"]["seconds"] == list(run.budgets["seconds"])
+        assert record.status == "ok", record.message
+        assert set(record.curve) >= {"seconds", "forward_calls", "w1", "w2", "energy_distance_squared"}
+        assert record.config.budgets["seconds"] == list(run.budgets["seconds"])
 
 
 def looked(setting, replicate, w2, status="ok", setup=0.0, method="mixture"):
     """A record with looks after 1, 2 and 3 seconds."""
-    curve = {"seconds": [1.0, 2.0, 3.0], "w2": w2}
-    return {
-        "problem": "oned", "method": method, "setting": f"setting {setting}", "replicate": replicate, "status": status,
-        "setup_seconds": setup, "curve": curve, "identity": {"engine": "abc"},
-    }  # fmt: skip
+    config = RunConfig("tuning", Labels(axis="number", value=setting), "oned", {}, method, {}, 3, 1, replicate)
+    curve = {"seconds": np.array([1.0, 2.0, 3.0]), "w2": np.array(w2)}
+    return record_of(config, "smoke", run_method, Result(status=status, setup_seconds=setup, curve=curve))
 
 
 def test_the_error_within_a_budget_is_that_of_the_last_look():

@@ -1,6 +1,5 @@
 """The measures of section 3: what is exact is exact, what should differ differs."""
 
-import json
 from dataclasses import replace
 
 import jax
@@ -28,16 +27,15 @@ STUDY = STUDIES["consistency"]
 
 def small(method: str, setting: str = "§4.1", **options):
     """The first such run of the smoke profile, with other options."""
-    runs = [r for r in STUDY.configs(STUDY.sizes["smoke"]) if r.method == method and setting in r.setting]
+    runs = [r for r in STUDY.configs(STUDY.sizes["smoke"]) if r.method == method and setting in r.labels.text]
     return replace(runs[0], method_options=runs[0].method_options | options)
 
 
 def measured(config):
-    fields, arrays = measure_statement(config, ALONE)
+    result, arrays = measure_statement(config, ALONE)
     assert arrays == {}
-    json.dumps(fields, allow_nan=False)
-    assert len({len(column) for column in fields["curve"].values()}) == 1
-    return fields["metrics"], {name: np.array(column) for name, column in fields["curve"].items()}
+    assert len({len(column) for column in result.curve.values()}) == 1
+    return result.metrics, result.curve
 
 
 def test_every_statement_is_in_the_study_on_the_same_number_of_observations():
@@ -45,7 +43,7 @@ def test_every_statement_is_in_the_study_on_the_same_number_of_observations():
         runs = STUDY.configs(size)
         assert {run.method for run in runs} == set(STATEMENTS)
         assert {run.problem_options["n_observations"] for run in runs} == {size.n}
-        assert len({(run.problem, run.setting, run.method) for run in runs}) == len(runs)
+        assert len({(run.problem, run.labels.text, run.method) for run in runs}) == len(runs)
 
 
 def test_the_entropy_of_a_normal_law():

@@ -8,13 +8,13 @@ from scipy.stats import norm
 
 from cryosip.bench.build import build_instance, build_method
 from cryosip.bench.execute import ALONE
-from cryosip.bench.studies import sampling
-from cryosip.bench.studies.paper import SCHEMES
+from cryosip.bench.studies import estimators
+from cryosip.bench.studies.estimators import ESTIMATORS, FORMULAS, drift_table, measure_variance, moments
 from cryosip.bench.studies.registry import STUDIES
-from cryosip.bench.studies.sampling import ESTIMATORS, FORMULAS, drift_table, measure_variance, moments
+from cryosip.bench.studies.sampling import SCHEMES
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.flow import SAMPLINGS
-from cryosip.records.store import RunConfig
+from cryosip.records.schema import Labels, RunConfig
 
 REPEATS = 6_000
 
@@ -71,7 +71,7 @@ def test_the_drift_is_that_of_the_energy_distance():
     """2 (F_observed - F_simulated) of all images: its values lie within +-2 and rank order keeps their mean."""
     problem = DATASETS["oned"](n_observations=300, noise_std=0.5, init_mean=30.0).problem
     phi = drift_table(problem, 0)
-    assert phi.shape == (sampling.SUPPORT, sampling.SUPPORT)
+    assert phi.shape == (estimators.SUPPORT, estimators.SUPPORT)
     # all images lie ahead of all observations: F_observed is 1 and F_simulated uniform
     assert phi.max() == pytest.approx(2.0, abs=1e-4)
     assert phi.min() == pytest.approx(0.0, abs=1e-4)
@@ -79,12 +79,12 @@ def test_the_drift_is_that_of_the_energy_distance():
 
 
 def test_the_record_holds_a_variance_its_interval_and_the_formula(monkeypatch):
-    monkeypatch.setattr(sampling, "REPEATS", 500)
-    monkeypatch.setattr(sampling, "RESAMPLES", 100)
+    monkeypatch.setattr(estimators, "REPEATS", 500)
+    monkeypatch.setattr(estimators, "RESAMPLES", 100)
     options = {"n": 20, "k": 2}
-    config = RunConfig("sampling", "N=20, K=2", "oned", {"n_observations": 100}, "method-2", options, 1, 1, 0)
+    config = RunConfig("sampling", Labels("N=20, K=2"), "oned", {"n_observations": 100}, "method-2", options, 1, 1, 0)
     fields, arrays = measure_variance(config, ALONE)
-    found = fields["metrics"]
+    found = fields.metrics
     assert arrays == {}
     assert found["variance_q05"] < found["variance"] < found["variance_q95"]
     phi = drift_table(DATASETS["oned"](n_observations=100).problem, 0)
@@ -107,18 +107,18 @@ def test_flows_differ_by_their_scheme_alone(profile):
     assert flows[0].growth > 1
     assert {run.problem_options["n_observations"] for run in runs} == {STUDIES["sampling"].sizes[profile].n}
     for run in flows:
-        few = build_instance(RunConfig("", "", "oned", {"n_observations": 20}, "flow", {}, 1, 1, 0))
+        few = build_instance(RunConfig("", Labels(""), "oned", {"n_observations": 20}, "flow", {}, 1, 1, 0))
         build_method(few.problem, run.method, run.method_options)
 
 
 def test_the_study_measures_flows_and_estimators(monkeypatch):
-    monkeypatch.setattr(sampling, "REPEATS", 50)
-    monkeypatch.setattr(sampling, "RESAMPLES", 20)
+    monkeypatch.setattr(estimators, "REPEATS", 50)
+    monkeypatch.setattr(estimators, "RESAMPLES", 20)
     study = STUDIES["sampling"]
     runs = study.configs(study.sizes["smoke"])
     estimator, flow = runs[0], runs[-1]
     assert "variance" in study.measure(estimator, ALONE)[0]["metrics"]
     fields, _ = study.measure(flow, ALONE)
-    assert fields["steps"] == flow.steps
-    assert np.diff(fields["curve"]["step"]).max() > np.diff(fields["curve"]["step"]).min()
-    assert {"w1", "w2", "seconds", "forward_calls"} <= set(fields["curve"])
+    assert fields.steps == flow.steps
+    assert np.diff(fields.curve["step"]).max() > np.diff(fields.curve["step"]).min()
+    assert {"w1", "w2", "seconds", "forward_calls"} <= set(fields.curve)

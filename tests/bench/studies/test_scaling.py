@@ -1,4 +1,4 @@
-"""The study of scaling: every method of the registry is in it, and a setting says what its configuration holds."""
+"""The study of scaling: every method of the registry is in it, and labels say what its configuration holds."""
 
 import jax
 import jax.numpy as jnp
@@ -33,12 +33,11 @@ def standing(problem):
 
 
 @pytest.mark.parametrize("profile", SIZES)
-def test_a_setting_says_what_the_configuration_holds(profile):
+def test_labels_say_what_the_configuration_holds(profile):
     runs = scaling(SIZES[profile])
     for run in runs:
-        axis, _, value = run.setting.partition("=")
-        assert float(value) == READ[axis](run), run
-    assert {run.setting.partition("=")[0] for run in runs} == set(READ) - ({"order"} if profile != "paper" else set())
+        assert run.labels.value == READ[run.labels.axis](run), run
+    assert {run.labels.axis for run in runs} == set(READ) - ({"order"} if profile != "paper" else set())
 
 
 @pytest.mark.parametrize("profile", SIZES)
@@ -47,7 +46,7 @@ def test_every_method_is_swept_over_observations_and_noise(profile, axis):
     for problem in ("oned", "nanocluster") if axis == "M" and profile != "smoke" else ("oned",):
         swept = {}
         for run in scaling(SIZES[profile]):
-            if run.problem == problem and run.setting.startswith(f"{axis}="):
+            if run.problem == problem and run.labels.axis == axis:
                 swept.setdefault(run.method, []).append(READ[axis](run))
         assert set(swept) == set(METHODS)
         most = max(swept.values(), key=len)
@@ -59,7 +58,7 @@ def test_every_method_is_swept_over_observations_and_noise(profile, axis):
 
 def test_a_larger_profile_goes_further():
     reached = {
-        profile: max(READ["N"](run) for run in scaling(size) if run.setting.startswith("N="))
+        profile: max(READ["N"](run) for run in scaling(size) if run.labels.axis == "N")
         for profile, size in SIZES.items()
     }
     assert reached["smoke"] < reached["small"] < reached["paper"]
@@ -69,20 +68,20 @@ def test_a_larger_profile_goes_further():
 def test_a_method_of_one_line_in_the_registry_is_in_the_study(monkeypatch):
     monkeypatch.setitem(METHODS, "standing", standing)
     runs = [run for run in scaling(SIZES["small"]) if run.method == "standing"]
-    others = [run for run in scaling(SIZES["small"]) if run.method == "flow" and run.setting[0] in "Ms"]
-    assert [(run.problem, run.setting) for run in runs] == [(run.problem, run.setting) for run in others]
+    others = [run for run in scaling(SIZES["small"]) if run.method == "flow" and run.labels.axis in ("M", "sigma")]
+    assert [(run.problem, run.labels) for run in runs] == [(run.problem, run.labels) for run in others]
     assert {(run.steps, str(run.method_options)) for run in runs} == {(module.DEFAULT_STEPS, "{}")}
 
-    (run,) = [run for run in scaling(SIZES["smoke"]) if run.method == "standing" and run.setting == "M=100"]
+    (run,) = [run for run in scaling(SIZES["smoke"]) if run.method == "standing" and run.labels.text == "M=100"]
     record, _ = execute(run, "smoke", run_method)
-    assert (record["status"], record["message"]) == ("ok", "")
-    assert record["metrics"]["w2"] > 0
+    assert (record.status, record.message) == ("ok", "")
+    assert record.metrics["w2"] > 0
 
 
 def test_a_method_that_needs_more_leaves_a_record_that_says_where_it_failed(monkeypatch):
     monkeypatch.setitem(METHODS, "demanding", lambda problem, patience: standing(problem))
-    (run,) = [run for run in scaling(SIZES["smoke"]) if run.method == "demanding" and run.setting == "M=100"]
+    (run,) = [run for run in scaling(SIZES["smoke"]) if run.method == "demanding" and run.labels.text == "M=100"]
     record, _ = execute(run, "smoke", run_method)
-    assert record["status"] == "error"
-    assert "patience" in record["message"]
-    assert record["config"]["problem"]["options"]["n_observations"] == 100
+    assert record.status == "error"
+    assert "patience" in record.message
+    assert record.config.problem.options["n_observations"] == 100

@@ -1,0 +1,112 @@
+"""Which records of a results folder count: versions are never pooled, and no sample counts twice."""
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cryosip.records.read import read_record, record_files
+from cryosip.records.schema import SCHEMA, Record
+
+SUPERSEDED = "superseded: "  # how the reason begins where nothing is wrong with a record
+
+Skipped = tuple[Path, str]
+
+
+def read_records(results: Path, one_engine: bool = False) -> tuple[list[Record], list[Skipped]]:
+    """Read RESULTS/<study>/<run_id>.json with the .npz beside it; return the records and (path, reason) of the rest.
+
+    Of each configuration only what the code of its youngest record made is kept, of each study only the precision of
+    its youngest record, and of two records of one replicate the younger. With `one_engine`, of each study only what the
+    engine of its youngest record made. Paths are relative to the results folder. Raises ValueError where no record can
+    be read.
+    """
+    records: list[Record] = []
+    skipped: list[Skipped] = []
+    for path in record_files(results):
+        relative = path.relative_to(results)
+        try:
+            record, reason = read_record(results, relative)
+        except ValueError as error:
+            skipped.append((relative, str(error)))
+            continue
+        records.append(record)
+        if reason:
+            skipped.append((relative.with_suffix(".npz"), reason))
+    older: list[Skipped] = []
+    study_wide = [_precision, lambda record: record.identity.engine] if one_engine else [_precision]
+    for group, version in ((_configuration, _code), *((lambda record: record.study, of) for of in study_wide)):
+        records, others = _of_one_version(records, group, version)
+        older += others
+    records, superseded = _youngest(records)
+    if not records:
+        wanted = f"no readable record in {results} (wanted <study>/<run_id>.json, schema 1 to {SCHEMA})"
+        raise ValueError("; ".join([wanted, *(f"{path}: {reason}" for path, reason in skipped[:3])]))
+    return records, sorted(skipped + older + superseded)
+
+
+def observations(record: Record) -> float:
+    """The number of observations, as configured or as the floors of that size state it."""
+    asked = record.config_number("problem.options.n_observations")
+    known = [floor.n for floor in record.data_floors.values()]
+    return asked if math.isfinite(asked) or not known else float(known[0])
+
+
+def largest(records: Iterable[Record]) -> list[Record]:
+    """In each study the profiles with the most observations, whatever their names: sizes are never pooled."""
+    records = list(records)
+    size: dict[tuple[str, str], float] = {}
+    for record in records:
+        profile = (record.study, record.profile)
+        size[profile] = max(size.get(profile, -math.inf), _rank(record))
+    best = {study: max(n for (s, _), n in size.items() if s == study) for study, _ in size}
+    return [record for record in records if size[record.study, record.profile] == best[record.study]]
+
+
+def of_other_engines(records: Iterable[Record]) -> set[Path]:
+    """The paths of records that another engine made than the youngest record of their study."""
+    records = sorted(records, key=_age)
+    newest = {record.study: record.identity.engine for record in records}
+    return {record.path for record in records if record.identity.engine != newest[record.study]}
+
+
+def _rank(record: Record) -> float:
+    size = observations(record)
+    return size if math.isfinite(size) else -1.0
+
+
+def _of_one_version(
+    records: list[Record], group: Callable[[Record], Any], version: Callable[[Record], Any]
+) -> tuple[list[Record], list[Skipped]]:
+    """In each group what is of the version of its youngest record."""
+    newest = {group(r): version(r) for r in sorted(records, key=_age)}
+    kept = [record for record in records if version(record) == newest[group(record)]]
+    reason = f"{SUPERSEDED}a younger record was made by other code or in other precision"
+    return kept, [(record.path, reason) for record in records if version(record) != newest[group(record)]]
+
+
+def _configuration(record: Record) -> tuple[str, ...]:
+    """All that replicates share."""
+    return record.study, record.labels.text, json.dumps(record.config.resolved, sort_keys=True)
+
+
+def _code(record: Record) -> tuple[str, ...]:
+    return msgspec.structs.astuple(record.identity)
+
+
+def _precision(record: Record) -> Any:
+    return record.environment.get("dtype")
+
+
+def _age(record: Record) -> tuple[str, str]:
+    return record.created, str(record.path)
+
+
+def _youngest(records: list[Record]) -> tuple[list[Record], list[Skipped]]:
+    kept = {(_configuration(record), record.replicate): record for record in sorted(records, key=_age)}
+    chosen = {record.path for record in kept.values()}
+    gone = [(r.path, f"{SUPERSEDED}there is a younger record of the same run") for r in records if r.path not in chosen]
+    return [r for r in records if r.path in chosen], gone

@@ -68,9 +68,9 @@ def test_a_run_that_ends_in_time_is_as_without_a_limit():
     (limited, arrays), (free, expected) = (
         execute(short, "smoke", run_method, Session(limits=limits)) for limits in (Limits(seconds=100.0), Limits())
     )
-    assert (limited["status"], limited["steps"]) == ("ok", 20)
+    assert (limited.status, limited.steps) == ("ok", 20)
     np.testing.assert_array_equal(arrays["theta"], expected["theta"])
-    assert free["limits"] == {"seconds": None, "memory_mb": None}
+    assert free.limits == {"seconds": None, "memory_mb": None}
 
 
 def test_building_a_method_counts(monkeypatch):

@@ -43,6 +43,9 @@ class PoseMotion(NamedTuple):
 class Problem(NamedTuple):
     """y = T(theta, omega) = H^{omega_r} G(theta) + omega_n with omega_n ~ N(0, noise_std^2 I), (2.1) [sanchez2025].
 
+    Images are stored row by row, rows along y, columns along x: pixel (x, y) of a square image of S^2 = p pixels is
+    component y S + x of a row of `observations` and of what `render` returns, the lowest y first.
+
     `render` is noise-free and its row i uses pose i; `sample_pose` draws omega_r as a pytree with leading axis n, ()
     where there is none; `pose_quadrature(order)` gives the nodes and weights of the integral in (3.5), and where order
     + 1 has c times as many nodes, its rows c i ... c i + c - 1 refine row i; `log_prior` is log rho_p up to a constant.

@@ -12,7 +12,7 @@ import numpy as np
 import platformdirs
 import prody
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from cryosip.datasets import prody_adapter, structures
 from cryosip.datasets.structures import load, normal_modes

@@ -55,7 +55,29 @@ def _same_pixels(y: Images, y_obs: Observations) -> Observations:
 
 
 def one_dimensional(name: str, algorithm: str, observed: np.ndarray, noise_std: float) -> bool:
-    """Whether the line algorithms apply; ValueError where one is needed and the observations are not on a line."""
+    """Whether the algorithms of one dimension apply.
+
+    Parameters
+    ----------
+    name
+        Of the discrepancy, for the message.
+    algorithm
+        What is asked for.
+    observed
+        Observations (m, p).
+    noise_std
+        Of the noise to integrate out; 0 where there is none.
+
+    Returns
+    -------
+    bool
+        Whether p is 1.
+
+    Raises
+    ------
+    ValueError
+        p is above 1, and the algorithm or the noise needs one dimension.
+    """
     p = observed.shape[1]
     if p > 1 and algorithm not in ("auto", "pairwise"):
         raise ValueError(f"algorithm is {algorithm!r} for observations of dimension {p}; wanted 'pairwise' or 'auto'")

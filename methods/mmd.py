@@ -82,7 +82,24 @@ def median_distance(sample: np.ndarray) -> float:
 
 
 def radial(kernel: str, h: float, noise_std: float, p: int) -> Radial:
-    """k(|y - y'|), averaged over N(0, noise_std^2 I_p) in y - y'."""
+    """k(|y - y'|), averaged over N(0, noise_std^2 I_p) in y - y'.
+
+    Parameters
+    ----------
+    kernel
+        A name of PROFILES.
+    h
+        The bandwidth, in units of y.
+    noise_std
+        Std of the noise in y - y'; 0 where there is none.
+    p
+        Dimension of y.
+
+    Returns
+    -------
+    Radial
+        The kernel and its slope.
+    """
     profile = PROFILES[kernel]
     if noise_std == 0:
         value = lambda r: profile(r * datum(1 / h, r.dtype))  # noqa: E731

@@ -53,9 +53,9 @@ def oned(
     init_std = checks.positive("init_std", init_std)
     init_mean = checks.finite("init_mean", init_mean)
     checks.non_negative_int("seed", seed)
-    law = gaussian_mixture(means, stds, weights)
+    distribution = gaussian_mixture(means, stds, weights)
     key_theta, key_noise = jr.split(jr.key(seed))
-    theta = law.sample(key_theta, n)[:, None]
+    theta = distribution.sample(key_theta, n)[:, None]
     observations = theta + noise_std * jr.normal(key_noise, theta.shape)
 
     def render(theta: Points, _pose: Pose) -> Images:
@@ -78,5 +78,5 @@ def oned(
         log_prior=log_prior,
         theta_box=(observations.min(0), observations.max(0)),
     )
-    truth = Truth(lambda key, n: law.sample(key, n)[:, None], theta, law.quantile)
+    truth = Truth(lambda key, n: distribution.sample(key, n)[:, None], theta, distribution.quantile)
     return checked(Instance(problem, truth))

@@ -103,9 +103,9 @@ def _multiples(angle: Line, n: int) -> tuple[Columns, Columns]:
 
 def fourier_basis(size: int, n_frequencies: int) -> np.ndarray:
     """Orthonormal rows (1 + 2 n_frequencies, size): the constant, cosines, sines of the lowest frequencies."""
-    turns = 2 * np.pi * np.outer(np.arange(1, n_frequencies + 1), np.arange(size) - size // 2) / size
+    angles = 2 * np.pi * np.outer(np.arange(1, n_frequencies + 1), np.arange(size) - size // 2) / size
     constant = np.full((1, size), 1 / np.sqrt(size))
-    return np.concatenate([constant, np.sqrt(2 / size) * np.cos(turns), np.sqrt(2 / size) * np.sin(turns)])
+    return np.concatenate([constant, np.sqrt(2 / size) * np.cos(angles), np.sqrt(2 / size) * np.sin(angles)])
 
 
 def project(size: int, pixel_size: float, std: float, weights: Float[np.ndarray, " a"], centers: Centers) -> Squares:

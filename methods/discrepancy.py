@@ -28,12 +28,12 @@ class Discrepancy(NamedTuple):
     """D(rho_y, rho_y^delta) of (2.6) with rho_y, rho_y^delta given as samples [sanchez2025].
 
     `bind(observations, noise_std)` fixes the observations. With noise_std > 0 the simulated images are taken as clean
-    and the law of the noise N(0, noise_std^2 I) is integrated out in closed form, in rho_y and in (2.11) alike; a
-    discrepancy that has no closed form raises ValueError.
+    and the distribution of the noise N(0, noise_std^2 I) is integrated out in closed form, in rho_y and in (2.11)
+    alike; a discrepancy that has no closed form raises ValueError.
 
-    `bind_span(observations, noise_std, span, integrate)`, where a discrepancy offers it, is the same between laws of
-    images, for simulated images that are given by their coordinates in the span. Noise outside of the span is
-    integrated out; that in it too if `integrate`, else the coordinates carry it.
+    `bind_span(observations, noise_std, span, integrate)`, where a discrepancy offers it, is the same between
+    distributions of images, for simulated images that are given by their coordinates in the span. Noise outside of the
+    span is integrated out; that in it too if `integrate`, else the coordinates carry it.
     """
 
     bind: Callable[[Observations, float], Target]

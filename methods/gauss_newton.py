@@ -84,7 +84,7 @@ def gauss_newton(
     curvature -= jax.vmap(jax.hessian(lambda t: log_prior(t[None])[0]))(theta)
     ridge = 1e-6 * jnp.trace(curvature, axis1=1, axis2=2) / d + jnp.finfo(theta.dtype).tiny
     direction = jnp.linalg.solve(curvature + ridge[:, None, None] * jnp.eye(d), slope[..., None])[..., 0]
-    # where images hardly change, the linear model reaches far, and only a gain in proportion tells that it holds
+    # where images hardly change, the linear model reaches far, and only a gain in proportion shows that it holds
     promised = LEAST_GAIN * (slope * direction).sum(1)
 
     def gain(trial: Points) -> Weights:

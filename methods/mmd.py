@@ -188,7 +188,7 @@ def _on_grid(nodes: grid.Grid, observed: np.ndarray, kernel: str, h: float, nois
 
 
 def _roughness(profile: Profile, h: float, noise_std: float) -> tuple[float, float]:
-    """max |k'''| away from r = 0, and the jump of k' there, which noise turns into more of the first."""
+    """max |k'''| away from r = 0, and the jump of k' there, which noise makes into more of the first."""
     r = jnp.linspace(1e-3, 10.0, 4_000)
     third = jax.vmap(jax.grad(jax.grad(jax.grad(profile))))(r)
     curvature, jump = float(jnp.abs(third).max()) / h**3, 2 * abs(float(jax.grad(profile)(0.0))) / h

@@ -24,8 +24,8 @@ class Span(NamedTuple):
 
     `project` takes images (n, p) to coordinates (n, r), and white noise to white noise of the same std;
     `coordinates(theta, pose)` is B^T render(theta, pose) without its pixels; no image lies further than `error` (the
-    2-norm, in units of y) from it, for any theta, or where that cannot be bounded, for draws of the initial law. What
-    observations hold outside of it, no parameter can change.
+    2-norm, in units of y) from it, for any theta, or where that cannot be bounded, for draws of the initial
+    distribution. What observations hold outside of it, no parameter can change.
     """
 
     project: Callable[[Images], Coordinates]

@@ -33,8 +33,36 @@ def images(
 ) -> Float[Array, "n s s"]:
     """sum_a weights_a exp(-|g - (R X_a)_xy - t|^2 / (2 std^2)) at the pixels g, times the CTF where there is a defocus.
 
-    Lengths are in angstroms. cryoJAX's own pose turns the atoms, its image model shifts by phases and applies the CTF,
-    both as if images were periodic; rows along y, columns along x.
+    cryoJAX's own pose rotates the atoms; its image model shifts by phases and applies the CTF, both as if images were
+    periodic.
+
+    Parameters
+    ----------
+    size
+        Pixels of a side.
+    pixel_size, std
+        Of a pixel's side and of an atom, in angstroms.
+    weights
+        Heights of the atoms (a,).
+    positions
+        X (n, a, 3), in angstroms.
+    rotation, shift
+        R (n, 3, 3), and t (n, 2) in angstroms.
+    defocus
+        (n,), in angstroms; None, the default: no CTF.
+    voltage_in_kilovolts
+        Of the CTF; 300 by default.
+    sampling
+        "average" over each pixel, cryoJAX's default, or the value at its "point".
+    n_spread
+        An atom is computed on so many pixels of each axis alone; all of them by default.
+    pose
+        Which of cryoJAX's classes holds the pose; quaternions by default.
+
+    Returns
+    -------
+    Array
+        Images (n, size, size), rows along y, columns along x.
     """
     import cryojax.simulator as cxs  # heavy: only who compares pays for it
     from cryojax.rotations import SO3
@@ -68,7 +96,26 @@ def projections(
     sampling: Sampling = "average",
     n_spread: int | None = None,
 ) -> Float[Array, "n s s"]:
-    """The bare integrator on atoms that have been moved already, one image after the other: the least it can cost."""
+    """The bare integrator on atoms that have been moved already, one image after the other: the least it can cost.
+
+    Parameters
+    ----------
+    size
+        Pixels of a side.
+    pixel_size, std
+        Of a pixel's side and of an atom, in angstroms.
+    weights
+        Heights of the atoms (a,).
+    positions
+        Of the atoms, after rotation and shift (n, a, 3), in angstroms.
+    sampling, n_spread
+        As in `images`.
+
+    Returns
+    -------
+    Array
+        Images (n, size, size).
+    """
     import cryojax.simulator as cxs
 
     config = cxs.BasicImageConfig((size, size), pixel_size, precompute_mode="rfft")

@@ -12,7 +12,7 @@ from cryosip.methods.problem import Points, Pose, PRNGKey, Problem
 
 
 class Truth(NamedTuple):
-    """The law that was to be found.
+    """The distribution that was to be found.
 
     `sample(key, n)` draws (n, d) in the coordinates that methods move, `theta` and `pose` hold the theta* and omega_r
     behind the observations, and `quantile(u)` is the exact quantile function where d = 1 and it is known, else None.

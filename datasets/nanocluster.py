@@ -3,7 +3,8 @@
 import bisect
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import numpy as np
 import scipy.interpolate
 from jaxtyping import Array, Float
 
-from cryosip.datasets.gaussian_mixture import covariance_factor, multivariate_mixture
+from cryosip.datasets.gaussian_mixture import MultivariateMixture, covariance_factor, multivariate_mixture
 from cryosip.datasets.instance import Instance, Truth, checked
 from cryosip.methods import checks
 from cryosip.methods.problem import (
@@ -47,63 +48,79 @@ def nanocluster(
 ) -> Instance:
     """The nanocluster of section 4.2: the width and the height of a rectangle of four atoms, from noisy images.
 
-    I_ij = sum_k exp(-|g_ij - a_k|^2 / (2 tau^2)) with the pixels g_ij = (-4 + 8i/S, -4 + 8j/S), S = `image_size`, and
-    the atoms a_k = (+-theta_1, +-theta_2) / 2; y = I + omega, omega ~ N(0, noise_std^2 I) [sanchez2025].
-    The defaults are the paper's: theta ~ alpha N(means_1, covariances_1) + (1 - alpha) N(means_2, covariances_2), the
-    initial law N(init_mean, init_covariance), which is also rho_p. The paper does not state tau. Lengths are in the
-    unit of the image, 8 wide. Observations have shape (n_observations, S^2), row by row, theta (n, 2); theta and its
-    reflections in the axes give the same image.
+    I_ij = sum_k exp(-|g_ij - a_k|^2 / (2 tau^2)) with the pixels g_ij = (-4 + 8j/S, -4 + 8i/S) in row i and column j, S
+    = `image_size`, and the atoms a_k = (+-theta_1, +-theta_2) / 2; y = I + omega, omega ~ N(0, noise_std^2 I)
+    [sanchez2025]. theta and its reflections in the axes give the same image.
 
-    The image is an outer product of two profiles, so `span` has few dimensions, chosen such that no image of any theta
-    lies further than 0.3 of `noise_std` outside.
+    The truth is theta ~ alpha N(means_1, covariances_1) + (1 - alpha) N(means_2, covariances_2). The image is an outer
+    product of two profiles, so `span` has few dimensions, chosen such that no image of any theta lies further than 0.3
+    of `noise_std` outside. The defaults are the paper's, which does not state tau.
 
-    Raises ValueError for counts below 1, tau or noise that is not positive, tau below a tenth of a pixel, alpha outside
-    (0, 1), means that are not two points, and covariances that are none; warns where tau is below the size of a pixel,
-    and where a mean lies outside of the image.
+    Parameters
+    ----------
+    n_observations
+        Images; 1000 by default.
+    noise_std
+        Std of the noise in each pixel; 1.5 by default, an atom being 1 high.
+    image_size
+        S, pixels of a side; 128 by default.
+    tau
+        Std of an atom, in the unit of the image, 8 wide; 0.25 by default, four of the default pixels.
+    alpha
+        Share of the first Gaussian, strictly between 0 and 1; 0.2 by default.
+    means
+        Two points (width, height), in the unit of the image.
+    covariances
+        Two symmetric positive definite matrices (2, 2).
+    init_mean, init_covariance
+        Of the initial distribution, which is a Gaussian, and rho_p too.
+    seed
+        Of theta* and noise; 0 by default.
+
+    Returns
+    -------
+    Instance
+        observations (n_observations, S^2), row by row, rows along y (theta_2) and columns along x (theta_1); theta
+        (n, 2).
+
+    Raises
+    ------
+    ValueError
+        A count is below 1, tau or the noise is not positive, tau is below a tenth of a pixel, alpha is outside (0, 1),
+        `means` are not two points, or a covariance is none. It warns where tau is below the size of a pixel, and where
+        a mean lies outside of the image.
     """
     n = checks.positive_int("n_observations", n_observations)
     noise_std = checks.positive("noise_std", noise_std)
     size = checks.positive_int("image_size (of square images)", image_size)
     tau = checks.positive("tau", tau)
     checks.non_negative_int("seed", seed)
-    if not 0 < checks.positive("alpha", alpha) < 1:
-        raise ValueError(f"alpha is {alpha!r}; wanted a number strictly between 0 and 1")
-    for name, points, shape in (("means", means, (2, 2)), ("init_mean", init_mean, (2,))):
-        found = checks.numbers(name, points, len(shape)).shape
-        if found != shape:
-            raise ValueError(f"{name} has shape {found}; wanted {shape}: theta is a width and a height")
-    law = multivariate_mixture(means, covariances, (alpha, 1 - alpha))
-    center = checks.finite_matrix("init_mean", checks.numbers("init_mean", init_mean, 1)[None])
-    factor = covariance_factor("init_covariance", init_covariance, 2)
-    if tau < NARROWEST * 2 * HALF_WIDTH / size:
-        raise ValueError(f"tau is {tau:g}; wanted at least {NARROWEST:g} of a pixel, {2 * HALF_WIDTH / size:g}")
-    if tau < 2 * HALF_WIDTH / size:
-        warnings.warn(
-            f"tau is {tau:g}, below the size of a pixel, {2 * HALF_WIDTH / size:g}: images are aliased", stacklevel=2
-        )
-
-    if (np.abs(law.means) > _farthest(tau)).any():
-        warnings.warn(
-            f"means are {law.means.tolist()}: beyond {_farthest(tau):g} no atom is in the image", stacklevel=2
-        )
-
-    def render(theta: Points, _pose: Pose) -> Images:
-        across, down = (profile(theta[:, axis], size, tau) for axis in (0, 1))
-        return (across[:, :, None] * down[:, None, :]).reshape(len(theta), size**2)
+    distribution = _checked_truth(alpha, means, covariances)
+    center, factor = _checked_start(init_mean, init_covariance)
+    _check_pixels(tau, size)
+    if (np.abs(distribution.means) > _farthest(tau)).any():
+        message = f"means are {distribution.means.tolist()}: beyond {_farthest(tau):g} no atom is in the image"
+        warnings.warn(message, stacklevel=2)
 
     def sample_init(key: PRNGKey, n: int) -> Points:
-        return jnp.asarray(center[0]) + jr.normal(key, (n, 2)) @ jnp.asarray(factor.T)
+        return jnp.asarray(center) + jr.normal(key, (n, 2)) @ jnp.asarray(factor.T)
 
     def log_prior(theta: Points) -> Weights:
-        whitened = jnp.asarray(np.linalg.inv(factor)) @ (theta - jnp.asarray(center[0])).T
+        whitened = jnp.asarray(np.linalg.inv(factor)) @ (theta - jnp.asarray(center)).T
         return -0.5 * (whitened**2).sum(0)
 
+    render = partial(images, size, tau)
     key_theta, key_noise = jr.split(jr.key(seed))
-    theta = law.sample(key_theta, n)
-    observations = jax.jit(lambda theta, key: render(theta, ()) + noise_std * jr.normal(key, (n, size**2)))
+    theta = distribution.sample(key_theta, n)
+
+    @jax.jit
+    def observe(theta: Points, key: PRNGKey) -> Images:
+        noise = jr.normal(key, (n, size, size)).swapaxes(1, 2)  # drawn by columns, as it was when images were stored so
+        return render(theta, ()) + noise_std * noise.reshape(n, size**2)
+
     problem = Problem(
         name="nanocluster",
-        observations=observations(theta, key_noise),
+        observations=observe(theta, key_noise),
         noise_std=float(noise_std),
         render=render,
         sample_pose=no_pose,
@@ -113,13 +130,67 @@ def nanocluster(
         theta_box=(jnp.zeros(2), jnp.full(2, _farthest(tau))),
         span=_span(size, tau, SPAN_ERROR * noise_std),
     )
-    return checked(Instance(problem, Truth(law.sample, theta)))
+    return checked(Instance(problem, Truth(distribution.sample, theta)))
+
+
+def images(size: int, tau: float, theta: Points, _pose: Pose) -> Images:
+    """Images without noise, (n, size^2): rows along y, columns along x.
+
+    Parameters
+    ----------
+    size, tau
+        Pixels of a side, and the std of an atom in the unit of the image.
+    theta
+        Widths, along x, and heights, along y, (n, 2).
+    _pose
+        There is none.
+
+    Returns
+    -------
+    Images
+        Row by row.
+    """
+    across, down = (profile(theta[:, axis], size, tau) for axis in (0, 1))
+    return (down[:, :, None] * across[:, None, :]).reshape(len(theta), size**2)
 
 
 def profile(t: Weights, size: int, tau: float) -> Float[Array, "n size"]:
     """Two Gaussians at +-t / 2 on the pixels of one axis; the image is the outer product of two profiles."""
     half, x = t[:, None] / 2, jnp.asarray(_pixels(size), t.dtype)
     return jnp.exp(-0.5 * ((x - half) / tau) ** 2) + jnp.exp(-0.5 * ((x + half) / tau) ** 2)
+
+
+def _checked_truth(
+    alpha: float, means: Sequence[Sequence[float]], covariances: Sequence[Sequence[Sequence[float]]]
+) -> MultivariateMixture:
+    if not 0 < checks.positive("alpha", alpha) < 1:
+        raise ValueError(f"alpha is {alpha!r}; wanted a number strictly between 0 and 1")
+    _check_shape("means", means, (2, 2))
+    return multivariate_mixture(means, covariances, (alpha, 1 - alpha))
+
+
+def _checked_start(
+    mean: Sequence[float], covariance: Sequence[Sequence[float]]
+) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2 2"]]:
+    """The mean of the initial distribution, and the Cholesky factor of its covariance."""
+    _check_shape("init_mean", mean, (2,))
+    center = checks.finite_matrix("init_mean", checks.numbers("init_mean", mean, 1)[None])[0]
+    return center, covariance_factor("init_covariance", covariance, 2)
+
+
+def _check_shape(name: str, points: Sequence[Any], shape: tuple[int, ...]) -> None:
+    found = checks.numbers(name, points, len(shape)).shape
+    if found != shape:
+        raise ValueError(f"{name} has shape {found}; wanted {shape}: theta is a width and a height")
+
+
+def _check_pixels(tau: float, size: int) -> None:
+    """ValueError where atoms lie between the pixels, a warning where they are narrower than one."""
+    pixel = 2 * HALF_WIDTH / size
+    if tau < NARROWEST * pixel:
+        raise ValueError(f"tau is {tau:g}; wanted at least {NARROWEST:g} of a pixel, {pixel:g}")
+    if tau < pixel:
+        warnings.warn(f"tau is {tau:g}, below the size of a pixel, {pixel:g}: images are aliased", stacklevel=3)
 
 
 def _pixels(size: int) -> np.ndarray:
@@ -193,9 +264,8 @@ def _span(size: int, tau: float, wanted_error: float) -> Span:
         return matmul(on_axis(theta[:, 0]), pick_first) * matmul(on_axis(theta[:, 1]), pick_second)
 
     def project(y: Images) -> Coordinates:
-        images = jnp.asarray(y).reshape(len(y), size, size)
-        down = matmul(images, axis)
-        both = jnp.einsum("nik,il->nlk", down, jnp.asarray(axis, down.dtype), precision="highest")
-        return both[:, first, second]
+        along_x = matmul(jnp.asarray(y).reshape(len(y), size, size), axis)
+        both = jnp.einsum("nik,il->nlk", along_x, jnp.asarray(axis, along_x.dtype), precision="highest")
+        return both[:, second, first]  # rows along y
 
     return Span(jax.jit(project), coordinates, error)

@@ -22,20 +22,40 @@ def oned(
 ) -> Instance:
     """The 1D test system of section 4.1: a Gaussian mixture seen through Gaussian noise.
 
-    y = theta + omega with omega ~ N(0, noise_std^2) [sanchez2025].
-    The defaults are the paper's: theta ~ N(-2, 0.75^2) / 2 + N(2, 0.3^2) / 2, 10^4 observations, noise 1.5, initial
-    law N(0, 1), which is also rho_p. Everything is without unit. Observations have shape (n_observations, 1), theta
-    (n, 1). Raises ValueError for counts below 1, stds or weights that are not positive, and weights that do not sum
-    to 1.
+    y = theta + omega with omega ~ N(0, noise_std^2) [sanchez2025]. The defaults are the paper's; everything is without
+    unit.
+
+    Parameters
+    ----------
+    n_observations
+        10^4 by default.
+    noise_std
+        1.5 by default.
+    means, stds, weights
+        Of the Gaussians of theta, as many of each; N(-2, 0.75^2) / 2 + N(2, 0.3^2) / 2 by default.
+    init_mean, init_std
+        Of the initial distribution, which is also rho_p; N(0, 1) by default.
+    seed
+        Of theta* and noise; 0 by default.
+
+    Returns
+    -------
+    Instance
+        observations (n_observations, 1), theta (n, 1); the truth has its exact quantiles.
+
+    Raises
+    ------
+    ValueError
+        A count is below 1, a std or a weight is not positive, or the weights do not sum to 1.
     """
     n = checks.positive_int("n_observations", n_observations)
     noise_std = checks.positive("noise_std", noise_std)
     init_std = checks.positive("init_std", init_std)
     init_mean = checks.finite("init_mean", init_mean)
     checks.non_negative_int("seed", seed)
-    law = gaussian_mixture(means, stds, weights)
+    distribution = gaussian_mixture(means, stds, weights)
     key_theta, key_noise = jr.split(jr.key(seed))
-    theta = law.sample(key_theta, n)[:, None]
+    theta = distribution.sample(key_theta, n)[:, None]
     observations = theta + noise_std * jr.normal(key_noise, theta.shape)
 
     def render(theta: Points, _pose: Pose) -> Images:
@@ -58,5 +78,5 @@ def oned(
         log_prior=log_prior,
         theta_box=(observations.min(0), observations.max(0)),
     )
-    truth = Truth(lambda key, n: law.sample(key, n)[:, None], theta, law.quantile)
+    truth = Truth(lambda key, n: distribution.sample(key, n)[:, None], theta, distribution.quantile)
     return checked(Instance(problem, truth))

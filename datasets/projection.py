@@ -56,6 +56,20 @@ def on_frequencies(size: int, pixel_size: float, std: float, n_frequencies: int)
     """The product of `fourier_basis(size, n_frequencies)` with the profile on pixels, in closed form.
 
     Images are then periodic: an atom that leaves on one side comes in on the other.
+
+    Parameters
+    ----------
+    size
+        Pixels of the axis.
+    pixel_size, std
+        Of a pixel and of an atom, in angstroms.
+    n_frequencies
+        How many frequencies besides the constant.
+
+    Returns
+    -------
+    Profile
+        Of 1 + 2 n_frequencies values: the constant, the cosines, the sines.
     """
     k = 2 * np.pi * np.arange(1, n_frequencies + 1)[:, None] / (size * pixel_size)
     # the transform of a Gaussian, for a constant, cosines and sines of unit norm on the grid
@@ -89,16 +103,32 @@ def _multiples(angle: Line, n: int) -> tuple[Columns, Columns]:
 
 def fourier_basis(size: int, n_frequencies: int) -> np.ndarray:
     """Orthonormal rows (1 + 2 n_frequencies, size): the constant, cosines, sines of the lowest frequencies."""
-    turns = 2 * np.pi * np.outer(np.arange(1, n_frequencies + 1), np.arange(size) - size // 2) / size
+    angles = 2 * np.pi * np.outer(np.arange(1, n_frequencies + 1), np.arange(size) - size // 2) / size
     constant = np.full((1, size), 1 / np.sqrt(size))
-    return np.concatenate([constant, np.sqrt(2 / size) * np.cos(turns), np.sqrt(2 / size) * np.sin(turns)])
+    return np.concatenate([constant, np.sqrt(2 / size) * np.cos(angles), np.sqrt(2 / size) * np.sin(angles)])
 
 
 def project(size: int, pixel_size: float, std: float, weights: Float[np.ndarray, " a"], centers: Centers) -> Squares:
-    """sum_a weights_a exp(-|g - c_a|^2 / (2 std^2)) at the pixels g, rows along y, columns along x.
+    """sum_a weights_a exp(-|g - c_a|^2 / (2 std^2)) at the pixels g.
 
-    Atoms c_a = (x, y) and std are in angstroms. Only a window in the middle that holds all atoms of all images is
-    computed; the rest of the image is zero to rounding.
+    Only a window in the middle that holds all atoms of all images is computed; the rest of the image is zero to
+    rounding.
+
+    Parameters
+    ----------
+    size
+        Pixels of a side.
+    pixel_size, std
+        Of a pixel's side and of an atom, in angstroms.
+    weights
+        Heights of the atoms (a,).
+    centers
+        c_a = (x, y) in angstroms, (n, a, 2); the origin is at pixel size // 2.
+
+    Returns
+    -------
+    Squares
+        Images (n, size, size), rows along y, columns along x.
     """
     windows = sorted({min(size, 2 * -(-eighths * size // 16)) for eighths in WINDOWS})
 

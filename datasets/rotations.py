@@ -1,4 +1,4 @@
-"""Rotations of space: uniform draws, small turns, and nested grids of equal cells."""
+"""Rotations of space: uniform draws, small rotations, and nested grids of equal cells."""
 
 from functools import lru_cache
 
@@ -13,7 +13,7 @@ from cryosip.methods.problem import PRNGKey
 
 Rotations = Float[Array, "n 3 3"]  # R takes a point X of the molecule to R X; the beam runs along the third axis
 
-CHILDREN = 8  # cells of the next order in a cell: 4 directions times 2 turns in the plane
+CHILDREN = 8  # cells of the next order in a cell: 4 directions times 2 rotations in the plane
 
 
 def uniform(key: PRNGKey, n: int) -> Rotations:
@@ -33,7 +33,7 @@ def from_quaternion(q: Float[Array, "n 4"]) -> Rotations:
 
 
 def turned(rotation: Rotations, turn: Float[Array, "n 3"]) -> Rotations:
-    """exp([turn]) R, Rodrigues' formula: a turn after R, `turn` its axis times its angle in radians."""
+    """exp([turn]) R, Rodrigues' formula: a rotation after R, `turn` its axis times its angle in radians."""
 
     def exponential(w: Float[Array, "3"]) -> Float[Array, "3 3"]:
         square = (w**2).sum()
@@ -50,10 +50,10 @@ def turned(rotation: Rotations, turn: Float[Array, "n 3"]) -> Rotations:
 
 @lru_cache(maxsize=8)
 def grid(order: int) -> np.ndarray:
-    """The centres of 72 * 8^order equal cells of SO(3), (cells, 3, 3): HEALPix directions [gorski2005] times turns.
+    """The centres of 72 * 8^order equal cells of SO(3), (cells, 3, 3): HEALPix directions [gorski2005] by angles.
 
-    Directions and turns in the plane are 60 / 2^order degrees apart, the grids of RELION's orders. Cells are nested:
-    rows 8 i ... 8 i + 7 of order + 1 fill the cell of row i.
+    Directions and rotations in the plane are 60 / 2^order degrees apart, the grids of RELION's orders. Cells are
+    nested: rows 8 i ... 8 i + 7 of order + 1 fill the cell of row i.
     """
     pixels, turns = (a.ravel() for a in np.meshgrid(np.arange(12), np.arange(6), indexing="ij"))
     for _ in range(order):

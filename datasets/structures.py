@@ -13,7 +13,7 @@ import numpy as np
 import platformdirs
 from jaxtyping import Float, Int
 
-from cryosip.datasets import prody_adapter
+from cryosip.datasets import gemmi_adapter, prody_adapter
 from cryosip.datasets.elastic_network import RIGID_MODES, collectivity, lowest_modes
 from cryosip.methods import checks
 
@@ -178,7 +178,7 @@ def _ways(pdb_id: str, cache: Path) -> str:
 
 
 def _read(name: str, path: Path, chain: str) -> Trace:
-    atoms = prody_adapter.read_calphas(path)
+    atoms = gemmi_adapter.read_calphas(path)
     there = sorted(set(atoms.chains))
     if chain not in there:
         raise ValueError(f"{path} has no chain {chain!r} with C-alphas; it has {', '.join(map(repr, there)) or 'none'}")
@@ -189,7 +189,7 @@ def _read(name: str, path: Path, chain: str) -> Trace:
     return trace
 
 
-def _one_per_residue(what: str, atoms: prody_adapter.CAlphas, chain: str) -> list[int]:
+def _one_per_residue(what: str, atoms: gemmi_adapter.CAlphas, chain: str) -> list[int]:
     """The indices of the chain's atoms, of alternate locations the first."""
     chosen, seen = [], set()
     residues = [f"{number}{letter}" for number, letter in zip(atoms.residues, atoms.insertions, strict=True)]

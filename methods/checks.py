@@ -7,21 +7,26 @@ from typing import Any
 import jax
 import numpy as np
 
-LEAST, MOST = 1e-18, 1e18  # squares of smaller and of larger numbers are 0 and infinite in single precision
+# squares of smaller and of larger numbers are 0 and infinite in single precision
+MIN_MAGNITUDE, MAX_MAGNITUDE = 1e-18, 1e18
 MOST_INT = 2**31 - 1  # what an index of 32 bits can count
 
 
 def positive(name: str, value: Any) -> float:
     """A positive finite number, the square of which is one too."""
-    if not _is_number(value) or not LEAST <= value <= MOST:
-        raise ValueError(f"{name} is {value!r}; wanted a positive finite number ({LEAST:g} to {MOST:g})")
+    if not _is_number(value) or not MIN_MAGNITUDE <= value <= MAX_MAGNITUDE:
+        raise ValueError(
+            f"{name} is {value!r}; wanted a positive finite number ({MIN_MAGNITUDE:g} to {MAX_MAGNITUDE:g})"
+        )
     return float(value)
 
 
 def non_negative(name: str, value: Any) -> float:
     """A finite number that is zero or more."""
-    if not _is_number(value) or not (value == 0 or LEAST <= value <= MOST):
-        raise ValueError(f"{name} is {value!r}; wanted a finite number >= 0 (0, or {LEAST:g} to {MOST:g})")
+    if not _is_number(value) or not (value == 0 or MIN_MAGNITUDE <= value <= MAX_MAGNITUDE):
+        raise ValueError(
+            f"{name} is {value!r}; wanted a finite number >= 0 (0, or {MIN_MAGNITUDE:g} to {MAX_MAGNITUDE:g})"
+        )
     return float(value)
 
 
@@ -57,8 +62,8 @@ def instance_of(name: str, value: Any, wanted: type) -> Any:
 
 def finite(name: str, value: Any) -> float:
     """A finite number, the square of which is one too."""
-    if not _is_number(value) or not -MOST <= value <= MOST:
-        raise ValueError(f"{name} is {value!r}; wanted a finite number ({-MOST:g} to {MOST:g})")
+    if not _is_number(value) or not -MAX_MAGNITUDE <= value <= MAX_MAGNITUDE:
+        raise ValueError(f"{name} is {value!r}; wanted a finite number ({-MAX_MAGNITUDE:g} to {MAX_MAGNITUDE:g})")
     return float(value)
 
 

@@ -21,9 +21,25 @@ def composite(
 ) -> Discrepancy:
     """A weighted sum of the Kullback-Leibler divergence and half the squared maximum mean discrepancy.
 
-    D = kl_weight * D_KL(rho_y || rho_y^delta) + mmd_weight * MMD^2(rho_y, rho_y^delta) / 2, (2.7) and (2.8). The
-    options are those of `kl` and `mmd`. Raises ValueError for a negative weight and where both weights are 0.
+    D = kl_weight * D_KL(rho_y || rho_y^delta) + mmd_weight * MMD^2(rho_y, rho_y^delta) / 2, (2.7) and (2.8)
     [sanchez2025].
+
+    Parameters
+    ----------
+    kl_weight, mmd_weight
+        Zero or more, not both zero; both 1 by default, the plain sum.
+    kl_options, mmd_options
+        Those of `kl` and of `mmd`; None, the default, leaves them theirs.
+
+    Returns
+    -------
+    Discrepancy
+        Bound where both parts can be.
+
+    Raises
+    ------
+    ValueError
+        A weight is negative, both are 0, or an option is unknown.
     """
     weights = checks.non_negative("kl_weight", kl_weight), checks.non_negative("mmd_weight", mmd_weight)
     if sum(weights) == 0:

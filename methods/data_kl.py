@@ -1,4 +1,5 @@
-"""The Kullback-Leibler divergence of (3.1), of the observations from the simulated law: the likelihood of (3.4)."""
+"""The Kullback-Leibler divergence (3.1) of the observations from the simulated distribution: the likelihood of
+(3.4)."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -15,8 +16,8 @@ def data_kl(bandwidth: str | float = "silverman-y") -> Discrepancy:
     """The Kullback-Leibler divergence D_KL(rho_y^delta || rho_y) of (3.1), which (3.5) discretizes.
 
     The value is -(1/M) sum_i log (1/N) sum_k exp(-|y_i - x_k|^2 / (2 s^2)), without the constants that (3.3) drops, so
-    it is not zero where both laws agree; n * d value / d x_k = gradient_k = n (mass_k x_k - total_k) / s^2 with the
-    sums of the E-step. Where the noise is integrated out, x_k are clean images and s is its std: the value is
+    it is not zero where both distributions agree; n * d value / d x_k = gradient_k = n (mass_k x_k - total_k) / s^2
+    with the sums of the E-step. Where the noise is integrated out, x_k are clean images and s is its std: the value is
     L_{N,K} + log K of (3.5) without a prior, exactly. Where simulated images carry their noise, rho_y is a kernel
     density estimate of std s = `bandwidth`: "silverman-y" for Silverman's rule on the observations, or a number.
 

@@ -28,12 +28,12 @@ class Discrepancy(NamedTuple):
     """D(rho_y, rho_y^delta) of (2.6) with rho_y, rho_y^delta given as samples [sanchez2025].
 
     `bind(observations, noise_std)` fixes the observations. With noise_std > 0 the simulated images are taken as clean
-    and the law of the noise N(0, noise_std^2 I) is integrated out in closed form, in rho_y and in (2.11) alike; a
-    discrepancy that has no closed form raises ValueError.
+    and the distribution of the noise N(0, noise_std^2 I) is integrated out in closed form, in rho_y and in (2.11)
+    alike; a discrepancy that has no closed form raises ValueError.
 
-    `bind_span(observations, noise_std, span, integrate)`, where a discrepancy offers it, is the same between laws of
-    images, for simulated images that are given by their coordinates in the span. Noise outside of the span is
-    integrated out; that in it too if `integrate`, else the coordinates carry it.
+    `bind_span(observations, noise_std, span, integrate)`, where a discrepancy offers it, is the same between
+    distributions of images, for simulated images that are given by their coordinates in the span. Noise outside of the
+    span is integrated out; that in it too if `integrate`, else the coordinates carry it.
     """
 
     bind: Callable[[Observations, float], Target]
@@ -55,7 +55,29 @@ def _same_pixels(y: Images, y_obs: Observations) -> Observations:
 
 
 def one_dimensional(name: str, algorithm: str, observed: np.ndarray, noise_std: float) -> bool:
-    """Whether the line algorithms apply; ValueError where one is needed and the observations are not on a line."""
+    """Whether the algorithms of one dimension apply.
+
+    Parameters
+    ----------
+    name
+        Of the discrepancy, for the message.
+    algorithm
+        What is asked for.
+    observed
+        Observations (m, p).
+    noise_std
+        Of the noise to integrate out; 0 where there is none.
+
+    Returns
+    -------
+    bool
+        Whether p is 1.
+
+    Raises
+    ------
+    ValueError
+        p is above 1, and the algorithm or the noise needs one dimension.
+    """
     p = observed.shape[1]
     if p > 1 and algorithm not in ("auto", "pairwise"):
         raise ValueError(f"algorithm is {algorithm!r} for observations of dimension {p}; wanted 'pairwise' or 'auto'")

@@ -31,17 +31,38 @@ def particle_flow(
 ) -> Method:
     """The Wasserstein particle flow of Algorithm 4.1: particles follow the gradient of the discrepancy.
 
-    d theta_i / dt = -integral (grad T_omega)^T grad_y dD/drho_y (T_omega(theta_i)) dmu_omega, (2.11) [sanchez2025].
-    The integral and rho_y are sampled anew each step with the scheme of section 2.5.3: "method-1", (2.13), one omega a
-    particle; "method-2", (2.14), `n_draws` omegas shared by all particles; "method-3", (2.15), `n_draws` omegas for
-    each particle; or "closed-form", where the discrepancy integrates the noise out and only poses are drawn.
-    `optimizer` is any optax transformation; optax.sgd(dt) is the forward Euler scheme of (2.17). Where the problem
-    offers the span of its images and the discrepancy can work there, omega is drawn in the span, and the noise outside,
-    which no parameter can follow, is integrated out; problem._replace(span=None) draws every pixel. Several devices
-    share the particles.
+    d theta_i / dt = -integral (grad T_omega)^T grad_y dD/drho_y (T_omega(theta_i)) dmu_omega, (2.11) [sanchez2025]. The
+    integral and rho_y are sampled anew each step. Where the problem offers the span of its images and the discrepancy
+    can work there, omega is drawn in the span, and the noise outside, which no parameter can follow, is integrated out;
+    problem._replace(span=None) draws every pixel. Several devices share the particles.
 
-    Raises ValueError for counts below 1, unknown schemes, `n_draws` with a scheme that takes one draw, and noise that
-    the discrepancy cannot integrate out.
+    Parameters
+    ----------
+    problem
+        The problem.
+    discrepancy
+        D, between simulated and observed images.
+    optimizer
+        Any optax transformation; optax.sgd(dt) is the forward Euler scheme of (2.17).
+    n_particles
+        Particles; the estimate weighs them equally.
+    sampling
+        The scheme of section 2.5.3: "method-1", the default, (2.13), one omega a particle; "method-2", (2.14),
+        `n_draws` omegas shared by all particles; "method-3", (2.15), `n_draws` omegas for each particle; or
+        "closed-form", where the discrepancy integrates the noise out and only poses are drawn.
+    n_draws
+        Of omega in a step; 1 by default, as "method-1" and "closed-form" take.
+
+    Returns
+    -------
+    Method
+        Its estimate is theta (n_particles, d) with equal weights.
+
+    Raises
+    ------
+    ValueError
+        A count is below 1, the scheme is unknown, `n_draws` is above 1 with a scheme that takes one draw, or the
+        discrepancy cannot integrate the noise out.
     """
     problem = checked(problem)
     checks.instance_of("discrepancy", discrepancy, Discrepancy)

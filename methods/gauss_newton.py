@@ -25,7 +25,25 @@ def ascent(
     """The images of theta, and the gradient of the expected log-posterior of each theta_k.
 
     It is sum_e (total_e . x_e - mass_e |x_e|^2 / 2) / sigma^2 + log_prior(theta_k) over the rows e of `images` that
-    theta_k owns, where total_e is the sum of the observations that are seen as x_e, mass_e of them.
+    theta_k owns.
+
+    Parameters
+    ----------
+    images
+        From all theta (k, d) to the images x (e, p).
+    log_prior
+        Of each theta_k, with the weight that it has in the objective.
+    theta
+        Structures (k, d).
+    mass, total
+        How many observations are seen as x_e (e,), and their sum (e, p).
+    sigma
+        The std of the noise, in units of y.
+
+    Returns
+    -------
+    clean, gradient
+        Of shapes (e, p) and (k, d).
     """
     clean, pull_back = jax.vjp(images, theta)
     misfit = (total - mass[:, None] * clean) / sigma**2
@@ -37,8 +55,21 @@ def gauss_newton(
 ) -> tuple[Points, Int[Array, ""]]:
     """One step on each theta_k up its expected log-posterior, and how many images it rendered.
 
-    Row e of `images` is one of theta_k, k = owner_e. A step is halved until it gains a tenth of what its slope
-    promises, or not taken.
+    A step is halved until it gains a tenth of what its slope promises, or not taken.
+
+    Parameters
+    ----------
+    images
+        From all theta (k, d) to the images x (e, p).
+    owner
+        Row e of `images` is one of theta_k, k = owner_e (e,).
+    log_prior, theta, mass, total, sigma
+        As in `ascent`.
+
+    Returns
+    -------
+    theta, renders
+        The structures after the step (k, d), and the count of images.
     """
     (k, d), n_images = theta.shape, len(owner)
     clean, slope = ascent(images, log_prior, theta, mass, total, sigma)
@@ -53,7 +84,7 @@ def gauss_newton(
     curvature -= jax.vmap(jax.hessian(lambda t: log_prior(t[None])[0]))(theta)
     ridge = 1e-6 * jnp.trace(curvature, axis1=1, axis2=2) / d + jnp.finfo(theta.dtype).tiny
     direction = jnp.linalg.solve(curvature + ridge[:, None, None] * jnp.eye(d), slope[..., None])[..., 0]
-    # where images hardly change, the linear model reaches far, and only a gain in proportion tells that it holds
+    # where images hardly change, the linear model reaches far, and only a gain in proportion shows that it holds
     promised = LEAST_GAIN * (slope * direction).sum(1)
 
     def gain(trial: Points) -> Weights:

@@ -40,6 +40,22 @@ def grid_around(points: np.ndarray, smoothing: float, max_step: float = np.inf, 
     """A grid over the points, widened on either side by half their range and by 12 smoothing lengths, 6 of them margin.
 
     A range of zero is taken as a thousandth of the points' size, so that the grid is never a point.
+
+    Parameters
+    ----------
+    points
+        Numbers, in any shape.
+    smoothing
+        The length over which what is on the grid is smoothed, in the unit of the points.
+    max_step
+        The largest step between nodes; none by default, then `min_cells` decides.
+    min_cells
+        Cells at least, where there is no largest step.
+
+    Returns
+    -------
+    Grid
+        With the margin within which it is not valid.
     """
     low, high = float(points.min()), float(points.max())
     width = max(high - low, 1e-3 * max(abs(low), abs(high)), 1e-12)

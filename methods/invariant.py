@@ -1,4 +1,4 @@
-"""The energy distance of features that do not change when an image turns in its plane."""
+"""The energy distance of features that do not change when an image rotates in its plane."""
 
 from functools import partial
 
@@ -18,14 +18,14 @@ FINEST = 0.5  # pixels: narrower rings miss the pixels, and what is orthonormal 
 
 
 def invariant_energy(ring_width: float = 1.6, tile: int | None = None) -> Discrepancy:
-    """Half the squared energy distance of the laws of |<e^{i m phi} g_k(r), y>|, features of square images.
+    """Half the squared energy distance of the distributions of |<e^{i m phi} g_k(r), y>|, features of square images.
 
-    D = D_E^2(f_# rho_y, f_# rho_y^delta) / 2, (2.9) between the laws that the features f push forward, hence zero where
-    the laws of images agree, and non-negative. A turn of the image by alpha multiplies <e^{i m phi} g_k, y> by
-    e^{i m alpha}, so f is the same for all in-plane rotations (to the error of the pixels), and the flow needs not
-    find them. The g_k are rings `ring_width` pixels apart in the largest circle in the image, 0 <= m <= the number of
-    such widths in half a ring's circumference; for each m they are made orthonormal on the pixels, so that white noise
-    gives each feature the same variance. `tile` is that of `energy`.
+    D = D_E^2(f_# rho_y, f_# rho_y^delta) / 2, (2.9) between the distributions that the features f push forward, hence
+    zero where the distributions of images agree, and non-negative. A rotation of the image by alpha multiplies <e^{i m
+    phi} g_k, y> by e^{i m alpha}, so f is the same for all in-plane rotations (to the error of the pixels), and the
+    flow needs not find them. The g_k are rings `ring_width` pixels apart in the largest circle in the image, 0 <= m <=
+    the number of such widths in half a ring's circumference; for each m they are made orthonormal on the pixels, so
+    that white noise gives each feature the same variance. `tile` is that of `energy`.
 
     Images (n, p) are squares of p = S^2 pixels, S >= 4. Raises ValueError for images that are no squares, a width
     below 0.5 or above S / 4, and noise that is to be integrated out: f is not linear.
@@ -78,7 +78,7 @@ def steerable_basis(size: int, ring_width: float) -> tuple[np.ndarray, np.ndarra
     parts = []
     for m in range(int(np.pi * rings[-1] / ring_width) + 1):
         chosen = rings[np.pi * rings / ring_width >= m]
-        # the centre pixel has no angle: it stays as it is when the image turns
+        # the centre pixel has no angle: it stays as it is when the image rotates
         seen = inside & (radius > 0) if m else inside
         bumps = np.exp(-0.5 * ((radius[..., None] - chosen) / (ring_width / 2)) ** 2) * seen[..., None]
         waves = (bumps * np.exp(1j * m * phi)[..., None]).reshape(size**2, -1)

@@ -26,10 +26,10 @@ def kl(bandwidth: str | float = "silverman-y", algorithm: str = "auto") -> Discr
     """The Kullback-Leibler divergence (2.7) between Gaussian kernel density estimates of both samples (section 4.1).
 
     The value is mean_i log(rho_N / rho_M)(y_i), and row i of the gradient is grad log(rho_N / rho_M)(y_i): the first
-    variation of section 2.5.1 with the two estimated densities in the place of the laws, as the paper does. Densities
-    estimated from the particles make this a flow that is no gradient of a function of the particles: n * d value /
-    d y_i has one term more, (1/N) sum_j grad phi(y_i - y_j) / rho_N(y_j), the motion of the kernels' centres, which
-    vanishes with the bandwidth. `bandwidth` is the std of the kernel: "silverman-y" for Silverman's rule on the
+    variation of section 2.5.1 with the two estimated densities in the place of the distributions, as the paper does.
+    Densities estimated from the particles make this a flow that is no gradient of a function of the particles: n * d
+    value / d y_i has one term more, (1/N) sum_j grad phi(y_i - y_j) / rho_N(y_j), the motion of the kernels' centres,
+    which vanishes with the bandwidth. `bandwidth` is the std of the kernel: "silverman-y" for Silverman's rule on the
     observations, "paper" for the printed kernel with eps = 0.3496 (a variance), or a number.
 
     "binned" works in one dimension by FFT on a grid of 16 cells per bandwidth, with a table of the observed density,

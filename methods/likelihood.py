@@ -43,7 +43,21 @@ def e_step(
 ) -> Moments:
     """Responsibilities r_ikq of all images for all observations, summed over tiles of the observations, on all devices.
 
-    `mass` is mean_i r_ikq, `total` is mean_i r_ikq y_i, and the log-likelihood is mean_i log sum_kq exp(...).
+    Parameters
+    ----------
+    y
+        Observations (m, p).
+    images
+        x_kq, row k * n_poses + q (k q, p).
+    log_weights
+        log of the weight of each image (k, q).
+    sigma
+        The std of the noise, in units of y.
+
+    Returns
+    -------
+    Moments
+        `mass` is mean_i r_ikq, `total` is mean_i r_ikq y_i, and the log-likelihood mean_i log sum_kq exp(...).
     """
     m, n_images = len(y), len(images)
 
@@ -73,7 +87,24 @@ def e_step(
 
 
 def render_all(problem: Problem, theta: Points, pose: Pose, n_poses: int) -> Float[Array, "kq p"]:
-    """H^{omega_q} G(theta_k) for all k and q; row k * n_poses + q."""
+    """H^{omega_q} G(theta_k) for all k and q.
+
+    Parameters
+    ----------
+    problem
+        Whose `render` is taken.
+    theta
+        Structures (k, d).
+    pose
+        The poses, with leading axis n_poses where there are any.
+    n_poses
+        How many nodes q.
+
+    Returns
+    -------
+    Array
+        Images (k q, p); row k * n_poses + q.
+    """
     poses = jax.tree.map(lambda a: jnp.tile(a, (len(theta),) + (1,) * (a.ndim - 1)), pose)
     return problem.render(jnp.repeat(theta, n_poses, axis=0), poses)
 

@@ -24,13 +24,31 @@ def maximum_likelihood(
     """The most likely structure of each image by itself, equally weighted.
 
     theta_i = argmax integral exp(-|y_i - H^omega theta|^2 / (2 sigma^2)) drho_omega, the inner integral of (3.5) for
-    one image [sanchez2025]. No image learns from the others, so the law that is found is the true one blurred by the
-    error of each theta_i; where images tell much about theta it bounds what a method can know of each. It starts from
-    the most likely point of `support`, by default a uniform grid of about `n_support` points in the problem's
-    `theta_box`; each step is an expectation over the pose and a Gauss-Newton step, which never lowers the likelihood.
+    one image [sanchez2025]. No image learns from the others, so the distribution that is found is the true one blurred
+    by the error of each theta_i; where images tell much about theta it bounds what a method can know of each. It starts
+    from the most likely point of the support; each step is an expectation over the pose and a Gauss-Newton step, which
+    never lowers the likelihood.
 
-    Raises ValueError for counts below 1, a support that is not (k, d) and finite, and a problem that has no `theta_box`
-    where no support is given.
+    Parameters
+    ----------
+    problem
+        The problem.
+    support
+        Structures (k, d) to start from; by default a uniform grid in the problem's `theta_box`.
+    n_support
+        Points of that grid, about; 1000 by default.
+    quadrature_order
+        Of the pose quadrature; 1 by default, the coarsest that methods use.
+
+    Returns
+    -------
+    Method
+        Its estimate is theta (m, d), one for each of the m images, with equal weights.
+
+    Raises
+    ------
+    ValueError
+        A count is below 1, the support is not (k, d) and finite, or none is given and the problem has no `theta_box`.
     """
     problem = in_span(checked(problem))
     pose, pose_weights = problem.pose_quadrature(checks.positive_int("quadrature_order", quadrature_order))

@@ -19,7 +19,7 @@ class WeightedPoints(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What one step tells: the objective before the update, and how many images it rendered."""
+    """What one step reports: the objective before the update, and how many images it rendered."""
 
     objective: Float[Array, ""]
     forward_calls: Int[Array, ""]

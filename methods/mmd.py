@@ -82,7 +82,24 @@ def median_distance(sample: np.ndarray) -> float:
 
 
 def radial(kernel: str, h: float, noise_std: float, p: int) -> Radial:
-    """k(|y - y'|), averaged over N(0, noise_std^2 I_p) in y - y'."""
+    """k(|y - y'|), averaged over N(0, noise_std^2 I_p) in y - y'.
+
+    Parameters
+    ----------
+    kernel
+        A name of PROFILES.
+    h
+        The bandwidth, in units of y.
+    noise_std
+        Std of the noise in y - y'; 0 where there is none.
+    p
+        Dimension of y.
+
+    Returns
+    -------
+    Radial
+        The kernel and its slope.
+    """
     profile = PROFILES[kernel]
     if noise_std == 0:
         value = lambda r: profile(r * datum(1 / h, r.dtype))  # noqa: E731
@@ -171,7 +188,7 @@ def _on_grid(nodes: grid.Grid, observed: np.ndarray, kernel: str, h: float, nois
 
 
 def _roughness(profile: Profile, h: float, noise_std: float) -> tuple[float, float]:
-    """max |k'''| away from r = 0, and the jump of k' there, which noise turns into more of the first."""
+    """max |k'''| away from r = 0, and the jump of k' there, which noise makes into more of the first."""
     r = jnp.linspace(1e-3, 10.0, 4_000)
     third = jax.vmap(jax.grad(jax.grad(jax.grad(profile))))(r)
     curvature, jump = float(jnp.abs(third).max()) / h**3, 2 * abs(float(jax.grad(profile)(0.0))) / h

@@ -30,7 +30,24 @@ class Radial(NamedTuple):
 
 
 def map_rows(f: Callable[[Point], Array], y: Images, n: int, tile: int | None = None) -> Array:
-    """f of every row of y, where each row meets n others, `tile` pairs at a time (TILE by default) on each device."""
+    """f of every row of y, a tile of rows at a time on each device.
+
+    Parameters
+    ----------
+    f
+        Of one row (p,).
+    y
+        Rows (n, p).
+    n
+        How many others each row meets.
+    tile
+        Pairs at a time; TILE by default, whose numbers stay in the cache.
+
+    Returns
+    -------
+    Array
+        The results, with leading axis n.
+    """
 
     def tiled(rows: Images) -> Array:
         many = max(1, (tile or at_a_time(TILE)) // n)
@@ -84,13 +101,47 @@ def _root(squares: Distances, apart: Bool[Array, " m"]) -> Distances:
 
 
 def mean_kernel(kernel: Radial, y: Images, cloud: Observations, tile: int | None = None) -> Float[Array, ""]:
-    """mean_{i,j} k(y_i, cloud_j)."""
+    """mean_{i,j} k(y_i, cloud_j).
+
+    Parameters
+    ----------
+    kernel
+        Of the distance.
+    y
+        Points (n, p).
+    cloud
+        The others (m, p).
+    tile
+        Pairs at a time; TILE by default, whose numbers stay in the cache.
+
+    Returns
+    -------
+    Array
+        A number.
+    """
     y, cloud = centred(y, cloud)
     return map_rows(lambda point: kernel.value(distances(point, cloud)).mean(), y, len(cloud), tile).mean()
 
 
 def mean_slope(kernel: Radial, y: Images, cloud: Observations, tile: int | None = None) -> Images:
-    """Row i: mean_j of grad_y k(y, cloud_j) at y = y_i, where a pair at distance 0 counts 0."""
+    """Row i: mean_j of grad_y k(y, cloud_j) at y = y_i, where a pair at distance 0 counts 0.
+
+    Parameters
+    ----------
+    kernel
+        Of the distance.
+    y
+        Points (n, p).
+    cloud
+        The others (m, p).
+    tile
+        Pairs at a time; TILE by default, whose numbers stay in the cache.
+
+    Returns
+    -------
+    Images
+        (n, p).
+    """
     y, cloud = centred(y, cloud)
 
     def at(point: Point) -> Point:
@@ -127,6 +178,22 @@ def slope_gap(own: Radial, other: Radial, y: Images, observed: Cloud, tile: int 
     In one go, which for many pixels saves a third: each cloud stays around its own mean, and the gap between the two
     means enters where it counts. Beyond arguments and result, memory holds y around its mean and `tile` pairs of either
     kind.
+
+    Parameters
+    ----------
+    own, other
+        The kernel between simulated images, and that from them to observations.
+    y
+        Simulated images (n, p).
+    observed
+        Observations around their mean (m, p).
+    tile
+        Pairs at a time; TILE by default, whose numbers stay in the cache.
+
+    Returns
+    -------
+    Images
+        (n, p).
     """
     if y.shape[1] <= FEW_PIXELS:
         return mean_slope(own, y, y, tile) - mean_slope(other, y, observed.points, tile)
@@ -170,7 +237,24 @@ def _log_sums(y: Images, cloud: Observations, scale: Array, log_norm: Array, til
 
 
 def kde_score(y: Images, cloud: Observations, std: float, tile: int | None = None) -> Images:
-    """Row i: gradient at y_i of log (1/n) sum_j N(y; cloud_j, std^2 I)."""
+    """Row i: gradient at y_i of log (1/n) sum_j N(y; cloud_j, std^2 I).
+
+    Parameters
+    ----------
+    y
+        Points (n, p).
+    cloud
+        Centres of the Gaussians (m, p).
+    std
+        Of each Gaussian, in units of y.
+    tile
+        Pairs at a time; TILE by default, whose numbers stay in the cache.
+
+    Returns
+    -------
+    Images
+        (n, p).
+    """
     y, cloud = centred(y, cloud)
     scale, squared = datum(1 / std, y.dtype), datum(1 / std**2, y.dtype)
 

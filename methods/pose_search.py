@@ -36,8 +36,28 @@ def two_pass(
     """Responsibilities of all (structure, pose) for all observations, on the nodes of `order` + 1 where it matters.
 
     The first pass takes all nodes of `order` and keeps, for each observation, the fewest (structure, node) that hold
-    0.999 of its mass, at most `survivors`; the second takes the nodes of `order` + 1 that refine these, and keeps as
-    many of them as survivors. `block` images are rendered at a time.
+    0.999 of its mass. The second takes the nodes of `order` + 1 that refine these, and keeps as many of them as
+    survivors.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    order
+        Of the pose quadrature of the first pass.
+    theta, weights
+        Structures (k, d) and their weights (k,).
+    sigma
+        The std of the noise, in units of y.
+    survivors
+        (structure, node) that each pass keeps for an observation at most.
+    block
+        Images that are rendered at a time.
+
+    Returns
+    -------
+    Explained
+        A row for each observation and each of its best fine nodes.
     """
     coarse, coarse_weights = problem.pose_quadrature(order)
     fine, fine_weights = problem.pose_quadrature(order + 1)

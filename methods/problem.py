@@ -24,8 +24,8 @@ class Span(NamedTuple):
 
     `project` takes images (n, p) to coordinates (n, r), and white noise to white noise of the same std;
     `coordinates(theta, pose)` is B^T render(theta, pose) without its pixels; no image lies further than `error` (the
-    2-norm, in units of y) from it, for any theta, or where that cannot be bounded, for draws of the initial law. What
-    observations hold outside of it, no parameter can change.
+    2-norm, in units of y) from it, for any theta, or where that cannot be bounded, for draws of the initial
+    distribution. What observations hold outside of it, no parameter can change.
     """
 
     project: Callable[[Images], Coordinates]
@@ -42,6 +42,9 @@ class PoseMotion(NamedTuple):
 
 class Problem(NamedTuple):
     """y = T(theta, omega) = H^{omega_r} G(theta) + omega_n with omega_n ~ N(0, noise_std^2 I), (2.1) [sanchez2025].
+
+    Images are stored row by row, rows along y, columns along x: pixel (x, y) of a square image of S^2 = p pixels is
+    component y S + x of a row of `observations` and of what `render` returns, the lowest y first.
 
     `render` is noise-free and its row i uses pose i; `sample_pose` draws omega_r as a pytree with leading axis n, ()
     where there is none; `pose_quadrature(order)` gives the nodes and weights of the integral in (3.5), and where order

@@ -29,14 +29,34 @@ def reweighting(
     """Weights on a fixed support by EM, the nonparametric maximum likelihood estimate there.
 
     Maximises sum_i log sum_k w_k p(y_i | theta_k) + (concentration - 1) sum_k log w_k over w [tang2023]. p(y | theta)
-    is the inner integral of (3.5); the support theta_1 ... theta_K stays. With `concentration` 1 (no Dirichlet prior)
-    this is the nonparametric maximum likelihood estimate on the support [kiefer1956]. Without a `support`, a uniform
-    grid of about `n_support` points fills the problem's `theta_box`.
+    is the inner integral of (3.5); the support theta_1 ... theta_K stays.
 
-    Raises ValueError for a support that is not (k, d) and finite, a concentration below 1, a problem that has no
-    `theta_box` where no support is given, and a support that does not cover the data: an observation so far from every
-    image of the support that noise would put it there with probability below 1e-6 / m (judged in the problem's span
-    where it has one, for there no noise of other pixels hides it).
+    Parameters
+    ----------
+    problem
+        The problem.
+    support
+        Structures (K, d); by default a uniform grid that fills the problem's `theta_box`.
+    n_support
+        Points of that grid, about; 100 by default.
+    concentration
+        Of the Dirichlet prior on w; 1, the default, is no prior: the nonparametric maximum likelihood estimate on the
+        support [kiefer1956].
+    quadrature_order
+        Of the pose quadrature; 1 by default, the coarsest that methods use.
+
+    Returns
+    -------
+    Method
+        Its estimate is the support with the weights (K,).
+
+    Raises
+    ------
+    ValueError
+        The support is not (K, d) and finite, none is given and the problem has no `theta_box`, or the concentration is
+        below 1. The support does not cover the data: an observation is so far from every image of the support that
+        noise would put it there with probability below 1e-6 / m (judged in the problem's span where it has one, for
+        there no noise of other pixels hides it).
     """
     problem = in_span(checked(problem))
     theta = candidates(problem, support, n_support)

@@ -177,7 +177,7 @@ def nanocluster_images(theta: Cloud, size: int, tau: float) -> Cloud:
     images = np.zeros((len(theta), size, size))
     for across, down in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
         x, y = across * theta[:, :1] / 2, down * theta[:, 1:] / 2
-        squares = (grid - x)[:, :, None] ** 2 + (grid - y)[:, None, :] ** 2
+        squares = (grid - y)[:, :, None] ** 2 + (grid - x)[:, None, :] ** 2
         images += np.exp(-squares / (2 * tau**2))
     return images.reshape(len(theta), -1)
 

@@ -39,7 +39,7 @@ def examples(records: Sequence[Record]) -> list[Plot]:
         return []
     caption = f"Images of {size} × {size} pixels, each strip in one grey scale; width θ₁, height θ₂."
     return [
-        strip(name, title, caption, arrays[array].reshape(-1, size, size).swapaxes(1, 2))
+        strip(name, title, caption, arrays[array].reshape(-1, size, size))
         for name, title, array in (
             ("fig3a", "Fig. 3a: images of the parameters", "image_clean"),
             ("fig3b", "Fig. 3b: the observations made of them", "image_noisy"),

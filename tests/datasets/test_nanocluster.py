@@ -23,13 +23,13 @@ OTHER = {
 
 
 def as_printed(theta, size, tau):
-    """I_ij = sum_k exp(-|a_k - g_ij|^2 / (2 tau^2)), one pixel after the other."""
+    """I_ij = sum_k exp(-|a_k - g_ij|^2 / (2 tau^2)), one pixel after the other; row i is along y."""
     first = np.asarray(theta) / 2
     atoms = [first * sign for sign in ([1, 1], [1, -1], [-1, 1], [-1, -1])]
     image = np.zeros((size, size))
     for i in range(size):
         for j in range(size):
-            pixel = np.array([-4 + 8 * i / size, -4 + 8 * j / size])
+            pixel = np.array([-4 + 8 * j / size, -4 + 8 * i / size])
             image[i, j] = sum(np.exp(-((atom - pixel) ** 2).sum() / (2 * tau**2)) for atom in atoms)
     return image.reshape(-1)
 

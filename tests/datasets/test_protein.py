@@ -14,7 +14,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from cryosip.datasets import protein, rotations, structures
 from cryosip.datasets.gaussian_mixture import gaussian_mixture
-from cryosip.datasets.protein import ProteinPose
+from cryosip.datasets.protein_poses import ProteinPose
+from cryosip.datasets.registry import DATASETS
 
 OWN_FOLDER = os.environ.get("CRYOSIP_STRUCTURES", "")
 DRAWS = 20_000
@@ -167,7 +168,8 @@ def test_images_are_the_formula():
 def test_beads_keep_mass_and_center(atoms_per_bead):
     trace = structures.load("adk")
     modes = protein.normal_modes(trace, 15.0, 4)
-    molecule, atoms = protein._beads(trace, modes, atoms_per_bead)
+    molecule, beads = protein._beads(trace, modes, atoms_per_bead)
+    atoms = beads.atoms
     assert len(atoms) == len(molecule.rest) == -(-214 // atoms_per_bead)
     assert atoms.sum() == 214
     assert (atoms[:-1] == atoms_per_bead).all()
@@ -273,6 +275,13 @@ def test_the_modes_of_hsp90(monkeypatch):
     assert_allclose(molecule.eigenvalues, [0.0198, 0.0331, 0.0401, 0.0550], rtol=0.01)
 
 
+@pytest.mark.parametrize("name", ["adk", "hsp90"])
+def test_signatures_show_the_options(name):
+    options = inspect.signature(DATASETS[name]).parameters
+    assert options["snr"].default == 1.0
+    assert options["atoms_per_bead"].default == 1
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -305,7 +314,8 @@ def test_the_modes_of_hsp90(monkeypatch):
     ],
 )
 def test_bad_input_is_refused(monkeypatch, options, says):
-    # _checked_defocus is typed, and what is wrong here is its type
-    monkeypatch.setattr(protein, "_checked_defocus", inspect.unwrap(protein._checked_defocus))
+    # these are typed, and what is wrong here is a type
+    for name in ("checked_defocus", "_checked_distributions"):
+        monkeypatch.setattr(protein, name, inspect.unwrap(getattr(protein, name)))
     with pytest.raises(ValueError, match=says):
         inspect.unwrap(protein.protein)("adk", **{**SMALL, **options})

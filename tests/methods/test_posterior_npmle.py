@@ -9,7 +9,7 @@ import scipy.special
 import scipy.stats
 
 from cryosip.datasets.registry import DATASETS
-from cryosip.methods.posterior_npmle import posterior_npmle
+from cryosip.methods.posterior_npmle import integrate_pose_out, posterior_npmle
 from cryosip.methods.problem import PoseMotion, Problem, no_pose, one_node
 
 SIGMA = 0.05
@@ -185,6 +185,17 @@ def test_the_pose_is_integrated_out_of_the_precision(x64, under_angles):
     np.testing.assert_allclose(state.precision, marginal, atol=3e-6 * size)  # the ridge of the pose block is 1e-6
     assert np.abs(curvature[:, :2, :2] - marginal).max() > 0.1 * size
     np.testing.assert_allclose(state.log_height, -np.asarray(state.misfit) - 0.5 * np.log(inner), atol=1e-5)
+
+
+def test_a_gaussian_without_its_last_coordinates_is_the_marginal(x64):
+    root = np.random.default_rng(4).normal(size=(5, 4, 6))
+    curvature, misfit = jnp.asarray(root @ root.swapaxes(1, 2)), jnp.arange(5.0)
+    precision, log_height = integrate_pose_out(2, misfit, curvature)
+    marginal = np.linalg.inv(np.linalg.inv(curvature)[:, :2, :2])
+    np.testing.assert_allclose(precision, marginal, rtol=0, atol=1e-4 * np.abs(curvature).max())  # the ridge is 1e-6
+    logdet = np.linalg.slogdet(np.asarray(curvature)[:, 2:, 2:])[1]
+    np.testing.assert_allclose(log_height, -np.arange(5.0) - 0.5 * logdet, atol=1e-4)
+    assert integrate_pose_out(4, misfit, curvature)[0] is curvature  # nothing to integrate
 
 
 def test_the_law_weighs_structures_by_the_sum_over_candidates(x64):

@@ -1,0 +1,105 @@
+"""Images of beads in the plane, with and without a CTF, and the span of their lowest Fourier coefficients."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from cryosip.datasets.projection import contrast_transfer, fourier_basis, on_frequencies, project, separable
+from cryosip.datasets.protein_poses import ProteinPose
+from cryosip.methods.problem import Coordinates, Images, Points, Span
+
+VOLTAGE_IN_KILOVOLTS = 300.0
+
+
+class Camera(NamedTuple):
+    """How atoms become an image: `size` pixels of `pixel` angstroms a side, atoms of std `atom_std` in angstroms."""
+
+    size: int
+    pixel: float
+    atom_std: float
+    has_ctf: bool
+
+
+class Beads(NamedTuple):
+    """Atoms of each bead, and where beads are at theta: rest + sum_i theta_i motions_i, in angstroms."""
+
+    atoms: Float[np.ndarray, " a"]
+    rest: Float[Array, "a 3"]
+    motions: Float[Array, "d a 3"]
+
+
+def bead_centers(beads: Beads, theta: Points, pose: ProteinPose) -> Float[Array, "n a 2"]:
+    """Where the beads are in the plane: only two rows of the rotation matter."""
+    motions = beads.motions.astype(theta.dtype)
+    shape = beads.rest.astype(theta.dtype) + jnp.tensordot(theta, motions, 1, precision="highest")
+    seen = jnp.einsum("nij,naj->nai", pose.rotation[:, :2].astype(theta.dtype), shape, precision="highest")
+    return seen + pose.shift[:, None].astype(theta.dtype)
+
+
+def unscaled_images(camera: Camera, beads: Beads, theta: Points, pose: ProteinPose) -> Images:
+    """Images with c = 1.
+
+    Parameters
+    ----------
+    camera
+        Pixels, width of the atoms, and whether there is a CTF.
+    beads
+        The molecule.
+    theta, pose
+        Coordinates (n, d) and pose of each image.
+
+    Returns
+    -------
+    Images
+        (n, size^2), row by row.
+    """
+    size = camera.size
+    squares = project(size, camera.pixel, camera.atom_std, beads.atoms, bead_centers(beads, theta, pose))
+    if camera.has_ctf:
+        basis = jnp.asarray(fourier_basis(size, (size - 1) // 2), theta.dtype)
+        transfer = _transfer(basis.shape[0], size * camera.pixel, pose.defocus.astype(theta.dtype))
+        squares = basis.T @ (transfer * (basis @ squares @ basis.T)) @ basis
+    return squares.reshape(len(theta), size**2)
+
+
+def cropped_span(camera: Camera, beads: Beads, cropped_size: int) -> Span:
+    """The lowest Fourier coefficients of images, as many as an image of that odd size has; the error is not known yet.
+
+    `beads.atoms` are multiplied by the scale c of the images.
+    """
+    size = camera.size
+    basis = fourier_basis(size, cropped_size // 2)
+
+    @partial(jax.jit, inline=True)
+    def projected(y: Images) -> Coordinates:
+        rows = jnp.asarray(basis, y.dtype)
+        return jnp.matmul(rows @ y.reshape(-1, size, size), rows.T, precision="highest").reshape(len(y), -1)
+
+    @partial(jax.jit, inline=True)
+    def coordinates(theta: Points, pose: ProteinPose) -> Coordinates:
+        profile = on_frequencies(size, camera.pixel, camera.atom_std, cropped_size // 2)
+        squares = separable(profile, beads.atoms, bead_centers(beads, theta, pose))
+        if camera.has_ctf:
+            squares *= _transfer(squares.shape[1], size * camera.pixel, pose.defocus.astype(theta.dtype))
+        return squares.reshape(len(theta), -1)
+
+    return Span(projected, coordinates, np.inf)
+
+
+def largest_distance(span: Span, drawn: tuple[Points, ProteinPose], images: Images) -> float:
+    """How far from the span the images of the drawn structures and poses lie at most."""
+    inside = span.coordinates(*drawn)
+    squares = (images**2).sum(1) - 2 * (span.project(images) * inside).sum(1) + (inside**2).sum(1)
+    return float(jnp.sqrt(jnp.maximum(squares, 0.0).max()))
+
+
+def _transfer(n_coefficients: int, width: float, defocus: Float[Array, " n"]) -> Float[Array, "n c c"]:
+    """The CTF as a factor of the coefficients of `fourier_basis`: cosine and sine of a frequency alike."""
+    lowest = np.arange(1, n_coefficients // 2 + 1)
+    k = np.concatenate([[0], lowest, lowest]) / width
+    frequency = jnp.asarray(np.hypot(k[:, None], k), defocus.dtype)
+    return contrast_transfer(frequency, defocus[:, None, None], VOLTAGE_IN_KILOVOLTS)

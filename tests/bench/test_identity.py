@@ -70,7 +70,7 @@ def test_a_method_more_changes_no_id(changed):
     [
         [f"bench/app/{name}.py" for name in ("cli", "campaign", "progress", "jobs", "locks")],
         [f"bench/studies/{name}.py" for name in ("registry", "paper", "otd_dto", "scaling", "study")],
-        ["bench/check/selfcheck.py", "bench/speed/baselines.py", "bench/speed/tracking.py", "bench/cache.py"],
+        ["bench/check/run.py", "bench/speed/baselines.py", "bench/speed/tracking.py", "bench/cache.py"],
         ["bench/environment.py", "reports/page.py", "records/read.py", "records/store.py", "datasets/registry.py"],
     ],
 )

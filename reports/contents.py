@@ -35,7 +35,7 @@ SECTIONS = (
     ),
     Section("consistency", "§3: theory", "No run of the study consistency in the records: run the study consistency."),
     Section("otd-vs-dto", "OTD against DTO", "No run of the study otd-vs-dto in the records: run it."),
-    Section("peers", "Speed", "No timings in the records: run cryosip speed --peers."),
+    Section("baselines", "Speed", "No timings in the records: run cryosip speed --baselines."),
     Section("conventions", "Assumptions"),
     Section("failures", "Failures"),
     Section("provenance", "Environment, data, command"),

@@ -14,7 +14,7 @@ from cryosip.records.read import Record, Skipped, largest, observations, of_othe
 from cryosip.reports import contents, gallery, output, tables
 from cryosip.reports.csv_text import csv_text
 from cryosip.reports.sections import budgets, nanocluster, otd_dto, protein, rates, sampling, scaling, verdicts
-from cryosip.reports.sections.baselines import Peers, peer_table, read_peers
+from cryosip.reports.sections.baselines import Baselines, baseline_table, read_baselines
 from cryosip.reports.sections.board import OTHER_ENGINE, Board, boards, methods, shades
 from cryosip.reports.sections.consistency import statements
 from cryosip.reports.sections.paper import Row, paper_rows
@@ -85,10 +85,10 @@ def make(results: Path, out: Path, command: str = "", one_engine: bool = False) 
     files = gallery.figure_files([plot for group in plots.values() for plot in group])
     files["paper_vs_reproduced.csv"] = csv_text(paper_table(rows))
     files |= gallery.study_tables(records)
-    peers, unread = read_peers(results)
-    files |= {"peers.csv": csv_text(peer_table(peers))} if peers else {}
+    baselines, unread = read_baselines(results)
+    files |= {"baselines.csv": csv_text(baseline_table(baselines))} if baselines else {}
     commands = gallery.figure_commands(records, drawn)
-    files["index.html"] = render(records, [*skipped, *unread], rows, plots, commands, command, peers)
+    files["index.html"] = render(records, [*skipped, *unread], rows, plots, commands, command, baselines)
     output.write(out, files)
     return Report(out / "index.html", [*skipped, *unread], boards(records))
 
@@ -112,14 +112,14 @@ def render(
     plots: dict[str, list[Plot]],
     commands: dict[str, str],
     command: str,
-    peers: Peers | None,
+    baselines: Baselines | None,
 ) -> str:
     """The page as one HTML text, everything that comes from a record escaped."""
     shown = largest(records)
     values = {
         "plots": plots,
         "commands": commands,
-        "peers": peers,
+        "baselines": baselines,
         **_summary(records, shown, rows),
         **_of_studies(shown, plots),
         **_comparison(shown),

@@ -14,7 +14,7 @@ import numpy as np
 
 from cryosip.records.read import SCHEMA, Array, digest, read_records
 from cryosip.reports import gallery, page
-from cryosip.reports.sections.baselines import FILE as PEERS
+from cryosip.reports.sections.baselines import measured_file
 
 REPORT, RECORDS, COMMAND = "report.tar.xz", "records.tar.xz", "command.txt"
 LARGE = 50_000  # numbers of an array
@@ -80,9 +80,9 @@ def _keep(results: Path, kept: Path) -> None:
         told = json.loads((results / record.path).read_text(encoding="utf-8"))
         told |= {"schema": SCHEMA, "arrays_hash": known}
         (kept / record.path).write_text(json.dumps(told, indent=1), encoding="utf-8")
-    if (results / PEERS).exists():
-        (kept / PEERS).parent.mkdir(exist_ok=True)
-        shutil.copy(results / PEERS, kept / PEERS)
+    if (speed := measured_file(results)) is not None:
+        (kept / speed).parent.mkdir(exist_ok=True)
+        shutil.copy(results / speed, kept / speed)
 
 
 def _archive(paths: Iterable[Path], folder: Path, file: Path) -> None:

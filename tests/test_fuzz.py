@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cryosip.bench.app import campaign, cli, jobs
-from cryosip.bench.check import selfcheck
+from cryosip.bench.check import run as checking
 from cryosip.bench.speed import baselines, tracking
 from cryosip.bench.studies import tuning
 from cryosip.bench.studies.registry import STUDIES
@@ -282,9 +282,9 @@ def harmless(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "run_all", lambda *_: [])
     monkeypatch.setattr(campaign, "tally", lambda *_: campaign.Outcome(0, 0, []))
     monkeypatch.setattr(tracking, "track", lambda *_: tracking.Outcome(False, False))
-    monkeypatch.setattr(baselines, "record", lambda _, results, __: results / "peers.json")
+    monkeypatch.setattr(baselines, "record", lambda _, results, __: results / "baselines.json")
     monkeypatch.setattr(tuning, "keep", lambda *_: None)
-    monkeypatch.setattr(selfcheck, "report", lambda *_: True)
+    monkeypatch.setattr(checking, "report", lambda *_: True)
 
     def no_network(*_):
         raise OSError("no network")

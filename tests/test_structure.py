@@ -18,11 +18,11 @@ ROOMS = {
     "bench": {"bench", "datasets", "methods", "records"},
     "bench/studies": {"bench/studies", "bench", "datasets", "methods", "records"},
     "bench/check": {"bench/check", "bench", "datasets", "methods", "records"},
-    "bench/speed": {"bench/speed", "bench", "datasets", "methods", "records"},
+    "bench/speed": {"bench/speed", "bench/check", "bench", "datasets", "methods", "records"},
     "bench/app": {"bench/app", "bench/studies", "bench/check", "bench/speed", "bench", "reports", "reports/sections",
                   "datasets", "methods", "records"},
 }  # fmt: skip
-LINES, FUNCTION_LINES, FLOORS = 410, 150, 5
+LINES, FUNCTION_LINES, FLOORS = 350, 60, 5
 
 
 def imported(path: Path) -> list[str]:
@@ -110,10 +110,9 @@ def test_every_room_is_installed():
     assert sorted(installed) == sorted(["cryosip", *(f"cryosip.{room.replace('/', '.')}" for room in ROOMS)])
 
 
-def test_one_file_knows_asv():
-    assert [path.name for path in sources("bench/speed") if any(n.split(".")[0] == "asv" for n in imported(path))] == [
-        "asv_adapter.py"
-    ]
+def test_asv_is_called_by_its_command_line_alone():
+    for path in sources("bench/speed"):
+        assert not any(name.split(".")[0] == "asv" for name in imported(path)), path
 
 
 def test_every_expensive_test_that_is_named_is_there():

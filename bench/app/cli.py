@@ -223,17 +223,19 @@ def speed(
     against: Annotated[str | None, typer.Option(metavar="REV", help="Compare with another commit.")] = None,
     fail: Annotated[bool, typer.Option("--fail", help="With --against: exit 1 where something got slower.")] = False,
     publish: Annotated[bool, typer.Option("--publish", help="Write the pages of all results at hand, too.")] = False,
-    peers: Annotated[bool, typer.Option("--peers", help="Instead: our kernels beside other libraries.")] = False,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Instead: our kernels beside other libraries.")
+    ] = False,
     results: Results = Path("results"),
 ) -> None:
-    """Measure speed, memory and errors, by commit and device. Three minutes, without --all or --peers."""
-    if peers and (everything or bench or against or fail or publish):
-        raise typer.BadParameter("--peers is given with another option; wanted it alone, or with --results")
+    """Measure speed, memory and errors, by commit and device. Three minutes, without --all or --baselines."""
+    if baselines and (everything or bench or against or fail or publish):
+        raise typer.BadParameter("--baselines is given with another option; wanted it alone, or with --results")
     if fail and against is None:
         raise typer.BadParameter("--fail is given without --against; wanted the revision to compare with")
     with _plain_errors():
-        if peers:
-            _against_peers(results)
+        if baselines:
+            _against_baselines(results)
             return
         from cryosip.bench.speed import tracking
 
@@ -249,9 +251,9 @@ def check() -> None:
     """
     from rich.console import Console
 
-    from cryosip.bench.check import selfcheck
+    from cryosip.bench.check import run as checks
 
-    raise typer.Exit(0 if selfcheck.report(Console()) else 1)
+    raise typer.Exit(0 if checks.report(Console()) else 1)
 
 
 def main() -> None:
@@ -325,7 +327,7 @@ def _plan(
     return configs
 
 
-def _against_peers(results: Path) -> None:
+def _against_baselines(results: Path) -> None:
     from rich.console import Console
 
     from cryosip.bench.speed import baselines, cases

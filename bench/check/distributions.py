@@ -1,4 +1,4 @@
-"""The laws that problems say they draw from, written out once more, and how probable draws are under a law."""
+"""Reference implementations of the distributions that problems sample from, and how probable samples are."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -11,8 +11,8 @@ Cloud = np.ndarray  # (n, d) in float64
 Cdf = Callable[[np.ndarray], np.ndarray]
 
 
-class Law(NamedTuple):
-    """A law on R^d by the distribution function of each coordinate, its mean and its covariance."""
+class Distribution(NamedTuple):
+    """On R^d: the distribution function of each coordinate, mean and covariance."""
 
     marginals: Sequence[Cdf]
     mean: np.ndarray
@@ -20,7 +20,7 @@ class Law(NamedTuple):
     sample: Callable[[np.random.Generator, int], Cloud]
 
 
-def mixture(weights: Sequence[float], means: Any, covariances: Any) -> Law:
+def mixture(weights: Sequence[float], means: Any, covariances: Any) -> Distribution:
     """sum_k weights_k N(means_k, covariances_k)."""
     w, m, c = (np.asarray(a, np.float64) for a in (weights, means, covariances))
     mean = w @ m
@@ -33,17 +33,17 @@ def mixture(weights: Sequence[float], means: Any, covariances: Any) -> Law:
         k = rng.choice(len(w), n, p=w)
         return m[k] + np.einsum("nij,nj->ni", np.linalg.cholesky(c)[k], rng.normal(size=(n, m.shape[1])))
 
-    return Law([marginal(i) for i in range(m.shape[1])], mean, covariance, sample)
+    return Distribution([marginal(i) for i in range(m.shape[1])], mean, covariance, sample)
 
 
-def uniform(half_width: float, d: int) -> Law:
+def uniform(half_width: float, d: int) -> Distribution:
     """On a cube around the origin."""
-    one = scipy.stats.uniform(-half_width, 2 * half_width)
+    marginal = scipy.stats.uniform(-half_width, 2 * half_width).cdf
     covariance = half_width**2 / 3 * np.eye(d)
-    return Law([one.cdf] * d, np.zeros(d), covariance, lambda rng, n: half_width * rng.uniform(-1, 1, (n, d)))
+    return Distribution([marginal] * d, np.zeros(d), covariance, lambda rng, n: half_width * rng.uniform(-1, 1, (n, d)))
 
 
-# (law of theta, initial law), with the defaults of the problems: those of sections 4.1 to 4.3
+# (distribution of theta, initial distribution), with the defaults of the problems: those of sections 4.1 to 4.3
 _ONED = mixture([0.5, 0.5], [[-2.0], [2.0]], [[[0.75**2]], [[0.3**2]]]), mixture([1.0], [[0.0]], [[[1.0]]])
 _NANOCLUSTER = (
     mixture([0.2, 0.8], [[3.0, 3.0], [5.0, 5.0]], [[[0.5, 0.0], [0.0, 0.5]], [[0.7, 0.5], [0.5, 1.0]]]),
@@ -51,7 +51,7 @@ _NANOCLUSTER = (
 )
 _CORNERS = [[first, second, 0.0, 0.0] for first in (9.0, -7.0) for second in (9.0, -7.0)]
 _PROTEIN = mixture([0.25] * 4, _CORNERS, [np.eye(4)] * 4), uniform(7.0, 4)
-LAWS: dict[str, tuple[Law, Law]] = {
+DISTRIBUTIONS: dict[str, tuple[Distribution, Distribution]] = {
     "adk": _PROTEIN,
     "hsp90": _PROTEIN,
     "nanocluster": _NANOCLUSTER,
@@ -59,37 +59,41 @@ LAWS: dict[str, tuple[Law, Law]] = {
 }
 
 
-def p_value(draws: Cloud, law: Law) -> float:
-    """How probable draws that differ as much are under the law: Kolmogorov-Smirnov tests of the coordinates, and the
-    means of all coordinates and of their products in standard errors, by Bonferroni."""
-    known = np.concatenate([law.mean, law.covariance[np.triu_indices(len(law.mean))]])
-    return smallest([*_marginals(draws, law.marginals), *_moments(draws, law.mean, known)])
+def p_value(samples: Cloud, distribution: Distribution) -> float:
+    """The probability of samples that differ from their distribution at least as much.
+
+    Kolmogorov-Smirnov and chi-square tests of the coordinates, and the means of all coordinates and of their products
+    in standard errors, by Bonferroni.
+    """
+    mean = distribution.mean
+    known = np.concatenate([mean, distribution.covariance[np.triu_indices(len(mean))]])
+    return smallest([*_marginals(samples, distribution.marginals), *_moments(samples, mean, known)])
 
 
-def _marginals(draws: Cloud, marginals: Sequence[Cdf]) -> Iterator[float]:
-    """By the largest gap, which feels a shift, and by counts in cells, which feel a mode that is too wide."""
-    for column, cdf in zip(np.asarray(draws, np.float64).T, marginals, strict=True):
+def _marginals(samples: Cloud, marginals: Sequence[Cdf]) -> Iterator[float]:
+    """By the largest gap, which detects a shift, and by counts in cells, which detect a mode that is too wide."""
+    for column, cdf in zip(np.asarray(samples, np.float64).T, marginals, strict=True):
         u = np.asarray(cdf(column))
         yield float(scipy.stats.kstest(u, "uniform").pvalue)
         cells = np.clip(len(u) // 20, 2, 50)
         yield float(scipy.stats.chisquare(np.histogram(u, cells, (0, 1))[0]).pvalue)
 
 
-def _moments(draws: Cloud, mean: np.ndarray, known: np.ndarray) -> Iterator[float]:
-    away = np.asarray(draws, np.float64) - mean
+def _moments(samples: Cloud, mean: np.ndarray, known: np.ndarray) -> Iterator[float]:
+    deviations = np.asarray(samples, np.float64) - mean
     first, second = np.triu_indices(len(mean))
-    seen = np.concatenate([away + mean, away[:, first] * away[:, second]], axis=1)
-    return from_mean(seen, known)
+    moments = np.concatenate([deviations + mean, deviations[:, first] * deviations[:, second]], axis=1)
+    return from_mean(moments, known)
 
 
-def from_mean(draws: Cloud, mean: np.ndarray | float) -> Iterator[float]:
-    """Of each column: how probable its mean is where its expectation is known."""
-    error = draws.std(0, ddof=1) / np.sqrt(len(draws))
-    yield from 2 * norm.sf(np.abs(draws.mean(0) - mean) / error)
+def from_mean(samples: Cloud, mean: np.ndarray | float) -> Iterator[float]:
+    """For each column, how probable its mean is given its expectation."""
+    error = samples.std(0, ddof=1) / np.sqrt(len(samples))
+    yield from 2 * norm.sf(np.abs(samples.mean(0) - mean) / error)
 
 
 def smallest(p_values: Sequence[float]) -> float:
-    """That of the least probable of several tests, by Bonferroni."""
+    """Of several tests, corrected by Bonferroni."""
     return float(np.minimum(1.0, len(p_values) * np.min(p_values)))  # NaN stays NaN
 
 
@@ -97,7 +101,7 @@ def rotations_p_value(rotation: np.ndarray) -> float:
     """Uniform rotations (n, 3, 3): entries uniform on [-1, 1], angles of density (1 - cos) / pi, second moments."""
     flat = np.asarray(rotation, np.float64).reshape(len(rotation), 9)
     if np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max() > 1e-4 or np.linalg.det(rotation).min() < 0:
-        return 0.0  # no rotations
+        return 0.0  # not rotations
     angle = np.arccos(np.clip((np.trace(rotation, axis1=1, axis2=2) - 1) / 2, -1, 1))
     entries = _marginals(flat, [scipy.stats.uniform(-1, 2).cdf] * 9)
     products = from_mean(np.einsum("ni,nj->nij", flat, flat).reshape(-1, 81), (np.eye(9) / 3).ravel())
@@ -105,8 +109,8 @@ def rotations_p_value(rotation: np.ndarray) -> float:
 
 
 def noise_p_value(noise: Cloud) -> float:
-    """White standard normal noise (n, p): values, variance, and no correlation of pixels with those beside them or with
-    those across the centre of a square image."""
+    """White standard normal noise (n, p): values, variance, and no correlation of a pixel with its neighbours or, in
+    square images, with its mirror image in the centre."""
     n, p = noise.shape
     values = noise.reshape(-1, 1)
     tests = [*_marginals(values, [norm.cdf]), *from_mean(values, 0.0), *from_mean(values**2, 1.0)]

@@ -1,4 +1,4 @@
-"""Our kernels against what one would take instead: alternately in one process, each with its error against float64."""
+"""Our kernels against baselines: timed alternately in one process, each with its error against float64 formulas."""
 
 import datetime
 import importlib.metadata
@@ -16,21 +16,24 @@ from rich.table import Table
 from cryosip.bench.environment import environment
 from cryosip.records import files
 
-SCHEMA = 1
-FILE = Path("speed") / "peers.json"
+SCHEMA = 2
+FILE = Path("speed") / "baselines.json"
 ROUNDS = 7
-LONG = 5.0  # seconds of a call from which on one round is enough
-REST = 0.02  # seconds in which the threads of the call before come to rest
+LONG = 5.0  # seconds; a call that takes longer is timed once
+REST = 0.02  # seconds before a call, for the threads of the previous one to become idle
 LIBRARIES = ("scikit-learn", "torch", "geomloss", "pykeops", "ott-jax")
 
 Fields = dict[str, Any]
 
 
-class Form(NamedTuple):
+Exact = Callable[[], np.ndarray]  # the answer by a formula in float64, computed when first needed
+
+
+class Implementation(NamedTuple):
     """One way to compute something, ready to run.
 
-    `call()` does it `calls` times and returns when all is done; `error()` is the largest deviation of its answer from a
-    reference in float64, in units of the largest entry of that; `note` is what else a reader has to know.
+    `call()` does it `calls` times and returns when all is done; `error()` is the largest deviation of its answer from
+    that of a formula in float64, in units of the largest entry; `note` is what else a reader has to know.
     """
 
     call: Callable[[], Any]
@@ -40,16 +43,19 @@ class Form(NamedTuple):
 
 
 class Unavailable(Exception):
-    """A form that cannot be had, and why."""
+    """An implementation that cannot be measured here, and why."""
 
 
 class Comparison(NamedTuple):
-    """Forms by name, each made when it is measured, and the ratios wanted: `wanted[ours, peer]` times as fast."""
+    """Implementations of the same quantity by name, each made when it is measured.
+
+    `wanted[ours, baseline]` is how many times as fast as a baseline one of ours should be.
+    """
 
     name: str
     title: str
-    ours: Mapping[str, Callable[[], Form]]
-    peers: Mapping[str, Callable[[], Form]]
+    ours: Mapping[str, Callable[[], Implementation]]
+    baselines: Mapping[str, Callable[[], Implementation]]
     wanted: Mapping[tuple[str, str], float]
 
 
@@ -57,73 +63,91 @@ def deviation(answer: Any, exact: np.ndarray) -> float:
     """max |answer - exact| / max |exact|. Raises ValueError where their shapes differ."""
     found = np.asarray(answer, np.float64)
     if found.shape != exact.shape:
-        raise ValueError(f"the answer has shape {found.shape} and the reference {exact.shape}; wanted the same")
+        raise ValueError(f"the answer has shape {found.shape} and that of the formula {exact.shape}; wanted the same")
     return float(np.abs(found - exact).max() / np.abs(exact).max())
 
 
-def numpy_form(call: Callable[[], Any], exact: np.ndarray) -> Form:
+def from_numpy(call: Callable[[], Any], exact: Exact) -> Implementation:
     """A function that returns when its answer is there."""
-    return Form(call, lambda: deviation(call(), exact))
+    return Implementation(call, lambda: deviation(call(), exact()))
 
 
-def jax_form(f: Callable[..., Any], exact: np.ndarray, *arguments: Any) -> Form:
+def from_jax(f: Callable[..., Any], exact: Exact, *arguments: Any) -> Implementation:
     """A function of jax arrays, compiled for these."""
     program = jax.jit(f).lower(*arguments).compile()
-    return numpy_form(lambda: jax.block_until_ready(program(*arguments)), exact)
+    return from_numpy(lambda: jax.block_until_ready(program(*arguments)), exact)
 
 
-def looped(gradient: Callable[[Any], Any], exact: np.ndarray, y: Any, calls: int) -> Form:
-    """A gradient so often in one compiled loop, each at what the one before has moved a little."""
+def looped(gradient: Callable[[Any], Any], exact: Exact, y: Any, calls: int) -> Implementation:
+    """A gradient evaluated several times in one compiled loop, each after a small step along the previous one.
+
+    Parameters
+    ----------
+    gradient
+        A function of (n, p) in JAX.
+    exact
+        Its answer at `y`, (n, p).
+    y
+        (n, p), where the loop starts.
+    calls
+        How many times it is evaluated in a loop.
+
+    Returns
+    -------
+    The implementation, whose seconds are those of one evaluation.
+    """
     many = jax.jit(lambda y: jax.lax.fori_loop(0, calls, lambda _, x: x - 1e-6 * gradient(x), y)).lower(y).compile()
-    return Form(lambda: jax.block_until_ready(many(y)), lambda: deviation(jax.jit(gradient)(y), exact), calls)
+    return Implementation(
+        lambda: jax.block_until_ready(many(y)), lambda: deviation(jax.jit(gradient)(y), exact()), calls
+    )
 
 
-def seconds(form: Form) -> float:
-    """Of one call, once the machine has come to rest."""
+def seconds(implementation: Implementation) -> float:
+    """Of one evaluation, on an idle machine."""
     time.sleep(REST)
     began = time.perf_counter()
-    form.call()
-    return (time.perf_counter() - began) / form.calls
+    implementation.call()
+    return (time.perf_counter() - began) / implementation.calls
 
 
-def fastest(forms: Mapping[str, Form]) -> Form:
-    """The one that takes least, which its note names; each is tried three times."""
-    taken = {name: min(seconds(form) for _ in range(3)) for name, form in forms.items()}
-    best = min(taken, key=lambda name: taken[name])
-    return forms[best]._replace(note=f"{best}, the fastest of {len(forms)}")
+def fastest(candidates: Mapping[str, Implementation]) -> Implementation:
+    """The candidate with the lowest time of three trials, named in its note."""
+    lowest = {name: min(seconds(candidate) for _ in range(3)) for name, candidate in candidates.items()}
+    best = min(lowest, key=lambda name: lowest[name])
+    return candidates[best]._replace(note=f"{best}, the fastest of {len(candidates)}")
 
 
 def measure(comparison: Comparison, rounds: int = ROUNDS) -> Fields:
-    """Every form in each round, one after the other; `times` are medians over rounds of the seconds to those of ours.
+    """Time every implementation in each round, one after the other.
 
-    A form of another library that is missing or fails keeps its row, which says so; one that takes more than five
-    seconds is timed once, and compared with the median of ours.
+    A baseline that is missing or fails keeps its row, whose note says why; one that takes more than five seconds is
+    timed once, and compared with the median of ours. `times` are medians over rounds of the ratios to ours.
     """
     rows: dict[str, Fields] = {}
-    repeated: dict[str, Form] = {}
-    taken: dict[str, list[float]] = {}
-    for name, make in {**comparison.ours, **comparison.peers}.items():
+    repeated: dict[str, Implementation] = {}
+    timings: dict[str, list[float]] = {}
+    for name, make in {**comparison.ours, **comparison.baselines}.items():
         ours = name in comparison.ours
-        rows[name] = {"form": name, "ours": ours}
+        rows[name] = {"implementation": name, "ours": ours}
         try:
-            form = make()
-            rows[name] |= {"note": form.note, "error": _finite(form.error())}
-            first = seconds(form)  # and the call that warms up
-        except Exception as error:  # whatever another library comes to; the others are compared
+            implementation = make()
+            rows[name] |= {"note": implementation.note, "error": _finite(implementation.error())}
+            first = seconds(implementation)  # and the call that warms up
+        except Exception as error:  # whatever another library raises; the others are compared
             if ours:
                 raise
             rows[name]["note"] = _why(error)
             continue
-        taken[name] = [first] if first > LONG else []
+        timings[name] = [first] if first > LONG else []
         if first <= LONG:
-            repeated[name] = form
+            repeated[name] = implementation
     for _ in range(rounds):
-        for name, form in repeated.items():
-            taken[name].append(seconds(form))
-    for name, some in taken.items():
-        rows[name] |= {"seconds": float(np.median(some)), "rounds": len(some)}
-        rows[name]["times"] = {own: _ratio(some, taken[own]) for own in comparison.ours if own != name}
-        rows[name]["wanted"] = {own: x for (own, peer), x in comparison.wanted.items() if peer == name}
+        for name, implementation in repeated.items():
+            timings[name].append(seconds(implementation))
+    for name, timing in timings.items():
+        rows[name] |= {"seconds": float(np.median(timing)), "rounds": len(timing)}
+        rows[name]["times"] = {ours: _ratio(timing, timings[ours]) for ours in comparison.ours if ours != name}
+        rows[name]["wanted"] = {ours: x for (ours, baseline), x in comparison.wanted.items() if baseline == name}
     return {
         "name": comparison.name,
         "title": comparison.title,
@@ -142,27 +166,27 @@ def _finite(number: float) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def _ratio(taken: list[float], own: list[float]) -> float:
-    """The median of the ratios within a round; what was timed once, beside all rounds, has no round of its own."""
-    if len(taken) != len(own):
-        return float(np.median(taken) / np.median(own))
-    return float(np.median(np.divide(taken, own)))
+def _ratio(timing: list[float], ours: list[float]) -> float:
+    """The median of the ratios within a round; where one was timed once, the ratio of the medians."""
+    if len(timing) != len(ours):
+        return float(np.median(timing) / np.median(ours))
+    return float(np.median(np.divide(timing, ours)))
 
 
-def row(measured: Fields, form: str) -> Fields:
-    """The row of a form."""
-    return next(row for row in measured["rows"] if row["form"] == form)
+def row(measured: Fields, implementation: str) -> Fields:
+    """The row of an implementation."""
+    return next(row for row in measured["rows"] if row["implementation"] == implementation)
 
 
-def record(comparisons: Iterable[Callable[[], Comparison]], results: Path, tell: Callable[[Fields], None]) -> Path:
-    """Measures all comparisons, tells each when it is done, and writes RESULTS/speed/peers.json, all or nothing."""
+def record(comparisons: Iterable[Callable[[], Comparison]], results: Path, show: Callable[[Fields], None]) -> Path:
+    """Measure all comparisons, show each when it is done, and write RESULTS/speed/baselines.json, all or nothing."""
     path = results / FILE
     files.check_writable(path.parent)
     measured = []
     with jax.default_matmul_precision("highest"):  # as in every run
         for make in comparisons:
             measured.append(measure(make()))
-            tell(measured[-1])
+            show(measured[-1])
     content = {
         "schema": SCHEMA,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -181,23 +205,23 @@ def _version(name: str) -> str | None:
 
 
 def table(measured: Fields) -> Table:
-    """A comparison as people read it."""
-    shown = Table("Form", title=escape(measured["title"]), title_justify="left")
+    """A comparison for the terminal."""
+    shown = Table("Implementation", title=escape(measured["title"]), title_justify="left")
     for column in ("ms", *(f"x {name}" for name in measured["ours"]), "error"):
         shown.add_column(escape(column), justify="right")
     shown.add_column("")
     for row in measured["rows"]:
         cells = ["", *("" for _ in measured["ours"]), ""]
         if "seconds" in row:
-            ratios = (_told(row, own) for own in measured["ours"])
+            ratios = (_ratio_text(row, ours) for ours in measured["ours"])
             error = "not finite" if row["error"] is None else f"{row['error']:.1e}"
             cells = [f"{1e3 * row['seconds']:.3g}", *ratios, error]
-        shown.add_row(*map(escape, (row["form"], *cells, row["note"])))
+        shown.add_row(*map(escape, (row["implementation"], *cells, row["note"])))
     return shown
 
 
-def _told(row: Fields, own: str) -> str:
-    if own not in row["times"]:
+def _ratio_text(row: Fields, ours: str) -> str:
+    if ours not in row["times"]:
         return ""
-    wanted = f" (wanted {row['wanted'][own]:g})" if own in row["wanted"] else ""
-    return f"{row['times'][own]:.3g}{wanted}"
+    wanted = f" (wanted {row['wanted'][ours]:g})" if ours in row["wanted"] else ""
+    return f"{row['times'][ours]:.3g}{wanted}"

@@ -1,18 +1,19 @@
-"""The only file that knows other libraries for discrepancies: what one would take instead of ours.
+"""Baselines by other libraries; the only file that knows these libraries.
 
-Each form takes two samples and returns a function that gives n d value / d y of the energy distance, or the score gap
-of two density estimates, as our gradients do; or the value itself. A library is imported where it is used; where it is
-missing that raises ImportError.
+Each baseline takes two samples and returns a function that gives n d value / d y of the energy distance, or the
+difference of the scores of two density estimates, as our gradients do; or the value itself. A library is imported where
+it is used; where it is missing that raises ImportError.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cryosip.bench.speed.baselines import Unavailable
+from cryosip.bench.speed.baselines import Exact, Implementation, Unavailable, from_numpy
 
 Sample = np.ndarray  # (n, p), float32
 Prepared = Callable[[], Any]
@@ -21,11 +22,11 @@ Distances = Callable[[Sample, Sample], np.ndarray]
 PrepareKde = Callable[[Sample, Sample, float], Prepared]
 
 OTT_ENTROPY = 1e3  # in units of the samples
-MOST_PIXELS = 2_048  # for libraries that take minutes beyond
+MOST_PIXELS = 2_048  # beyond, some libraries take minutes
 
 
 def from_distances(distances: Callable[[], Distances]) -> Prepare:
-    """A gradient written out by hand, around another library's matrix of distances: (y - x) / |y - x|."""
+    """A gradient by hand around another library's matrix of distances: means of (y - x) / |y - x|."""
 
     def prepare(y: Sample, observed: Sample) -> Prepared:
         matrix = distances()
@@ -96,9 +97,9 @@ def jax_autodiff(y: Sample, observed: Sample) -> Prepared:
     def value(y: Any, x: Any) -> Any:
         return mean_distance(y, x, False) - 0.5 * mean_distance(y, y, True)
 
-    own, other = jnp.asarray(y), jnp.asarray(observed)
-    gradient = jax.jit(lambda y, x: len(y) * jax.grad(value)(y, x)).lower(own, other).compile()
-    return lambda: jax.block_until_ready(gradient(own, other))
+    simulated, other = jnp.asarray(y), jnp.asarray(observed)
+    gradient = jax.jit(lambda y, x: len(y) * jax.grad(value)(y, x)).lower(simulated, other).compile()
+    return lambda: jax.block_until_ready(gradient(simulated, other))
 
 
 def _on_torch(samples: tuple[Sample, Sample]) -> Any:
@@ -106,16 +107,16 @@ def _on_torch(samples: tuple[Sample, Sample]) -> Any:
     import torch
 
     device = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
-    own, other = (torch.from_numpy(np.array(sample)).to(device) for sample in samples)
-    return own.requires_grad_(), other
+    simulated, other = (torch.from_numpy(np.array(sample)).to(device) for sample in samples)
+    return simulated.requires_grad_(), other
 
 
 def _autograd(value: Callable[[Any, Any], Any], y: Sample, observed: Sample) -> Prepared:
     """n d value / d y by torch."""
     from torch.autograd import grad
 
-    own, other = _on_torch((y, observed))
-    return lambda: len(y) * grad(value(own, other), own)[0].cpu().numpy()
+    simulated, other = _on_torch((y, observed))
+    return lambda: len(y) * grad(value(simulated, other), simulated)[0].cpu().numpy()
 
 
 def torch_cdist(y: Sample, observed: Sample) -> Prepared:
@@ -142,7 +143,7 @@ def geomloss_energy(backend: str) -> Prepare:
 
 def _few_pixels(y: Sample) -> None:
     if y.shape[1] > MOST_PIXELS:
-        raise Unavailable(f"not run: beyond {MOST_PIXELS} pixels it takes minutes")
+        raise Unavailable(f"not run: it takes minutes for more than {MOST_PIXELS} pixels")
 
 
 def keops(y: Sample, observed: Sample) -> Prepared:
@@ -170,12 +171,12 @@ def ott_divergence(y: Sample, observed: Sample) -> Prepared:
             pointcloud.PointCloud, x=y, y=x, cost_fn=costs.Euclidean(), epsilon=OTT_ENTROPY
         )[0]
 
-    own, other = jnp.asarray(y), jnp.asarray(observed)
-    gradient = jax.jit(lambda y, x: len(y) * jax.grad(value)(y, x)).lower(own, other).compile()
-    return lambda: jax.block_until_ready(gradient(own, other))
+    simulated, other = jnp.asarray(y), jnp.asarray(observed)
+    gradient = jax.jit(lambda y, x: len(y) * jax.grad(value)(y, x)).lower(simulated, other).compile()
+    return lambda: jax.block_until_ready(gradient(simulated, other))
 
 
-def jax_score_gap(y: Sample, observed: Sample, std: float) -> Prepared:
+def jax_score_difference(y: Sample, observed: Sample, std: float) -> Prepared:
     """Autodiff of the log of both density estimates, all pairs on the line in memory."""
 
     def log_ratio(at: Any, y: Any, x: Any) -> Any:
@@ -184,12 +185,12 @@ def jax_score_gap(y: Sample, observed: Sample, std: float) -> Prepared:
 
         return (log_kde(y) - log_kde(x)).sum()
 
-    own, other = jnp.asarray(y), jnp.asarray(observed)
-    gradient = jax.jit(lambda y, x: jax.grad(log_ratio)(y, y, x)).lower(own, other).compile()
-    return lambda: jax.block_until_ready(gradient(own, other))
+    simulated, other = jnp.asarray(y), jnp.asarray(observed)
+    gradient = jax.jit(lambda y, x: jax.grad(log_ratio)(y, y, x)).lower(simulated, other).compile()
+    return lambda: jax.block_until_ready(gradient(simulated, other))
 
 
-def torch_score_gap(y: Sample, observed: Sample, std: float) -> Prepared:
+def torch_score_difference(y: Sample, observed: Sample, std: float) -> Prepared:
     """torch.logsumexp of all pairs and autograd."""
 
     def log_kde(at: Any, cloud: Any) -> Any:
@@ -198,7 +199,7 @@ def torch_score_gap(y: Sample, observed: Sample, std: float) -> Prepared:
     return _autograd(lambda y, x: (log_kde(y, y.detach()) - log_kde(y, x)).mean(), y, observed)
 
 
-def keops_score_gap(y: Sample, observed: Sample, std: float) -> Prepared:
+def keops_score_difference(y: Sample, observed: Sample, std: float) -> Prepared:
     """A KeOps LazyTensor, logsumexp and autograd."""
     from pykeops.torch import LazyTensor
 
@@ -236,7 +237,7 @@ LINE: dict[str, Prepare] = {
     "KeOps LazyTensor, autograd": keops,
     "OTT-JAX, Sinkhorn divergence of large entropy": ott_divergence,
 }
-IMAGES = {("JAX, autodiff of a Gram form" if f is jax_autodiff else name): f for name, f in LINE.items()}
+IMAGES = {("JAX, autodiff of a Gram product" if f is jax_autodiff else name): f for name, f in LINE.items()}
 VALUES: dict[str, Prepare] = {
     "scipy.stats.energy_distance": scipy_value,
     "scipy cdist": value_from_distances(scipy_cdist),
@@ -244,11 +245,36 @@ VALUES: dict[str, Prepare] = {
     "POT ot.dist": value_from_distances(pot_distances),
 }
 KDE: dict[str, PrepareKde] = {
-    "JAX, autodiff of all pairs": jax_score_gap,
-    "torch logsumexp, autograd": torch_score_gap,
-    "KeOps LazyTensor, autograd": keops_score_gap,
+    "JAX, autodiff of all pairs": jax_score_difference,
+    "torch logsumexp, autograd": torch_score_difference,
+    "KeOps LazyTensor, autograd": keops_score_difference,
 }
 KDE_VALUES: dict[str, PrepareKde] = {
     "scipy.stats.gaussian_kde": scipy_log_ratio,
     "scikit-learn KernelDensity": sklearn_log_ratio,
 }
+
+
+def implementations(
+    baselines: Mapping[str, Prepare], exact: Exact, y: Sample, observed: Sample
+) -> dict[str, Callable[[], Implementation]]:
+    """Baselines ready to be measured.
+
+    Parameters
+    ----------
+    baselines
+        By name, such as `LINE`.
+    exact
+        The answer by a formula.
+    y, observed
+        (n, p) and (m, p), simulated and observed images.
+
+    Returns
+    -------
+    By the same names, what prepares an implementation when it is called.
+    """
+
+    def make(prepare: Prepare) -> Implementation:
+        return from_numpy(prepare(y, observed), exact)
+
+    return {name: partial(make, prepare) for name, prepare in baselines.items()}

@@ -1,4 +1,4 @@
-"""Our kernels against what one would take instead, as `cryosip speed --peers` measured them."""
+"""Our kernels against baselines by other libraries, as `cryosip speed --baselines` measured them."""
 
 import json
 import math
@@ -9,28 +9,29 @@ from typing import Any, NamedTuple
 from cryosip.records.read import SPEED, Skipped
 from cryosip.reports.tables import plain
 
-SCHEMA = 1
-FILE = Path(SPEED) / "peers.json"
+SCHEMA = 2
+FILE = Path(SPEED) / "baselines.json"
+OLD_FILE = Path(SPEED) / "peers.json"  # of schema 1
 
 
 class Times(NamedTuple):
-    """How many times the seconds of one of our forms another takes, and how many are wanted (nan where nothing is)."""
+    """A time divided by that of one of our implementations, and the ratio wanted (nan where none is)."""
 
     value: float
     wanted: float
 
     @property
     def outcome(self) -> str:
-        """ "" where nothing is wanted or was measured."""
+        """Whether the ratio is as wanted: "holds", "fails", or "" where nothing is wanted or was measured."""
         if math.isnan(self.wanted) or math.isnan(self.value):
             return ""
         return "holds" if self.value >= self.wanted else "fails"
 
 
 class Row(NamedTuple):
-    """One form; `times` has an entry for each of ours."""
+    """One implementation; `times` has an entry for each of ours."""
 
-    form: str
+    implementation: str
     ours: bool
     milliseconds: float
     times: list[Times]
@@ -39,14 +40,14 @@ class Row(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Forms that compute the same, ours first."""
+    """Implementations of the same quantity, ours first."""
 
     title: str
     ours: list[str]
     rows: list[Row]
 
 
-class Peers(NamedTuple):
+class Baselines(NamedTuple):
     """All comparisons of one measurement, and where it was made."""
 
     created: str
@@ -54,22 +55,38 @@ class Peers(NamedTuple):
     comparisons: list[Comparison]
 
 
-def read_peers(results: Path) -> tuple[Peers | None, list[Skipped]]:
-    """RESULTS/speed/peers.json, None where there is none; and a file that cannot be read, with the reason."""
-    path = results / FILE
-    if not path.exists():
+def measured_file(results: Path) -> Path | None:
+    """The file of timings relative to RESULTS, the current one ahead of that of schema 1; None where there is none."""
+    return next((file for file in (FILE, OLD_FILE) if (results / file).exists()), None)
+
+
+def read_baselines(results: Path) -> tuple[Baselines | None, list[Skipped]]:
+    """The timings, None where there are none; and the file if it cannot be read, with the reason."""
+    file = measured_file(results)
+    if file is None:
         return None, []
     try:
-        return _parse(json.loads(path.read_text(encoding="utf-8"))), []
+        return _parse(json.loads((results / file).read_text(encoding="utf-8"))), []
     except (ValueError, TypeError, AttributeError, KeyError, OSError, RecursionError) as error:
-        return None, [(FILE, f"not a measurement of peers: {type(error).__name__}: {error}")]
+        return None, [(file, f"not a measurement of baselines: {type(error).__name__}: {error}")]
 
 
-def _parse(data: Any) -> Peers:
+def _upgraded(data: Any) -> Any:
+    """Schema 1 as schema 2: rows have their name under "implementation", which was "form"."""
+    if data["schema"] != 1:
+        return data
+    comparisons = [
+        {**c, "rows": [{**row, "implementation": row["form"]} for row in c["rows"]]} for c in data["comparisons"]
+    ]
+    return {**data, "schema": 2, "comparisons": comparisons}
+
+
+def _parse(data: Any) -> Baselines:
+    data = _upgraded(data)
     if data["schema"] != SCHEMA:
         raise ValueError(f"schema {data['schema']!r}: this version of cryosip reads schema {SCHEMA}")
     environment = [(str(key), plain(value)) for key, value in data["environment"].items()]
-    return Peers(str(data["created"]), environment, [_comparison(one) for one in data["comparisons"]])
+    return Baselines(str(data["created"]), environment, [_comparison(c) for c in data["comparisons"]])
 
 
 def _comparison(data: dict[str, Any]) -> Comparison:
@@ -80,7 +97,7 @@ def _comparison(data: dict[str, Any]) -> Comparison:
 def _row(row: dict[str, Any], ours: Sequence[str]) -> Row:
     times, wanted = row.get("times", {}), row.get("wanted", {})
     return Row(
-        str(row["form"]),
+        str(row["implementation"]),
         bool(row["ours"]),
         1e3 * _number(row.get("seconds")),
         [Times(_number(times.get(name)), _number(wanted.get(name))) for name in ours],
@@ -93,12 +110,12 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def peer_table(peers: Peers) -> list[list[Any]]:
-    """A header, and one line for each form and each of ours."""
-    columns = ["comparison", "form", "milliseconds", "error", "against", "times", "wanted", "note"]
+def baseline_table(baselines: Baselines) -> list[list[Any]]:
+    """A header, and one line for each implementation and each of ours."""
+    columns = ["comparison", "implementation", "milliseconds", "error", "against", "times", "wanted", "note"]
     return [columns] + [
-        [c.title, row.form, row.milliseconds, row.error, name, *times, row.note]
-        for c in peers.comparisons
+        [c.title, row.implementation, row.milliseconds, row.error, name, *times, row.note]
+        for c in baselines.comparisons
         for row in c.rows
         for name, times in zip(c.ours, row.times, strict=True)
     ]

@@ -81,7 +81,7 @@ def test_a_method_more_changes_no_id(changed):
             f"bench/studies/{name}.py"
             for name in ("registry", "study", "otd_dto", "scaling", "oned", "nanocluster", "protein")
         ],
-        ["bench/check/selfcheck.py", "bench/speed/baselines.py", "bench/speed/tracking.py", "bench/cache.py"],
+        ["bench/check/run.py", "bench/speed/baselines.py", "bench/speed/tracking.py", "bench/cache.py"],
         ["bench/environment.py", "reports/page.py", "records/schema.py", "records/write.py", "datasets/registry.py"],
     ],
 )

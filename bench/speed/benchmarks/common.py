@@ -12,11 +12,11 @@ from asv_runner.benchmarks.mark import SkipNotImplemented
 from cryosip.datasets.registry import DATASETS
 
 PROBLEMS = [name for name in DATASETS if name != "hsp90"]  # which is adk with a file that may not be there
-ROUNDING = 1e-5  # errors below are rounding, which changes with the order of a sum
+ROUNDING = 1e-5  # smaller errors are rounding, which depends on the order of a sum
 
 
 class Timed:
-    """asv's settings for the time of a compiled call: single calls, many of them, after a warm-up."""
+    """asv's attributes for timing a compiled call: many single calls, after a warm-up."""
 
     warmup_time = 0.1
     repeat = (3, 200, 0.5)  # at least, at most, seconds
@@ -24,7 +24,7 @@ class Timed:
 
 @contextmanager
 def skipped_if_refused() -> Iterator[None]:
-    """Where a method or a discrepancy does not take what it is given, asv skips the benchmark and says why."""
+    """Where a method or a discrepancy refuses its arguments, asv skips the benchmark and says why."""
     try:
         yield
     except ValueError as error:
@@ -39,7 +39,7 @@ def compiled(f: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
 
 
 def in_double(f: Callable[..., Any], *arguments: Any) -> Any:
-    """f of the same numbers in float64."""
+    """f evaluated at the same numbers in float64."""
     with jax.enable_x64(True):
         return f(*jax.tree.map(lambda a: jnp.asarray(np.asarray(a), np.float64), arguments))
 

@@ -24,7 +24,7 @@ MORE_SIZES: list[Size] = [
     (1_000, 1_000, 1_024),
     (1_000, 1_000, 16_384),
 ]
-CHECKED: list[Size] = [(3_000, 3_000, 1), (300, 300, 1_024)]  # where all pairs in float64 take little
+CHECKED: list[Size] = [(3_000, 3_000, 1), (300, 300, 1_024)]  # where all pairs in float64 are cheap
 NAMES = ["discrepancy", "N, M, p"]
 
 
@@ -43,7 +43,7 @@ def bound(name: str, observed: Any, options: dict[str, Any]) -> Target:
 
 
 def all_pairs(name: str) -> dict[str, Any]:
-    """Options that ask for the sum over all pairs, where the discrepancy or its parts offer a choice."""
+    """Options that select the sum over all pairs, where the discrepancy or its parts offer a choice."""
     known = inspect.signature(DISCREPANCIES[name]).parameters
     parts = {part: {"algorithm": "pairwise"} for part in known if part.endswith("_options")}
     return ({"algorithm": "pairwise"} if "algorithm" in known else {}) | parts

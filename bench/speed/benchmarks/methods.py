@@ -1,4 +1,4 @@
-"""Each method on each problem that it takes: one step, and a small run from the problem to the estimate."""
+"""Each method on each problem that it supports: one step, and a small run from the problem to the estimate."""
 
 from collections.abc import Callable
 from functools import cache
@@ -17,7 +17,7 @@ from cryosip.methods.registry import DISCREPANCIES, METHODS
 
 from .common import PROBLEMS, Timed, compiled, skipped_if_refused
 
-# sizes and settings of their own, so that what a figure measures stays the same when a sweep finds better ones
+# fixed sizes and options, so that a benchmark measures the same thing when a sweep finds better ones
 SIZES: dict[str, dict[str, Any]] = {
     "oned": {"n_observations": 1_000},
     "nanocluster": {"n_observations": 300},
@@ -37,7 +37,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "maximum-likelihood": {"n_support": 100},
     "posterior-npmle": {"n_support": 16, "n_refinements": 2},
 }
-IN_ALL_POSES = {"n_components": 4, "n_support": 8}  # instead, where each structure is seen in hundreds of poses
+IN_ALL_POSES = {"n_components": 4, "n_support": 8}  # instead, where each structure is rendered in hundreds of poses
 STEPS = 50  # of a run
 
 
@@ -47,7 +47,7 @@ def instance(problem: str) -> Instance:
 
 
 def built(method: str, problem: str) -> Method:
-    """The method on the problem; where it does not take that one, asv skips the benchmark."""
+    """The method on the problem; where it does not support that problem, asv skips the benchmark."""
     options = dict(OPTIONS.get(method, {}))
     on = instance(problem).problem
     if on.pose_motion is not None:
@@ -64,7 +64,7 @@ def one_step(method: str, problem: str) -> Callable[[], Any]:
 
 
 def small_run(method: str, problem: str) -> Snapshot:
-    """Builds the method, compiles its steps and takes them; the last look."""
+    """Build the method, compile its steps and run them; the last snapshot."""
     with jax.default_matmul_precision("highest"):
         *_, last = run(jr.key(0), built(method, problem), STEPS, STEPS)
     return last

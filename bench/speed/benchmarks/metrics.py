@@ -13,7 +13,7 @@ ESTIMATE, TRUTH = 1_500, 10_000  # points
 
 
 def cloud(n: int, d: int) -> WeightedPoints:
-    """Equally weighted points of a Gaussian; of as many, others."""
+    """Equally weighted samples of a Gaussian, other ones for another n."""
     return WeightedPoints(np.random.default_rng(n).normal(size=(n, d)), np.full(n, 1 / n))
 
 

@@ -11,7 +11,7 @@ from cryosip.datasets.registry import DATASETS
 
 from .common import PROBLEMS, Timed, compiled, in_double, relative_error
 
-IMAGES = {"oned": 10_000, "nanocluster": 300, "adk": 50}  # of the problem's own size, 128 x 128 but for the line
+IMAGES = {"oned": 10_000, "nanocluster": 300, "adk": 50}  # of the default size, 128 x 128 but for the line
 
 
 def forward(name: str) -> tuple[Callable[..., Any], Any, Any]:

@@ -1,11 +1,11 @@
-"""What a user waits for first: --help, the import, the first compilation of a step; each in a process of its own."""
+"""What a user waits for first: --help, the import, the first compilation of a step; each in a new process."""
 
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 
-STARTS = 2  # the fastest counts: what else a machine does only adds to a start
+STARTS = 2  # the fastest counts, since whatever else a machine does only adds to a start
 HELP = "import sys; from cryosip.bench.app.cli import main; sys.argv = ['cryosip', '--help']; main()"
 IMPORT = "import cryosip.datasets.registry, cryosip.methods.registry"
 FIRST_COMPILE = """

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cryosip.bench.speed.baselines import measure, row, seconds
-from cryosip.bench.speed.cases import ALL_PAIRS, LINE, energy_line, kl_line, line_form, line_samples, steps_line
+from cryosip.bench.speed.cases import ALL_PAIRS, LINE, energy_line, kl_line, line_gradient, line_samples, steps_line
 from cryosip.methods.registry import DISCREPANCIES
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ FAST = {"energy sorted": ("energy", "sorted"), "energy binned": ("energy", "binn
 def test_against_the_best_tiled_pairs(make, capsys):
     """Asserted is half of what is wanted, a guard against regressions on machines that differ."""
     comparison = make()
-    measured = measure(comparison._replace(peers={ALL_PAIRS: comparison.peers[ALL_PAIRS]}), rounds=5)
+    measured = measure(comparison._replace(baselines={ALL_PAIRS: comparison.baselines[ALL_PAIRS]}), rounds=5)
     pairs = row(measured, ALL_PAIRS)
     for name, wanted in pairs["wanted"].items():
         ratio = pairs["times"][name]
@@ -38,14 +38,14 @@ def test_a_step_of_the_kl_flow_costs_no_more_than_one_of_the_energy_flow(capsys)
     assert ratio >= 1 / 3
 
 
-@pytest.mark.parametrize("form", FAST)
-def test_ten_times_the_points_cost_at_most_twelve_times(form, capsys):
-    small, large = line_form(*FAST[form], LINE, 200), line_form(*FAST[form], 10 * LINE, 20)
+@pytest.mark.parametrize("name", FAST)
+def test_ten_times_the_points_cost_at_most_twelve_times(name, capsys):
+    small, large = line_gradient(*FAST[name], LINE, 200), line_gradient(*FAST[name], 10 * LINE, 20)
     seconds(small), seconds(large)
     rounds = [(seconds(small), seconds(large)) for _ in range(11)]
     growth = np.median([b for _, b in rounds]) / np.median([a for a, _ in rounds])
     with capsys.disabled():
-        print(f"\n{form}: {growth:.1f}x the cost for 10x the points")
+        print(f"\n{name}: {growth:.1f}x the cost for 10x the points")
     assert growth <= 12
 
 
@@ -54,11 +54,11 @@ def largest_array(text):
     return max(prod(int(n) for n in shape.split("x")) for shape in re.findall(r"tensor<(\d+(?:x\d+)*)x[a-z]", text))
 
 
-@pytest.mark.parametrize("form", [*FAST, "energy pairwise", "kl pairwise"])
+@pytest.mark.parametrize("case", [*FAST, "energy pairwise", "kl pairwise"])
 @pytest.mark.parametrize("what", ["value", "gradient"])
-def test_no_array_of_all_pairs_is_formed(form, what):
-    """Neither by the fast forms, whose fallback is tiled, nor by the tiled sum."""
-    name, algorithm = form.split()
+def test_no_array_of_all_pairs_is_formed(case, what):
+    """Neither by the fast algorithms, whose fallback is tiled, nor by the tiled sum."""
+    name, algorithm = case.split()
     y, observed = map(jnp.asarray, line_samples(LINE))
     target = DISCREPANCIES[name](algorithm=algorithm).bind(observed, 0.0)
     largest = largest_array(jax.jit(getattr(target, what)).lower(y).as_text())

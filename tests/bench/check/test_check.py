@@ -1,4 +1,4 @@
-"""The self-check passes on this machine, and whatever is broken, it is found: exit 1, and a row that says what."""
+"""`cryosip check` passes on this machine, and finds whatever is broken: exit 1, and a row that says what."""
 
 import re
 
@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from cryosip.bench import metrics
 from cryosip.bench.app import cli
-from cryosip.bench.check import distributions, formulas, selfcheck
+from cryosip.bench.check import discrepancies, distributions, estimates, formulas, problems, run
+from cryosip.bench.check.finding import Finding
 from cryosip.datasets import projection, rotations
 from cryosip.datasets.gaussian_mixture import GaussianMixture, MultivariateMixture
 from cryosip.datasets.registry import DATASETS
@@ -20,13 +21,13 @@ from cryosip.methods.registry import DISCREPANCIES, METHODS
 
 
 def check(area, names, monkeypatch, breaks_off=False):
-    """Exit code of `cryosip check`, confined to one area and some names, the rows that failed, and all that it says."""
-    titles = {title.split()[0]: title for title in selfcheck.AREAS}
+    """Exit code of `cryosip check`, confined to one area and some names, the rows that failed, and its output."""
+    titles = {title.split()[0]: title for title in run.AREAS}
     title = titles[area]
-    monkeypatch.setattr(selfcheck, "AREAS", {title: (names, selfcheck.AREAS[title][1])})
-    selfcheck.build.cache_clear()
+    monkeypatch.setattr(run, "AREAS", {title: (names, run.AREAS[title][1])})
+    problems.build.cache_clear()
     result = CliRunner().invoke(cli.app, ["check"], env={"COLUMNS": "220", "TERM": "dumb"})
-    selfcheck.build.cache_clear()
+    problems.build.cache_clear()
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     rows = [line for line in result.output.splitlines() if "FAILED" in line and "│" in line]
     assert breaks_off or not any("Error: " in row for row in rows), rows
@@ -34,10 +35,10 @@ def check(area, names, monkeypatch, breaks_off=False):
 
 
 def test_everything_registered_is_checked():
-    assert set(selfcheck.PROBLEMS) == set(distributions.LAWS) == set(DATASETS)
-    assert set(selfcheck.SMOOTH) | set(selfcheck.SAME_CODE) == set(DATASETS)
-    assert set(selfcheck.CASES) == set(selfcheck.FAST) == set(formulas.FORMS) == set(DISCREPANCIES)
-    assert set(selfcheck.METRICS) == set(metrics.METRICS)
+    assert set(problems.PROBLEMS) == set(distributions.DISTRIBUTIONS) == set(DATASETS)
+    assert set(problems.SMOOTH) | set(problems.SAME_CODE) == set(DATASETS)
+    assert set(discrepancies.CASES) == set(discrepancies.FAST) == set(formulas.FORMULAS) == set(DISCREPANCIES)
+    assert set(estimates.METRICS) == set(metrics.METRICS)
 
 
 @pytest.mark.slow
@@ -61,7 +62,7 @@ QUICK = {
 
 @pytest.mark.parametrize("area", QUICK)
 def test_an_area_passes(area, monkeypatch):
-    assert {title.split()[0] for title in selfcheck.AREAS} == set(QUICK)
+    assert {title.split()[0] for title in run.AREAS} == set(QUICK)
     code, rows, text = check(area, QUICK[area], monkeypatch)
     assert (code, rows) == (0, []), text
     assert "all passed" in text
@@ -121,14 +122,15 @@ def sharpened(problem, **options):
 
 REWEIGHTING = METHODS["reweighting"]
 SQUARE = rotations.from_quaternion
+BASIS = invariant.steerable_basis
 
 # what is broken: area, name, the rows that may fail, and how
 BROKEN = {
-    "a mixture too wide": ("Samplers", "oned", "draws|behind", lambda p: p.setattr(GaussianMixture, "sample", wide)),
+    "a mixture too wide": ("Samplers", "oned", "samples|behind", lambda p: p.setattr(GaussianMixture, "sample", wide)),
     "factors transposed": (
-        "Samplers", "nanocluster", "draws|behind", lambda p: p.setattr(MultivariateMixture, "sample", transposed),
+        "Samplers", "nanocluster", "samples|behind", lambda p: p.setattr(MultivariateMixture, "sample", transposed),
     ),
-    "an initial law elsewhere": (
+    "an initial distribution elsewhere": (
         "Samplers", "oned", "initial",
         instance_with("oned", lambda p, t: (p._replace(sample_init=lambda key, n: p.sample_init(key, n) + 0.06), t)),
     ),
@@ -147,7 +149,7 @@ BROKEN = {
         "Samplers", "hsp90", "poses",
         lambda p: p.setattr(rotations, "uniform", lambda key, n: SQUARE(jr.uniform(key, (n, 4), minval=-1.0))),
     ),
-    "rotations that are turns alone": (
+    "rotations that are improper": (
         "Samplers", "hsp90", "poses", replaced(rotations, "uniform", lambda r: r.at[:, 2].multiply(-1.0)),
     ),
     "brighter images": (
@@ -213,7 +215,7 @@ def test_a_gradient_that_is_off_is_found(name, monkeypatch):
 
         return discrepancy._replace(bind=bind)
 
-    monkeypatch.setitem(selfcheck.CASES, name, selfcheck.CASES[name][:1])
+    monkeypatch.setitem(discrepancies.CASES, name, discrepancies.CASES[name][:1])
     monkeypatch.setitem(DISCREPANCIES, name, off)
     code, rows, text = check("Gradients", [name], monkeypatch)
     assert (code, len(rows)) == (1, 1), text
@@ -221,7 +223,7 @@ def test_a_gradient_that_is_off_is_found(name, monkeypatch):
 
 
 def ten_bits(a):
-    """As a processor of graphics takes the factors of a product that nobody told it to be precise about."""
+    """Factors of a product as a GPU rounds them unless asked for precision (TF32)."""
     bits = jnp.asarray(a, jnp.float32).view(jnp.int32)
     return ((bits + 0x1000) & ~0x1FFF).view(jnp.float32)
 
@@ -251,14 +253,21 @@ ALGORITHMS = {
     "a kernel that is off": ("mmd", 0, replaced(grid, "offset_transfer", lambda transform: 1.1 * transform)),
     "masses that are off": ("data-kl", 0, replaced(likelihood, "squared_residuals", lambda s: 1.001 * s)),
     "invariants that are rounded": ("invariant-energy", 0, rough(invariant)),
+    "a basis that is not orthonormal": (
+        "invariant-energy", 0, replaced(invariant, "steerable_basis", lambda b: (1.01 * b[0], b[1])),
+    ),
+    "rings of another width": (
+        "invariant-energy", 0,
+        lambda p: p.setattr(invariant, "steerable_basis", lambda size, width: BASIS(size, 1.05 * width)),
+    ),
     "a value that is off": ("composite", 0, replaced(pairwise, "log_kde", lambda table: table + 0.1)),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("broken", slow_of(ALGORITHMS, lambda case: case[0] not in ("energy", "data-kl")))
 def test_an_algorithm_that_is_off_is_found(broken, monkeypatch):
     name, case, do = ALGORITHMS[broken]
-    monkeypatch.setitem(selfcheck.FAST, name, selfcheck.FAST[name][case : case + 1])
+    monkeypatch.setitem(discrepancies.FAST, name, discrepancies.FAST[name][case : case + 1])
     do(monkeypatch)
     code, rows, text = check("Fast", [name], monkeypatch)
     assert code == 1, text
@@ -268,12 +277,12 @@ def test_an_algorithm_that_is_off_is_found(broken, monkeypatch):
 
 def test_a_check_that_breaks_off_is_a_failure_and_the_others_go_on(monkeypatch):
     def breaks(name):
-        yield selfcheck.Finding(f"{name}: first", 1.0, most=2.0)
+        yield Finding(f"{name}: first", 1.0, most=2.0)
         if name == "two":
             raise ZeroDivisionError("of [the] machine")
-        yield selfcheck.Finding(f"{name}: second", float("nan"), most=2.0)
+        yield Finding(f"{name}: second", float("nan"), most=2.0)
 
-    monkeypatch.setattr(selfcheck, "AREAS", {"Odd": (("two", "three"), breaks)})
+    monkeypatch.setattr(run, "AREAS", {"Odd": (("two", "three"), breaks)})
     code, rows, text = check("Odd", ("two", "three"), monkeypatch, breaks_off=True)
     assert code == 1
     assert len(rows) == 2

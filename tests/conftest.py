@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 import pytest
-from examples import PROTEIN, SMALL, built, instance
+from examples import built, instance
 
 from cryosip.bench import build, metrics, sharing
 from cryosip.datasets.registry import DATASETS
@@ -99,10 +99,10 @@ def tiny():
 
 
 @pytest.fixture(
-    params=["nanocluster", pytest.param("oned", marks=pytest.mark.slow), pytest.param("adk", marks=pytest.mark.slow)]
+    params=[
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("oned", "adk"))) for name in DATASETS if name != "hsp90"
+    ]
 )
 def small(request):
     """Each problem of the registry, small; hsp90 is adk with another file."""
-    assert set(SMALL) == set(DATASETS) == {"oned", "nanocluster", "adk", "hsp90"}
-    assert SMALL["adk"] is SMALL["hsp90"] is PROTEIN
     return instance(request.param)

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cryosip.bench.check import formulas
-from cryosip.bench.check.finding import ROUNDING, ROUNDING_64, Finding
-from cryosip.methods import checks
+from cryosip.bench.check.finding import ROUNDING, ROUNDING_64, Finding, known
 from cryosip.methods.registry import DISCREPANCIES
 
 COARSEST = 0.02  # of the largest component, whatever error an algorithm states
@@ -35,7 +34,7 @@ CASES: dict[str, list[tuple[int, float]]] = {
 
 def gradients(name: str) -> Iterator[Finding]:
     """Gradients of sums over all pairs against finite differences of the formula of the first variation."""
-    for p, noise_std in CASES[checks.one_of("discrepancy that is checked", name, CASES)]:
+    for p, noise_std in known("formula", name, CASES):
         with jax.enable_x64(True):
             found, _ = _gradient(name, EXACT.get(name, {}), p, noise_std, 60, ROUNDING_64)
         yield found
@@ -65,7 +64,7 @@ FAST: dict[str, list[tuple[dict[str, Any], dict[str, Any], int, float]]] = {
 
 def algorithms(name: str) -> Iterator[Finding]:
     """The algorithms of runs, in their precision; the limit is twice the error that they state, plus rounding."""
-    for options, of_formula, p, noise_std in FAST[checks.one_of("discrepancy that is checked", name, FAST)]:
+    for options, of_formula, p, noise_std in known("formula", name, FAST):
         n = 60 if p > 1 else 300 if noise_std else 2_000
         yield from _gradient(name, options, p, noise_std, n, ROUNDING, of_formula)
 

@@ -9,9 +9,8 @@ import numpy as np
 
 from cryosip.bench import metrics
 from cryosip.bench.check import distributions, formulas
-from cryosip.bench.check.finding import Finding
+from cryosip.bench.check.finding import Finding, known
 from cryosip.bench.check.problems import build
-from cryosip.methods import checks
 from cryosip.methods.method import Method, WeightedPoints
 from cryosip.methods.registry import METHODS
 
@@ -30,7 +29,7 @@ def distances(name: str) -> Iterator[Finding]:
         counts = rng.multinomial(60, np.full(20, 1 / 20))
         x, y = rng.normal(size=(20, d)), rng.normal(0.5, 2.0, (60, d))
         found = metrics.METRICS[name](WeightedPoints(x, counts / 60), WeightedPoints(y, np.full(60, 1 / 60)))
-        expected = METRICS[checks.one_of("metric that is checked", name, METRICS)](np.repeat(x, counts, axis=0), y)
+        expected = known("formula", name, METRICS)(np.repeat(x, counts, axis=0), y)
         yield Finding(f"{name} in {d}D, relative error", abs(found / expected - 1), most=1e-9)
 
 
@@ -68,7 +67,7 @@ def floors(name: str) -> Iterator[Finding]:
     theta = truth.sample(jr.key(8), n) if truth.quantile is None else truth.quantile((np.arange(n) + 0.5) / n)[:, None]
     points = WeightedPoints(np.asarray(theta), np.full(n, 1 / n))
     floor = metrics.floors(truth, points, FLOOR_POINTS, repeats)["w2"]
-    reference = distributions.DISTRIBUTIONS[name][0]
+    reference = known("reference distribution", name, distributions.DISTRIBUTIONS)[0]
     rng, weights = np.random.default_rng(0), np.full(FLOOR_POINTS, 1 / FLOOR_POINTS)
     fresh = [WeightedPoints(reference.sample(rng, FLOOR_POINTS), weights) for _ in range(repeats)]
     scored = np.array(metrics.each(lambda sample: metrics.w2(sample, points), fresh, points.theta.shape[1]))

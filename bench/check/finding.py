@@ -1,20 +1,38 @@
 """What a check finds: a number, and the limits that it must keep."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
+
+V = TypeVar("V")
 
 ROUNDING, ROUNDING_64 = 1e-4, 1e-6  # of the largest component; the wider one leaves room for differences of float32
 
 
 class Finding(NamedTuple):
-    """A number, and what it must be: `least` <= number <= `most`; `error` where there is none."""
+    """A number, and what it must be: `least` <= number <= `most`; `error` where there is none.
+
+    A name that the check has no formula for is `unchecked`.
+    """
 
     what: str
     number: float
     least: float = -math.inf
     most: float = math.inf
     error: str = ""
+    unchecked: bool = False
 
     @property
     def passed(self) -> bool:
-        return bool(self.least <= self.number <= self.most)  # never of NaN
+        return self.unchecked or bool(self.least <= self.number <= self.most)  # never of NaN
+
+
+class Unknown(Exception):
+    """What the check does not have for a name."""
+
+
+def known(what: str, name: str, table: Mapping[str, V]) -> V:
+    """The entry of a table of formulas. Raises Unknown where it has none."""
+    if name not in table:
+        raise Unknown(what)
+    return table[name]

@@ -67,8 +67,7 @@ def _profiles(grid: np.ndarray, std: float, places: np.ndarray, average: bool) -
 def nanocluster_images(theta: np.ndarray, size: int, tau: float) -> Images:
     """Section 4.2: four atoms at (+-theta_1, +-theta_2) / 2, on a grid of [-4, 4); (n, size^2)."""
     signs = np.array([(1, 1), (1, -1), (-1, 1), (-1, -1)])
-    centers = (signs * theta[:, None] / 2)[..., ::-1]  # theta_1 runs along the rows
-    return gaussians(-4 + 8 * np.arange(size) / size, tau, centers).reshape(len(theta), -1)
+    return gaussians(-4 + 8 * np.arange(size) / size, tau, signs * theta[:, None] / 2).reshape(len(theta), -1)
 
 
 def protein_images(

@@ -10,35 +10,29 @@ import jax.random as jr
 import numpy as np
 
 from cryosip.bench.check import distributions
-from cryosip.bench.check.finding import ROUNDING, ROUNDING_64, Finding
+from cryosip.bench.check.finding import ROUNDING, ROUNDING_64, Finding, known
 from cryosip.bench.check.images import nanocluster_images, protein_images
-from cryosip.datasets import prody_adapter
+from cryosip.bench.examples import PROTEIN, example_problem, problem_options
 from cryosip.datasets.instance import Instance
-from cryosip.datasets.registry import DATASETS
-from cryosip.methods import checks
 from cryosip.methods.problem import Problem
+from cryosip.records.schema import Options
 
 LEAST_PROBABLE = 1e-6  # of samples from the right distribution
 SAMPLES = 20_000
 
-_PROTEIN = {
-    "image_size": 13,
-    "pixel_size_in_angstroms": 9.0,
-    "atom_std_in_angstroms": 8.0,
-    "atoms_per_bead": 4,
-}
+_IMAGES = PROTEIN | {"image_size": 13, "pixel_size_in_angstroms": 9.0, "snr": 1.0}  # of an odd size
 _VIEWED = {"max_shift_in_angstroms": 6.0, "defocus_range_in_angstroms": (6_000.0, 20_000.0)}
+# what differs from the tiny problems; where derivatives and likelihoods are evaluated, in float64, the images of a
+# protein are so noisy that a few structures in a few poses explain each
 PROBLEMS: dict[str, dict[str, Any]] = {
-    "adk": _PROTEIN | _VIEWED | {"n_observations": 400},
-    "hsp90": _PROTEIN | {"n_observations": 100},
-    "nanocluster": {"n_observations": 1_000, "image_size": 16, "tau": 0.5},
+    "adk": _IMAGES | _VIEWED | {"n_observations": 400},
+    "hsp90": _IMAGES | {"n_observations": 100},
+    "nanocluster": {"n_observations": 1_000},
     "oned": {"n_observations": SAMPLES},
 }
-# where derivatives and likelihoods are evaluated, in float64; a protein's images are so noisy that a few structures
-# in a few poses explain each
 SMOOTH: dict[str, dict[str, Any]] = {
-    "adk": _PROTEIN | {"n_observations": 20, "snr": 0.002, "cropped_size": 7},
-    "nanocluster": {"n_observations": 60, "image_size": 16, "tau": 0.5},
+    "adk": _IMAGES | {"n_observations": 20, "snr": PROTEIN["snr"], "cropped_size": 7},
+    "nanocluster": {"n_observations": 60},
     "oned": {"n_observations": 300},
 }
 SAME_CODE = {"hsp90": "adk"}  # with another file, to save a minute
@@ -47,16 +41,19 @@ SAME_CODE = {"hsp90": "adk"}  # with another file, to save a minute
 @lru_cache
 def build(name: str, smooth: bool = False) -> Instance:
     """A small problem; hsp90 from the bundled structure, since the check needs no network."""
-    structure = {"structure": prody_adapter.adenylate_kinase()} if name == "hsp90" else {}
-    known = SMOOTH if smooth else PROBLEMS
-    return DATASETS[name](**known[checks.one_of("problem that is checked", name, known)], **structure)
+    return example_problem(name, **(SMOOTH if smooth else PROBLEMS).get(name, {}))
+
+
+def options(name: str) -> Options:
+    """Those of the small problem."""
+    return problem_options(name) | PROBLEMS.get(name, {})
 
 
 def samplers(name: str) -> Iterator[Finding]:
     """How probable samples are under their distribution; hsp90 takes the structure of adk."""
     instance = build(name)
     problem, truth = instance.problem, instance.truth
-    expected, initial = distributions.DISTRIBUTIONS[name]
+    expected, initial = known("reference distribution", name, distributions.DISTRIBUTIONS)
 
     def probable(what: str, p_value: float) -> Finding:
         return Finding(f"{name}: {what}, probability", p_value, least=LEAST_PROBABLE)
@@ -72,7 +69,7 @@ def samplers(name: str) -> Iterator[Finding]:
             ("poses", problem.sample_pose(jr.key(3), SAMPLES)),
             ("poses of the observations", truth.pose),
         ):
-            yield probable(what, _pose_p_value(pose, PROBLEMS[name]))
+            yield probable(what, _pose_p_value(pose, options(name)))
     if truth.quantile is not None:
         u = (np.arange(1_000) + 0.5) / 1_000
         error = np.abs(expected.marginals[0](truth.quantile(u)) - u).max()
@@ -98,7 +95,7 @@ def renderers(name: str) -> Iterator[Finding]:
     instance = build(name)
     problem, truth = instance.problem, instance.truth
     images = np.asarray(problem.render(truth.theta, truth.pose), np.float64)
-    expected = IMAGES[name](PROBLEMS[name], instance)
+    expected = known("formula of its images", name, IMAGES)(options(name), instance)
     size = np.abs(expected).max()
     yield Finding(f"{name}: images, relative error", float(np.abs(images - expected).max() / size), most=ROUNDING)
     with jax.enable_x64(True):

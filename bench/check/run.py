@@ -17,7 +17,7 @@ from rich.table import Table
 from cryosip.bench import metrics
 from cryosip.bench.check.discrepancies import algorithms, gradients
 from cryosip.bench.check.estimates import distances, em, floors
-from cryosip.bench.check.finding import Finding
+from cryosip.bench.check.finding import Finding, Unknown
 from cryosip.bench.check.problems import SAME_CODE, renderers, samplers
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.registry import DISCREPANCIES
@@ -43,7 +43,7 @@ def report(console: Console) -> bool:
             findings = [finding for name in names for finding in _findings(name, check)]
         console.print(_table(area, inspect.getdoc(check) or "", findings))
         failed += sum(not finding.passed for finding in findings)
-        total += len(findings)
+        total += sum(not finding.unchecked for finding in findings)
     seconds, device = time.perf_counter() - began, jax.devices()[0]
     console.print(
         f"{total} checks on {device.platform} ({device.device_kind}) in {seconds:.0f} s: "
@@ -58,6 +58,8 @@ def _findings(name: str, check: Callable[[str], Iterator[Finding]]) -> Iterator[
     """What a check finds; an exception is a finding that failed."""
     try:
         yield from check(name)
+    except Unknown as unknown:
+        yield Finding(f"{name}: no {unknown}", math.nan, unchecked=True)
     except Exception as error:  # the other checks go on
         yield Finding(name, math.nan, error=f"{type(error).__name__}: {error}")
 
@@ -70,9 +72,10 @@ def _table(area: str, caption: str, findings: list[Finding]) -> Table:
         table.add_column(column, justify="right", no_wrap=True, min_width=width)
     table.add_column("verdict", no_wrap=True)
     for found in findings:
-        verdict = "[green]passed[/]" if found.passed else "[red]FAILED[/]"
+        verdict = "not checked" if found.unchecked else "[green]passed[/]" if found.passed else "[red]FAILED[/]"
         what = f"{found.what}: {found.error}" if found.error else found.what
-        table.add_row(escape(what), f"{found.number:.3g}", _limit(found), verdict)
+        number = "" if found.unchecked else f"{found.number:.3g}"
+        table.add_row(escape(what), number, _limit(found), verdict)
     return table
 
 

@@ -230,15 +230,6 @@ def test_an_error_while_running_is_a_record(monkeypatch):
     assert record.config.method == Choice("broken")
 
 
-METHOD_OPTIONS = {
-    "flow": CONFIG.method_options,
-    "maximum-likelihood": {"n_support": 10},
-    "mixture": {"n_components": 3},
-    "posterior-npmle": {"n_support": 4},
-    "reweighting": {"n_support": 10},
-}
-
-
 IMAGES = {
     "problem": "nanocluster",
     "problem_options": SMALL["nanocluster"],

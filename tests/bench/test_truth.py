@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from examples import METHOD_OPTIONS, SMALL, instance, structure
+from examples import METHOD_OPTIONS, SMALL, instance
 
 from cryosip.bench import build, execute, runner
 from cryosip.datasets.gaussian_mixture import GaussianMixture, MultivariateMixture
@@ -106,9 +106,7 @@ def log(few_draws, monkeypatch):
 
 
 def executed(method, problem, options):
-    config = RunConfig(
-        "paper-1d", Labels("sealed"), problem, SMALL[problem] | structure(problem), method, options, 4, 2, 0
-    )
+    config = RunConfig("paper-1d", Labels("sealed"), problem, SMALL[problem], method, options, 4, 2, 0)
     return execute.execute(config, "smoke", execute.run_method)[0]
 
 

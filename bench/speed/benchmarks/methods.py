@@ -6,54 +6,28 @@ from typing import Any
 
 import jax
 import jax.random as jr
-import optax
 
+from cryosip.bench.examples import example_method, example_problem
 from cryosip.bench.metrics import reference, w2
 from cryosip.bench.runner import Snapshot, run
 from cryosip.datasets.instance import Instance
-from cryosip.datasets.registry import DATASETS
 from cryosip.methods.method import Method
-from cryosip.methods.registry import DISCREPANCIES, METHODS
+from cryosip.methods.registry import METHODS
 
 from .common import PROBLEMS, Timed, compiled, skipped_if_refused
 
-# fixed sizes and options, so that a benchmark measures the same thing when a sweep finds better ones
-SIZES: dict[str, dict[str, Any]] = {
-    "oned": {"n_observations": 1_000},
-    "nanocluster": {"n_observations": 300},
-    "adk": {
-        "n_observations": 50,
-        "image_size": 16,
-        "pixel_size_in_angstroms": 8.0,
-        "atom_std_in_angstroms": 6.0,
-        "atoms_per_bead": 4,
-        "snr": 0.01,  # so low that a support of few structures covers the data
-    },
-}
-OPTIONS: dict[str, dict[str, Any]] = {
-    "flow": {"discrepancy": DISCREPANCIES["energy"](), "optimizer": optax.adam(3e-2), "n_particles": 300},
-    "mixture": {"n_components": 20},
-    "reweighting": {"n_support": 100},
-    "maximum-likelihood": {"n_support": 100},
-    "posterior-npmle": {"n_support": 16, "n_refinements": 2},
-}
-IN_ALL_POSES = {"n_components": 4, "n_support": 8}  # instead, where each structure is rendered in hundreds of poses
 STEPS = 50  # of a run
 
 
 @cache
 def instance(problem: str) -> Instance:
-    return DATASETS[problem](**SIZES.get(problem, {}))
+    return example_problem(problem, "small")
 
 
 def built(method: str, problem: str) -> Method:
     """The method on the problem; where it does not support that problem, asv skips the benchmark."""
-    options = dict(OPTIONS.get(method, {}))
-    on = instance(problem).problem
-    if on.pose_motion is not None:
-        options |= {name: size for name, size in IN_ALL_POSES.items() if name in options}
     with skipped_if_refused():
-        return METHODS[method](on, **options)
+        return example_method(instance(problem).problem, method, "small")
 
 
 @cache

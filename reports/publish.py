@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cryosip.records.read import SCHEMA, Array, digest, read_records
-from cryosip.reports import gallery, page
+from cryosip.records.read import SCHEMA, Array, digest, largest, read_records
+from cryosip.reports import page
+from cryosip.reports.section import Everything
 from cryosip.reports.sections.baselines import FILE as PEERS
 
 REPORT, RECORDS, COMMAND = "report.tar.xz", "records.tar.xz", "command.txt"
@@ -70,16 +71,17 @@ def unpack(published: Path, folder: Path) -> str:
 
 def _keep(results: Path, kept: Path) -> None:
     watched = [(record, Watched(record.arrays)) for record in read_records(results)[0]]
-    gallery.study_figures([replace(record, arrays=arrays) for record, arrays in watched])
+    records = [replace(record, arrays=arrays) for record, arrays in watched]
+    page.made(Everything(records, largest(records), []))
     for record, arrays in watched:
         (kept / record.path).parent.mkdir(parents=True, exist_ok=True)
         file, known = (kept / record.path).with_suffix(".npz"), ""
         if drawn := arrays.kept():
             np.savez_compressed(file, allow_pickle=False, **drawn)
             known = digest(file.read_bytes())  # of these arrays, where the record has that of all
-        told = json.loads((results / record.path).read_text(encoding="utf-8"))
-        told |= {"schema": SCHEMA, "arrays_hash": known}
-        (kept / record.path).write_text(json.dumps(told, indent=1), encoding="utf-8")
+        data = json.loads((results / record.path).read_text(encoding="utf-8"))
+        data |= {"schema": SCHEMA, "arrays_hash": known}
+        (kept / record.path).write_text(json.dumps(data, indent=1), encoding="utf-8")
     if (results / PEERS).exists():
         (kept / PEERS).parent.mkdir(exist_ok=True)
         shutil.copy(results / PEERS, kept / PEERS)
@@ -99,6 +101,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("command", help="what made the records, as the page is to tell it")
-    asked = parser.parse_args()
-    print(publish(asked.results, asked.out, asked.command))
+    parser.add_argument("command", help="what made the records, as the page shows it")
+    arguments = parser.parse_args()
+    print(publish(arguments.results, arguments.out, arguments.command))

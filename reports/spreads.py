@@ -1,15 +1,26 @@
 """What is said about replicates: their spread, the cost to a threshold, and the range for one further run."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from scipy import stats
 
-from cryosip.records.read import Record
+from cryosip.records.read import Floor, Record
 
 MIN_REPLICATES = 3  # below it no interval is drawn and no verdict given
+
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """The items of each key, keys in the order of their first item."""
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 class Spread(NamedTuple):
@@ -39,13 +50,21 @@ def _quantile(ordered: np.ndarray, q: float) -> float:
     return float(low) if share == 0 or low == high else float(low * (1 - share) + high * share)
 
 
+def typical_floor(floors: Sequence[Floor]) -> Floor | None:
+    """The floor over replicates: medians of its quantiles."""
+    if not floors:
+        return None
+    median, q05, q95 = (spread([floor[i] for floor in floors]).median for i in range(3))
+    return Floor(median, q05, q95, floors[0].n)
+
+
 def prediction_range(values: Sequence[float], sample_spread: float) -> tuple[float, float]:
     """Where one further run, measured against a finite sample of the truth, falls with 90 % probability.
 
     mean +- sqrt(t^2 s^2 (1 + 1/R) + (f/2)^2), with s the standard deviation over the R values, t the 95 % quantile of
-    Student's law with R - 1 degrees of freedom and f the 5-95 % width of the metric of one estimate against samples of
-    the truth of the data's size (0 where unknown): both are treated as normal and independent. Raises ValueError for
-    fewer than MIN_REPLICATES values.
+    Student's t distribution with R - 1 degrees of freedom and f the 5-95 % width of the metric of one estimate against
+    samples of the truth of the data's size (0 where unknown): both are treated as normal and independent. Raises
+    ValueError for fewer than MIN_REPLICATES values.
     """
     count = len(values)
     if count < MIN_REPLICATES:
@@ -91,7 +110,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def mean_interval(values: Sequence[float]) -> Estimate:
-    """The mean over replicates with the 90 % interval of Student's law: where the mean of many would be."""
+    """The mean over replicates with the 90 % interval of Student's t distribution: where the mean of many would be."""
     kept = [value for value in values if math.isfinite(value)]
     mean = float(np.mean(kept)) if kept else math.nan
     if len(kept) < MIN_REPLICATES:
@@ -110,7 +129,7 @@ class Ratio(NamedTuple):
 
 
 def paired_ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
-    """First / second, pair by pair: Student's law of the logarithm; no interval for fewer than MIN_REPLICATES pairs."""
+    """First / second, pair by pair: Student's t of the logarithm; no interval for fewer than MIN_REPLICATES pairs."""
     table = np.array(pairs, float).reshape(-1, 2)
     if not np.isfinite(table).all() or not len(table) or (table <= 0).any():
         return Ratio(math.nan, math.nan, math.nan, "a replicate of one of them gave no number")

@@ -1,14 +1,14 @@
 """The tables of the page: methods on the same data, provenance, numbers as people read them."""
 
+import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from cryosip.records.read import Floor, Record, of_other_engines
-from cryosip.reports.sections.paper import typical_floor
-from cryosip.reports.spreads import MIN_REPLICATES, Estimate, Spread, counted, spread
-from cryosip.reports.style import look
+from cryosip.reports.spreads import MIN_REPLICATES, Estimate, Spread, counted, grouped, spread, typical_floor
+from cryosip.reports.style import series_style
 
 DAGGER = " †"  # behind what another engine made than the youngest record of its study
 
@@ -31,9 +31,7 @@ class MethodRow(NamedTuple):
 
 def method_rows(records: Sequence[Record], metrics: Sequence[str]) -> list[MethodRow]:
     """Group runs by method, setting and profile; each metric is set against the floor of the size of the data."""
-    groups: dict[tuple[Any, ...], list[Record]] = {}
-    for r in records:
-        groups.setdefault((r.problem, r.method, r.discrepancy, r.profile, r.setting), []).append(r)
+    groups = grouped(records, lambda r: (r.problem, r.method, r.discrepancy, r.profile, r.setting))
     others = of_other_engines(records)
     ordered = sorted(groups.values(), key=lambda own: _order(own[0]))
     return [_method_row(own, metrics, DAGGER * (own[0].path in others)) for own in ordered]
@@ -49,8 +47,8 @@ def _order(record: Record) -> tuple[Any, ...]:
 def _method_row(records: list[Record], metrics: Sequence[str], mark: str) -> MethodRow:
     ok = [record for record in records if record.status == "ok"]
     return MethodRow(
-        look(records[0]).label + mark,
-        look(records[0]).colour,
+        series_style(records[0]).label + mark,
+        series_style(records[0]).colour,
         records[0].setting,
         records[0].profile,
         {name: spread([r.metrics.get(name, math.nan) for r in ok]) for name in metrics},
@@ -77,13 +75,12 @@ def over_floor(record: Record, metric: str) -> float:
 
 def shared_data(records: Iterable[Record]) -> str:
     """Whether every method saw the same data, replicate by replicate, in one sentence."""
-    hashes: dict[tuple[str, int], set[str]] = {}
-    for record in records:
-        hashes.setdefault((record.problem, record.replicate), set()).add(record.dataset_hash)
-    mixed = sorted(f"{problem}, replicate {replicate}" for (problem, replicate), h in hashes.items() if len(h) > 1)
+    replicates = grouped(records, lambda r: (r.problem, r.replicate))
+    mixed = [key for key, own in replicates.items() if len({r.dataset_hash for r in own}) > 1]
     if mixed:
-        return f"Not the same data throughout: the data set differs between methods for {'; '.join(mixed)}."
-    return f"Every method saw the same data set in each of the {len(hashes)} replicates (equal hashes)."
+        places = "; ".join(sorted(f"{problem}, replicate {replicate}" for problem, replicate in mixed))
+        return f"Not the same data throughout: the data set differs between methods for {places}."
+    return f"Every method saw the same data set in each of the {len(replicates)} replicates (equal hashes)."
 
 
 def distinct(records: Iterable[Record], field: str) -> list[tuple[str, str]]:
@@ -106,7 +103,7 @@ def algorithms(records: Iterable[Record]) -> list[tuple[str, str, str]]:
     worst: dict[tuple[str, str], float] = {}
     for record in records:
         if record.algorithm:
-            key = (look(record).label, str(record.algorithm.get("name", "")))
+            key = (series_style(record).label, str(record.algorithm.get("name", "")))
             error = record.algorithm.get("gradient_error")
             worst[key] = max(worst.get(key, -math.inf), float(error) if isinstance(error, int | float) else -math.inf)
     return [(label, name, number(error)) for (label, name), error in sorted(worst.items())]
@@ -114,12 +111,19 @@ def algorithms(records: Iterable[Record]) -> list[tuple[str, str, str]]:
 
 def datasets(records: Iterable[Record]) -> list[tuple[str, str, str]]:
     """Problem, data set hash, and the seeds and replicates that used it."""
-    used: dict[tuple[str, str], set[tuple[int, int]]] = {}
-    for record in records:
-        if record.dataset_hash:
-            used.setdefault((record.problem, record.dataset_hash), set()).add((record.replicate, record.seed))
-    ordered = sorted(used.items(), key=lambda item: (item[0][0], sorted(item[1])))
-    return [(*key, ", ".join(f"{replicate} / {seed}" for replicate, seed in sorted(pairs))) for key, pairs in ordered]
+    used = grouped((r for r in records if r.dataset_hash), lambda r: (r.problem, r.dataset_hash))
+    pairs = {key: sorted({(r.replicate, r.seed) for r in own}) for key, own in used.items()}
+    ordered = sorted(pairs.items(), key=lambda item: (item[0][0], item[1]))
+    return [(*key, ", ".join(f"{replicate} / {seed}" for replicate, seed in own)) for key, own in ordered]
+
+
+def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value of nested tables under its dotted path, lists as JSON."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from flat(inner, f"{name}.{key}" if name else key)
+    elif name:
+        yield name, json.dumps(value) if isinstance(value, list | dict) else value
 
 
 def plain(value: Any) -> str:

@@ -169,7 +169,7 @@ def compare(
         compare_page.tell(comparison, Console())
         if out is not None:
             typer.echo(compare_page.build(comparison, out, _command()))
-    raise typer.Exit(1 if fail_on_regression and regressions(comparison.groups) else 0)
+    raise typer.Exit(1 if fail_on_regression and regressions(comparison.rows) else 0)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The figures and tables of the nanocluster of §4.2: Figs. 3 and 4, the readings of its distances, and tau."""
+"""The studies paper-nanocluster and tau of §4.2: Figs. 3 and 4, the interpretations of the distances, and tau."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,14 +7,18 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from cryosip.records.read import Array, Record
+from cryosip.records.read import Array, Record, observations
+from cryosip.reports.curves import against_components, convergence
+from cryosip.reports.drawing import GREY, of_first_replicate, strip
+from cryosip.reports.section import Context, Figures, Section, Source, of_study
 from cryosip.reports.sections.published_numbers import NANOCLUSTER_D2, NANOCLUSTER_IMAGES
 from cryosip.reports.spreads import Spread, spread
-from cryosip.reports.style import INK, Plot, draw, log_axes, look
+from cryosip.reports.style import INK, Plot, draw, log_axes, series_style
+from cryosip.reports.tables import method_rows, shared_data
 
-GREY = "#80868f"  # reads on light and on dark
 POINTS = 1_000  # of a cloud, evenly taken where there are more
 FITS = 0.1  # of the published number
+METRICS = ("w1", "w2", "energy_distance_squared", "w2_to_data")
 KINDS = {
     "noisy": "noisy images against the observations",
     "clean": "images without noise against those behind the observations",
@@ -47,35 +51,24 @@ def examples(records: Sequence[Record]) -> list[Plot]:
     ]
 
 
-def strip(name: str, title: str, caption: str, images: Array) -> Plot:
-    """Square images (k, rows, columns) side by side, the first row at the bottom."""
-    size = images.shape[1]
-    gap = np.full((size, max(1, size // 32)), np.nan)
-    panels = [panel for image in images for panel in (image, gap)][:-1]
-
-    def paint(ax: Axes) -> None:
-        ax.imshow(np.concatenate(panels, axis=1), cmap="gray", origin="lower", interpolation="nearest")
-        ax.set_axis_off()
-
-    rows = [[index, *map(float, (i.min(), i.max(), i.mean(), i.std()))] for index, i in enumerate(images)]
-    return Plot(name, title, caption, draw(name, paint, (5.0, 1.5)), ["image", "least", "largest", "mean", "std"], rows)
-
-
 def clouds(records: Sequence[Record]) -> list[Plot]:
-    """Fig. 4: the initial law, the estimates of the first replicate, and the truth, in the plane of the parameters."""
-    kept = [
-        r for r in records if r.status == "ok" and {"theta", "weights", "theta_init", "theta_true"} <= set(r.arrays)
-    ]
+    """Fig. 4: the initial distribution, the estimates of the first replicate, and the truth, in the plane."""
+    kept = of_first_replicate(records, {"theta", "weights", "theta_init", "theta_true"})
     kept = [r for r in kept if r.arrays["theta"].shape[1] == 2]
     if not kept:
         return []
-    first = min(record.replicate for record in kept)
-    kept = [r for r in kept if r.replicate == first]
     kept.sort(key=lambda r: (r.method != "flow", r.setting != "published", r.method, _components(r), r.setting))
-    points: list[Cloud] = [Cloud("initial law (a sample of its own)", GREY, kept[0].arrays["theta_init"], None)]
+    points: list[Cloud] = [
+        Cloud("initial distribution (a sample of its own)", GREY, kept[0].arrays["theta_init"], None)
+    ]
     for r in kept:
         points.append(
-            Cloud(f"{look(r).label}, {r.setting}", look(r).colour, r.arrays["theta"], r.arrays.get("weights"))
+            Cloud(
+                f"{series_style(r).label}, {r.setting}",
+                series_style(r).colour,
+                r.arrays["theta"],
+                r.arrays.get("weights"),
+            )
         )
     points.append(Cloud("truth", GREY, kept[0].arrays["theta_true"], None))
     low, high = (np.quantile(kept[0].arrays["theta_true"], q, axis=0) for q in (0.001, 0.999))
@@ -119,7 +112,7 @@ def _plane(name: str, cloud: Cloud, box: tuple[Array, Array]) -> Plot:
     return Plot(name, f"Fig. 4: {cloud.label}", caption, svg, ["theta_1", "theta_2", "weight"], rows)
 
 
-class Reading(NamedTuple):
+class Interpretation(NamedTuple):
     """One way to read the published pair of distances between images, and what it gives."""
 
     images: str
@@ -130,8 +123,8 @@ class Reading(NamedTuple):
     fits: str
 
 
-def readings(records: Sequence[Record]) -> list[Reading]:
-    """Every reading of the two image distances of the published setting, beside which of the two numbers it fits."""
+def interpretations(records: Sequence[Record]) -> list[Interpretation]:
+    """Every interpretation of the image distances of the published setting, and which of the two numbers it fits."""
     kept = [r for r in records if (r.method, r.setting, r.status) == ("flow", "published", "ok")]
     rows = []
     for kind in KINDS:
@@ -143,7 +136,9 @@ def readings(records: Sequence[Record]) -> list[Reading]:
                 initial = spread([of(r.initial_metrics.get(metric, math.nan)) for r in kept])
                 estimated = spread([of(r.metrics.get(metric, math.nan)) for r in kept])
                 rows.append(
-                    Reading(KINDS[kind], STATISTICS[statistic], scale, initial, estimated, _fits(initial, estimated))
+                    Interpretation(
+                        KINDS[kind], STATISTICS[statistic], scale, initial, estimated, _fits(initial, estimated)
+                    )
                 )
     return rows
 
@@ -158,7 +153,7 @@ def _fits(initial: Spread, estimated: Spread) -> str:
 
 
 def against_tau(records: Sequence[Record]) -> list[Plot]:
-    """The published flow for every tau: its parameter distance, and the image distances in the readings of §4.2."""
+    """The published flow for every tau: its distances of parameters, and of images in the interpretations of §4.2."""
     kept = [r for r in records if (r.method, r.status) == ("flow", "ok") and math.isfinite(_tau(r))]
     kept = [r for r in kept if r.study == "tau" or r.setting == "published"]
     if len({_tau(r) for r in kept}) < 2:
@@ -187,7 +182,9 @@ def _tau_parameters(records: Sequence[Record]) -> Plot:
         log_axes(ax, "xy")
         ax.set(xlabel="width of an atom τ", ylabel="distance of parameters")
 
-    caption = "Each marker is one replicate of the published flow after its last step, against the law of the truth."
+    caption = (
+        "Each marker is one replicate of the published flow after its last step, against the distribution of the truth."
+    )
     return Plot("tau-parameters", "Distance of parameters against τ", caption, draw("tau-parameters", paint),
                 ["tau", "replicate", metric, "w1", "w2"], rows)  # fmt: skip
 
@@ -230,9 +227,45 @@ def _tau_images(records: Sequence[Record]) -> Plot:
         ax.set(xlabel="width of an atom τ", ylabel="D² of images")
 
     caption = (
-        "Medians over replicates. Solid: the initial law, to be compared with the solid line of the paper; dotted: the "
-        "estimate, with the dotted one. Values that are not positive are not drawn."
+        "Medians over replicates. Solid: the initial distribution, to be compared with the solid line of the paper; "
+        "dotted: the estimate, with the dotted one. Values that are not positive are not drawn."
     )
     return Plot("tau-images", "Distance of images against τ, as D²", caption, draw("tau-images", paint),
-                ["reading", "tau", "initial", "estimated"],
+                ["interpretation", "tau", "initial", "estimated"],
                 [[label, *row] for label, own in medians.items() for row in own])  # fmt: skip
+
+
+def _of_one_size(records: Sequence[Record]) -> list[Record]:
+    """Those of the study tau, and what ran on as many observations."""
+    sizes = {observations(record) for record in records if record.study == "tau"}
+    return [record for record in records if observations(record) in sizes]
+
+
+def _figures(records: list[Record]) -> Figures:
+    in_plane = of_study(records, "paper-nanocluster")
+    return {
+        "fig3": examples(in_plane),
+        "fig4": clouds(in_plane),
+        "convergence": convergence(in_plane, "nanocluster-"),
+        "dto": against_components(in_plane, "nanocluster-"),
+        "tau": against_tau(_of_one_size(of_study(records, "tau") + in_plane)),
+    }
+
+
+def _tables(source: Source) -> Context:
+    in_plane = source.of("paper-nanocluster")
+    if not in_plane and not source.figures["tau"]:
+        return {}
+    return {
+        "methods": method_rows(in_plane, METRICS),
+        "metrics": METRICS,
+        "shared_data": shared_data(in_plane),
+        "interpretations": interpretations(in_plane),
+        "printed_images": NANOCLUSTER_IMAGES,
+    }
+
+
+SECTION = Section(
+    "nanocluster", "Figs. 3, 4: nanocluster", ("paper-nanocluster", "tau"), _figures, _tables,
+    template="nanocluster.html", missing="No images in the records: run the study paper-nanocluster.",
+)  # fmt: skip

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from cryosip.records.read import Floor, Record, largest, observations
-from cryosip.reports.sections import published_numbers
+from cryosip.reports.section import Context, Section, Source, Table
+from cryosip.reports.sections import published_numbers, verdicts
 from cryosip.reports.sections.published_numbers import PUBLISHED, Published
 from cryosip.reports.sections.verdicts import (
     Outcome,
@@ -17,7 +18,7 @@ from cryosip.reports.sections.verdicts import (
     reached,
     statement_verdict,
 )
-from cryosip.reports.spreads import MIN_REPLICATES, Spread, cost_below, counted, prediction_range, spread
+from cryosip.reports.spreads import MIN_REPLICATES, Spread, cost_below, counted, prediction_range, spread, typical_floor
 
 LABELS = {"energy": "energy", "kl": "KL"}
 NOTHING = Spread(math.nan, math.nan, math.nan, 0)
@@ -43,14 +44,6 @@ def paper_rows(records: Sequence[Record]) -> list[Row]:
     numbers = [number_row(published, records) for published in PUBLISHED]
     oned = [row for row, published in zip(numbers, PUBLISHED, strict=True) if published.problem == "oned"]
     return oned + cost_rows(records) + variance_rows(records) + [row for row in numbers if row not in oned]
-
-
-def typical_floor(floors: Sequence[Floor]) -> Floor | None:
-    """The floor over replicates: medians of its quantiles."""
-    if not floors:
-        return None
-    median, q05, q95 = (spread([floor[i] for floor in floors]).median for i in range(3))
-    return Floor(median, q05, q95, floors[0].n)
 
 
 def _size(record: Record) -> tuple[float, float]:
@@ -85,7 +78,7 @@ def number_row(published: Published, records: Sequence[Record]) -> Row:
     against_samples = [r.initial_sampled if published.initial else r.sampled for r in ok]
     sampled = typical_floor([s[published.metric] for s in against_samples if published.metric in s])
     width = sampled.q95 - sampled.q05 if sampled else 0.0
-    decided = at_size and not published.open_reading
+    decided = at_size and not published.open_interpretation
     accepted = prediction_range(values, width) if decided and len(values) >= MIN_REPLICATES else None
     failed = len(shown) - len(values)
     verdict, why = _judge(published, values, width, failed) if at_size else _undecided(shown)
@@ -109,8 +102,8 @@ def _is_published_run(published: Published, record: Record) -> bool:
 def _judge(published: Published, values: Sequence[float], width: float, failed: int) -> tuple[Verdict, str]:
     if failed:
         return "ambiguous", f"{failed} of {failed + len(values)} replicates failed and gave no number."
-    if published.open_reading:
-        return "ambiguous", published.open_reading
+    if published.open_interpretation:
+        return "ambiguous", published.open_interpretation
     if len(values) < MIN_REPLICATES:
         return "ambiguous", f"{counted(len(values))}, fewer than {MIN_REPLICATES}: no interval is drawn."
     verdict = distance_verdict(published.value, values, width)
@@ -209,3 +202,31 @@ def variance_rows(records: Sequence[Record]) -> list[Row]:
         rows.append(Row("§2.5.3", f"Var[Î{'₁₂₃'[index - 1]}], Eq. ({equation}): measured / formula", "1",
                         formula_verdict(ratios, misses), convention, why, spread(ratios)))  # fmt: skip
     return rows
+
+
+def paper_table(rows: Sequence[Row]) -> Table:
+    """The paper-vs-reproduced table, a header and one line for each published number or statement."""
+    columns = ["part", "quantity", "paper", "median", "q05", "q95", "replicates", "floor_median", "floor_q05",
+               "floor_q95", "accepted_low", "accepted_high", "finding", "verdict", "convention", "why"]  # fmt: skip
+    empty = (math.nan,) * 3
+    return [columns] + [
+        [r.part, r.quantity, r.published, *r.ours, *(r.floor[:3] if r.floor else empty),
+         *(r.accepted or empty[:2]), r.finding, r.verdict, r.convention, r.why]
+        for r in rows
+    ]  # fmt: skip
+
+
+def _rows(source: Source) -> Context:
+    rows = paper_rows(source.everything.records)
+    ran, not_run = ([r for r in rows if (r.verdict == "not run") is missing] for missing in (False, True))
+    return {"rows": rows, "ran": ran, "not_run": not_run, "rules": verdicts.RULES}
+
+
+PAPER = Section(
+    "paper", "Paper against reproduction", context=_rows, template="paper.html",
+    tables=lambda context: {"paper_vs_reproduced.csv": paper_table(context["rows"])},
+)  # fmt: skip
+CONVENTIONS = Section(
+    "conventions", "Assumptions", context=lambda _: {"conventions": published_numbers.CONVENTIONS},
+    template="conventions.html",
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""The figures and tables of the proteins of §4.3: Figs. 5 to 8, the modes, and what the paper leaves open."""
+"""The studies paper-hsp90, paper-adk and hsp90-open of §4.3: Figs. 5 to 8, the modes, what the paper leaves open."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,14 +9,16 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cryosip.records.read import Array, Record
-from cryosip.reports.sections.nanocluster import GREY, strip
-from cryosip.reports.sections.oned import density, outline
-from cryosip.reports.spreads import Spread, spread
-from cryosip.reports.style import INK, Look, Plot, draw, log_axes, look
+from cryosip.reports import movies
+from cryosip.reports.drawing import GREY, STANDS, density, first_with, of_first_replicate, outline, strip, views
+from cryosip.reports.section import Context, Figures, Section, Source, of_study
+from cryosip.reports.spreads import Spread, grouped, spread
+from cryosip.reports.style import INK, Plot, SeriesStyle, draw, log_axes, series_style
+from cryosip.reports.tables import MethodRow, method_rows, shared_data
 
 BINS = 45
-STANDS = (-9.0, -4.5, 0.0, 4.5, 9.0)  # whitened coordinates at which Fig. 7 shows the molecule
-FROM = ((0, 2), (1, 2))  # the two views: which axes go right and up
+PROTEINS = {"paper-hsp90": "HSP90", "paper-adk": "adenylate kinase"}
+METRICS = ("energy_distance_squared", "w1", "w2")
 DISTANCE = "energy_distance_squared"
 
 
@@ -62,8 +64,8 @@ def molecule(records: Sequence[Record], prefix: str) -> list[Plot]:
 
 
 def marginals(records: Sequence[Record], prefix: str) -> list[Plot]:
-    """Fig. 6: the law of each mode, of the first replicate: truth, initial law, and every method."""
-    kept = _of_first_replicate(records, {"theta", "weights", "theta_init", "theta_true"})
+    """Fig. 6: the distribution of each mode, of the first replicate: truth, initial distribution, and every method."""
+    kept = _first_replicate(records, {"theta", "weights", "theta_init", "theta_true"})
     if not kept:
         return []
     modes = kept[0].arrays["theta_true"].shape[1]
@@ -76,9 +78,9 @@ def _marginal(records: Sequence[Record], i: int, name: str) -> Plot:
     mixtures = [r for r in records if r.method == "mixture"]
     low, high = np.quantile(np.concatenate([true, initial]), [0.0005, 0.9995])
     edges = np.linspace(low - 2, high + 2, BINS + 1)
-    series = [(Look("truth", INK, ""), "-", density(true, None, edges))]
-    series.append((Look("initial", GREY, ""), ":", density(initial, None, edges)))
-    series += [(look(r), "-", density(r.arrays["theta"][:, i], r.arrays["weights"], edges)) for r in smooth]
+    series = [(SeriesStyle("truth", INK, ""), "-", density(true, None, edges))]
+    series.append((SeriesStyle("initial", GREY, ""), ":", density(initial, None, edges)))
+    series += [(series_style(r), "-", density(r.arrays["theta"][:, i], r.arrays["weights"], edges)) for r in smooth]
 
     def paint(ax: Axes) -> None:
         for one, line, heights in series:
@@ -87,8 +89,9 @@ def _marginal(records: Sequence[Record], i: int, name: str) -> Plot:
         for row, r in enumerate(mixtures):
             at, share = r.arrays["theta"][:, i], r.arrays["weights"]
             level = np.full(len(at), -0.06 * top * (row + 1))
-            ax.scatter(at, level, 160 * share + 4, color=look(r).colour, marker=look(r).marker, alpha=0.75,
-                       linewidths=0, label=f"{look(r).label} {r.setting}")  # fmt: skip
+            style = series_style(r)
+            ax.scatter(at, level, 160 * share + 4, color=style.colour, marker=style.marker, alpha=0.75, linewidths=0,
+                       label=f"{style.label} {r.setting}")  # fmt: skip
         ax.set(xlabel=f"z{chr(0x2080 + i + 1)}, whitened", ylabel="density", xlim=(edges[0], edges[-1]))
 
     caption = (
@@ -134,24 +137,17 @@ def _motion(beads: Array, move: Array, i: int, name: str, collectivity: float) -
     return Plot(name, f"Fig. 7: motion along mode {i + 1}", caption, draw(name, paint, (5.0, 3.6)), columns, rows)
 
 
-def views(points: Array, reference: Array | None = None) -> list[tuple[Array, float]]:
-    """The points in two views, and how far to the right each is drawn."""
-    reference = points if reference is None else reference
-    width = 1.35 * max(float(np.ptp(reference[:, axes[0]])) for axes in FROM)
-    return [(points[:, list(axes)], width * number) for number, axes in enumerate(FROM)]
-
-
 def principal(records: Sequence[Record], prefix: str) -> list[Plot]:
     """Fig. 8: marginals of noisy images in one pose along the first two principal components of the truth's."""
-    kept = _of_first_replicate(records, {"beta_true", "beta_init", "beta_estimated"})
+    kept = _first_replicate(records, {"beta_true", "beta_init", "beta_estimated"})
     return [_component(kept, i, f"{prefix}fig8-{i + 1}") for i in range(2)] if kept else []
 
 
 def _component(records: Sequence[Record], i: int, name: str) -> Plot:
     true = records[0].arrays["beta_true"][:, i]
     series = [
-        (Look("truth", INK, ""), "-", true),
-        (Look("initial", GREY, ""), ":", records[0].arrays["beta_init"][:, i]),
+        (SeriesStyle("truth", INK, ""), "-", true),
+        (SeriesStyle("initial", GREY, ""), ":", records[0].arrays["beta_init"][:, i]),
     ]
     mixtures = [r.setting for r in records if r.method == "mixture"]
     series += [
@@ -173,9 +169,9 @@ def _component(records: Sequence[Record], i: int, name: str) -> Plot:
     return Plot(name, title, caption, draw(name, paint), ["centre", *(one.label for one, _, _ in series)], rows)
 
 
-def _named(record: Record) -> Look:
+def _named(record: Record) -> SeriesStyle:
     """With K, for several mixtures stand side by side."""
-    own = look(record)
+    own = series_style(record)
     return own._replace(label=f"{own.label} {record.setting}") if record.method == "mixture" else own
 
 
@@ -200,9 +196,7 @@ def open_fields(records: Sequence[Record]) -> list[Plot]:
 
 
 def _against(records: Sequence[Record], field: str, name: str, label: str, log: bool) -> Plot:
-    groups: dict[tuple[str, float], list[Record]] = {}
-    for r in records:
-        groups.setdefault((look(r).label, r.number(field)), []).append(r)
+    groups = grouped(records, lambda r: (series_style(r).label, r.number(field)))
 
     def median(values: list[float]) -> float:
         return spread(values).median
@@ -212,7 +206,7 @@ def _against(records: Sequence[Record], field: str, name: str, label: str, log: 
         initial, estimated = ([getattr(r, part)[DISTANCE] for r in own] for part in ("initial_metrics", "metrics"))
         floor = [r.data_floors[DISTANCE].median for r in own if DISTANCE in r.data_floors]
         lines.setdefault(method, {})[at] = (len(own), median(initial), median(estimated), median(floor))
-    styles = {look(r).label: look(r) for r in records}
+    styles = {series_style(r).label: series_style(r) for r in records}
 
     def paint(ax: Axes) -> None:
         for method, line in lines.items():
@@ -233,7 +227,7 @@ def _against(records: Sequence[Record], field: str, name: str, label: str, log: 
 
 
 class ModeRow(NamedTuple):
-    """A mode of the network, and how far each method's law of it is from the truth: W1, whitened."""
+    """A mode of the network, and how far each method's distribution of it is from the truth: W1, whitened."""
 
     mode: int
     eigenvalue: float
@@ -242,14 +236,12 @@ class ModeRow(NamedTuple):
 
 
 def mode_table(records: Sequence[Record]) -> tuple[list[str], list[ModeRow]]:
-    """The names of the methods, the initial law first, and a row for each mode."""
+    """The names of the methods, the initial distribution first, and a row for each mode."""
     ok = [r for r in records if r.status == "ok" and r.molecule]
     if not ok:
         return [], []
-    groups: dict[str, list[Record]] = {}
-    for r in ok:
-        groups.setdefault(_named(r).label, []).append(r)
-    data = {r.dataset_hash: r for r in ok}  # the initial law is the same for all methods
+    groups = grouped(ok, lambda r: _named(r).label)
+    data = {r.dataset_hash: r for r in ok}  # the initial distribution is the same for all methods
     values, shares = ok[0].molecule["eigenvalues"], ok[0].molecule["collectivity"]
 
     def of(metrics: Callable[[Record], dict[str, float]], own: Sequence[Record], i: int) -> Spread:
@@ -261,7 +253,7 @@ def mode_table(records: Sequence[Record]) -> tuple[list[str], list[ModeRow]]:
 
     pairs = zip(values, shares, strict=True)
     rows = [ModeRow(i + 1, value, share, distances(i)) for i, (value, share) in enumerate(pairs)]
-    return ["initial law", *groups], rows
+    return ["initial distribution", *groups], rows
 
 
 def collapsed(records: Sequence[Record]) -> list[str]:
@@ -275,15 +267,41 @@ def collapsed(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def first_with(records: Sequence[Record], arrays: set[str]) -> Record | None:
-    """The record of the first replicate that has these arrays."""
-    kept = [r for r in records if arrays <= set(r.arrays)]
-    return min(kept, key=lambda r: r.replicate) if kept else None
+def _first_replicate(records: Sequence[Record], arrays: set[str]) -> list[Record]:
+    """The flows first."""
+    return sorted(of_first_replicate(records, arrays), key=lambda r: (r.method != "flow", r.method, r.setting))
 
 
-def _of_first_replicate(records: Sequence[Record], arrays: set[str]) -> list[Record]:
-    kept = [r for r in records if r.status == "ok" and arrays <= set(r.arrays)]
-    if not kept:
-        return []
-    first = min(r.replicate for r in kept)
-    return sorted((r for r in kept if r.replicate == first), key=lambda r: (r.method != "flow", r.method, r.setting))
+def _figures(records: list[Record]) -> Figures:
+    """Figs. 5 to 8 of each protein, and Fig. 7 moving."""
+    parts = (molecule, marginals, motions, movies.modes, principal)
+    by_study = {study: of_study(records, study) for study in PROTEINS}
+    figures = {study: [plot for part in parts for plot in part(own, f"{study}-")] for study, own in by_study.items()}
+    return figures | {"hsp90-open": open_fields(of_study(records, "hsp90-open"))}
+
+
+class ProteinTables(NamedTuple):
+    """The tables of one protein."""
+
+    study: str
+    name: str
+    shared_data: str
+    methods: list[MethodRow]
+    columns: list[str]
+    modes: list[ModeRow]
+    collapsed: list[str]
+
+
+def _tables(source: Source) -> Context:
+    proteins = [
+        ProteinTables(study, name, shared_data(own), method_rows(own, METRICS), *mode_table(own), collapsed(own))
+        for study, name in PROTEINS.items()
+        if (own := source.of(study))
+    ]
+    return {"proteins": proteins, "metrics": METRICS} if proteins or source.figures["hsp90-open"] else {}
+
+
+SECTION = Section(
+    "protein", "Figs. 5–8: protein", (*PROTEINS, "hsp90-open"), _figures, _tables, template="protein.html",
+    missing="No run on a protein: run the study paper-hsp90 with the structure 2IOP, or paper-adk without any file.",
+)  # fmt: skip

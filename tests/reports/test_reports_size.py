@@ -14,7 +14,7 @@ from cryosip.bench.studies.registry import STUDIES
 from cryosip.records import store
 from cryosip.records.read import read_records
 from cryosip.records.store import RunConfig
-from cryosip.reports.gallery import KNOWN_STUDIES
+from cryosip.reports.sections.registry import KNOWN_STUDIES
 
 # without the types checked at each call, and in seconds of one processor: what it takes where nothing else runs
 BUILD = """import sys, time
@@ -24,7 +24,7 @@ began = time.process_time()
 build(Path(sys.argv[1]), Path(sys.argv[2]))
 print(time.process_time() - began)
 """
-RECORDS, LOOKS, POINTS = 2_000, 100, 1_000
+RECORDS, EVALUATIONS, POINTS = 2_000, 100, 1_000
 DIMENSIONS = {"oned": 1, "nanocluster": 2, "adk": 4, "hsp90": 4}
 MODES = ("energy_distance_squared_unwhitened", *(f"w{p}_mode_{i}" for p in (1, 2) for i in range(1, 5)))
 MOLECULE = {"source": "4ake.pdb", "chain": "A", "n_atoms": 214, "n_beads": 200, "eigenvalues": [1.0, 2.0, 3.0, 4.0],
@@ -61,8 +61,8 @@ def run_of_a_method(config: RunConfig, rng: np.random.Generator) -> tuple[dict[s
     d = DIMENSIONS[config.problem]
     told = names + [f"{name}_to_data" for name in names[:2]] + (list(MODES) if d == 4 else [])
     told += READINGS if d > 1 and config.method == "flow" else ["discrepancy"] if d == 1 else []
-    shares = np.linspace(0, 1, LOOKS)
-    falling = 0.1 + 0.05 * rng.random() + np.exp(-5 * shares) + 0.01 * rng.random(LOOKS)
+    shares = np.linspace(0, 1, EVALUATIONS)
+    falling = 0.1 + 0.05 * rng.random() + np.exp(-5 * shares) + 0.01 * rng.random(EVALUATIONS)
     seconds = (config.stop_after_seconds or 10.0) * shares * (1 + 0.05 * rng.random())
     curve = {"step": np.round(config.steps * shares), "seconds": seconds, "forward_calls": np.round(1e7 * shares),
              "objective": -falling, **dict.fromkeys(names, falling)}  # fmt: skip

@@ -1,7 +1,8 @@
 """What figures of several sections are made of: histograms, floors, strips of images, views of a molecule."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -40,24 +41,55 @@ def density(points: Array, weights: Array | None, edges: Array) -> Array:
 
 
 def outline(ax: Axes, series: SeriesStyle, line: str, heights: Array, edges: Array) -> None:
-    """Draw one histogram; what is drawn in ink, the truth, is filled.
-
-    Parameters
-    ----------
-    ax
-        The panel.
-    series
-        Colour and label; filled where its colour is ink.
-    line
-        The line style of matplotlib, such as "-" or ":".
-    heights
-        (bins,) densities.
-    edges
-        (bins + 1,) edges of the bins.
-    """
+    """Draw one histogram in a style and line such as "-"; what is drawn in ink, the truth, is filled."""
     if series.colour == INK:
         ax.stairs(heights, edges, fill=True, color=INK, alpha=0.16)
     ax.stairs(heights, edges, color=series.colour, linestyle=line, linewidth=1.6, label=series.label)
+
+
+class Cloud(NamedTuple):
+    """Points of one series with their weights (None where all are alike), and the line of its histogram."""
+
+    style: SeriesStyle
+    points: Array
+    weights: Array | None = None
+    line: str = "-"
+
+
+def histograms(
+    name: str, title: str, caption: str, clouds: Sequence[Cloud], edges: Array, xlabel: str,
+    also: Callable[[Axes, float], None] = lambda ax, top: None,
+) -> Plot:  # fmt: skip
+    """Weighted histograms of total mass 1, one for each cloud.
+
+    Parameters
+    ----------
+    name, title, caption
+        Those of the figure.
+    clouds
+        The series, points (n,) each.
+    edges
+        (bins + 1,) edges of the bins.
+    xlabel
+        What the points are.
+    also
+        Draws more on the panel, given the largest density.
+
+    Returns
+    -------
+    Plot
+        The figure, with the centre of each bin and the densities there as its table.
+    """
+    densities = [density(cloud.points, cloud.weights, edges) for cloud in clouds]
+
+    def paint(ax: Axes) -> None:
+        for cloud, heights in zip(clouds, densities, strict=True):
+            outline(ax, cloud.style, cloud.line, heights, edges)
+        ax.set(xlabel=xlabel, ylabel="density")
+        also(ax, max(heights.max() for heights in densities))
+
+    rows = np.column_stack([(edges[1:] + edges[:-1]) / 2, *densities]).tolist()
+    return Plot(name, title, caption, draw(name, paint), ["centre", *(cloud.style.label for cloud in clouds)], rows)
 
 
 def floor_band(ax: Axes, floors: Sequence[Floor]) -> None:

@@ -3,12 +3,12 @@
 import io
 import math
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cryosip.records.read import Floor, Record, observations
 from cryosip.reports.csv_text import csv_text
 
-FloorCells = tuple[float | None, float | None, float | None, int | None]
+CODES = ("engine", "method_code", "problem_code", "measure_code")
 
 
 class Row(NamedTuple):
@@ -84,49 +84,18 @@ def as_parquet(table: Iterable[Row]) -> bytes:
 
 
 def _row(record: Record, metric: str) -> Row:
+    """Columns that a record has under the same name are taken as they are."""
+    cells = {name: _known(getattr(record, name)) for name in Row._fields if hasattr(record, name)}
+    for name, floors in (("floor", record.floors), ("data_floor", record.data_floors)):
+        floor = floors.get(metric)
+        cells |= {f"{name}_{part}": getattr(floor, part, None) for part in Floor._fields}
+    codes = {name: str(record.identity.get(name.removesuffix("_code")) or "") for name in CODES}
     return Row(
-        record.study,
-        record.profile,
-        record.problem,
-        record.method,
-        record.discrepancy,
-        record.setting,
-        _known(observations(record)),
-        record.replicate,
-        record.seed,
-        record.status,
-        record.message,
-        metric,
-        record.metrics.get(metric),
-        *_floor(record.floors.get(metric)),
-        *_floor(record.data_floors.get(metric)),
-        record.initial_metrics.get(metric),
-        record.oracle_metrics.get(metric),
-        record.steps,
-        record.forward_calls,
-        _known(record.setup_seconds),
-        _known(record.compile_seconds),
-        _known(record.run_seconds),
-        _known(record.program_memory_mb),
-        _known(record.peak_memory_mb),
-        record.dataset_hash,
-        _code(record, "engine"),
-        _code(record, "method"),
-        _code(record, "problem"),
-        _code(record, "measure"),
-        str(record.environment.get("dtype") or ""),
-        record.run_id,
-        record.created,
-    )
+        metric=metric, value=record.metrics.get(metric), initial_value=record.initial_metrics.get(metric),
+        oracle_value=record.oracle_metrics.get(metric), n_observations=_known(observations(record)),
+        dtype=str(record.environment.get("dtype") or ""), **cells | codes,
+    )  # fmt: skip
 
 
-def _code(record: Record, part: str) -> str:
-    return str(record.identity.get(part) or "")
-
-
-def _floor(floor: Floor | None) -> FloorCells:
-    return floor or (None, None, None, None)
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -75,10 +76,7 @@ def _powers(
     def paint(ax: Axes) -> None:
         for objective, own in groups.items():
             series = STYLES.get(f"objective-{objective}", UNKNOWN._replace(label=objective))
-            for record in own:
-                ax.plot(*pairs(record), color=series.colour, linewidth=0.7, alpha=0.35)
-            x, y = _median(own, pairs)
-            ax.plot(x, y, color=series.colour, marker=series.marker, markersize=5, linewidth=1.7, label=series.label)
+            x, y = _replicates(ax, own, pairs, series)
             _fitted(ax, [pairs(record) for record in own], series)
             if objective in references and len(x):
                 line = y[0] * (x / x[0]) ** references[objective] * 2.5
@@ -96,11 +94,16 @@ def _powers(
     return Plot(name, title, FITTED + dotted, draw(name, paint), columns, rows)
 
 
-def _median(records: Sequence[Record], pairs: Pairs) -> tuple[Array, Array]:
-    """The median of both numbers over the replicates, place by place along the run."""
+def _replicates(ax: Axes, records: Sequence[Record], pairs: Pairs, series: SeriesStyle, **how: Any) -> Array:
+    """Thin lines, and the median of both numbers over the replicates, place by place along the run: (2, places)."""
     found = [pairs(record) for record in records]
+    for pair in found:
+        ax.plot(*pair, color=series.colour, linewidth=0.7, alpha=0.35, linestyle=how.get("linestyle", "-"))
     length = min(len(x) for x, _ in found)
-    return tuple(np.median([pair[i][:length] for pair in found], axis=0) for i in (0, 1))  # type: ignore[return-value]
+    median: Array = np.median([[x[:length], y[:length]] for x, y in found], axis=0)
+    style: dict[str, Any] = {"marker": series.marker, "markersize": 5, "linewidth": 1.7, "label": series.label}
+    ax.plot(*median, color=series.colour, **style | how)
+    return median
 
 
 def _fitted(ax: Axes, pairs: Sequence[tuple[Array, Array]], series: SeriesStyle) -> None:
@@ -115,8 +118,8 @@ def _fitted(ax: Axes, pairs: Sequence[tuple[Array, Array]], series: SeriesStyle)
     ax.plot(ends, level * ends**power, color=series.colour, linestyle="--", linewidth=1.3)
 
 
-def _of_factor(record: Record) -> tuple[Array, Array]:
-    return record.curve["factor"], record.curve["distance"]
+def _of_curve(x: str, y: str) -> Pairs:
+    return lambda record: (record.curve[x], record.curve[y])
 
 
 def _prior_weights(records: Sequence[Record]) -> list[Plot]:
@@ -127,13 +130,7 @@ def _prior_weights(records: Sequence[Record]) -> list[Plot]:
 
     def paint(ax: Axes) -> None:
         for (_, name), series in zip(groups, CASES, strict=False):
-            own = groups[(_, name)]
-            for record in own:
-                ax.plot(
-                    record.curve["factor"], record.curve["distance"], color=series.colour, linewidth=0.7, alpha=0.35
-                )
-            x, y = _median(own, lambda r: (r.curve["factor"], r.curve["distance"]))
-            ax.plot(x, y, color=series.colour, marker=series.marker, linewidth=1.6, label=name)
+            _replicates(ax, groups[_, name], _of_curve("factor", "distance"), series, label=name)
         log_axes(ax, "y")
         ax.set_xscale("log", base=2)
         ax.set_xticks([0.25, 0.5, 1, 2, 4], ["1/4", "1/2", "1", "2", "4"])
@@ -163,12 +160,11 @@ def _descents(records: Sequence[Record]) -> list[Plot]:
     def paint(ax: Axes) -> None:
         for ((problem, setting), own), series in zip(groups.items(), itertools.cycle(CASES), strict=False):
             for precision, line in zip(PRECISIONS, ("-", "--"), strict=True):
-                curves = [(r.curve["step"], r.curve[f"mixture_{precision}"]) for r in own]
-                for x, y in curves:
-                    ax.plot(x, y, color=series.colour, linestyle=line, linewidth=0.6, alpha=0.3)
-                x, y = (np.median([curve[i] for curve in curves], axis=0) for i in (0, 1))
-                label = f"{problem}, {setting}" if line == "-" else None
-                ax.plot(x, y, color=series.colour, linestyle=line, linewidth=1.7, label=label)
+                label, pairs = (
+                    f"{problem}, {setting}" if line == "-" else None,
+                    _of_curve("step", f"mixture_{precision}"),
+                )
+                _replicates(ax, own, pairs, series, linestyle=line, label=label, marker=None)
         log_axes(ax, "y")
         ax.set(xlabel="step", ylabel="largest difference in ulps")
 

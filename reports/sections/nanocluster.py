@@ -1,21 +1,23 @@
 """The studies paper-nanocluster and tau of §4.2: Figs. 3 and 4, the interpretations of the distances, and tau."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from cryosip.records.read import Array, Record, observations
 from cryosip.reports.curves import against_components, convergence
-from cryosip.reports.drawing import GREY, of_first_replicate, strip
+from cryosip.reports.drawing import GREY, Cloud, of_first_replicate, strip
 from cryosip.reports.section import Context, Figures, Section, Source, of_study
 from cryosip.reports.sections.published_numbers import NANOCLUSTER_D2, NANOCLUSTER_IMAGES
-from cryosip.reports.spreads import Spread, spread
-from cryosip.reports.style import INK, Plot, draw, log_axes, series_style
+from cryosip.reports.spreads import Spread, grouped, spread
+from cryosip.reports.style import INK, Plot, SeriesStyle, draw, log_axes, series_style
 from cryosip.reports.tables import method_rows, shared_data
 
+COLOURS = ("#2a84c6", "#e07b00", "#009e73", "#c2649a")
 POINTS = 1_000  # of a cloud, evenly taken where there are more
 FITS = 0.1  # of the published number
 METRICS = ("w1", "w2", "energy_distance_squared", "w2_to_data")
@@ -58,21 +60,14 @@ def clouds(records: Sequence[Record]) -> list[Plot]:
     if not kept:
         return []
     kept.sort(key=lambda r: (r.method != "flow", r.setting != "published", r.method, _components(r), r.setting))
-    points: list[Cloud] = [
-        Cloud("initial distribution (a sample of its own)", GREY, kept[0].arrays["theta_init"], None)
-    ]
+    clouds = [Cloud(_reference("initial distribution (a sample of its own)"), kept[0].arrays["theta_init"])]
     for r in kept:
-        points.append(
-            Cloud(
-                f"{series_style(r).label}, {r.setting}",
-                series_style(r).colour,
-                r.arrays["theta"],
-                r.arrays.get("weights"),
-            )
-        )
-    points.append(Cloud("truth", GREY, kept[0].arrays["theta_true"], None))
+        style = series_style(r)
+        style = style._replace(label=f"{style.label}, {r.setting}")
+        clouds.append(Cloud(style, r.arrays["theta"], r.arrays.get("weights")))
+    clouds.append(Cloud(_reference("truth"), kept[0].arrays["theta_true"]))
     low, high = (np.quantile(kept[0].arrays["theta_true"], q, axis=0) for q in (0.001, 0.999))
-    return [_plane(f"fig4-{index}", cloud, (low - 0.7, high + 0.7)) for index, cloud in enumerate(points)]
+    return [_plane(f"fig4-{index}", cloud, (low - 0.7, high + 0.7)) for index, cloud in enumerate(clouds)]
 
 
 def _components(record: Record) -> float:
@@ -80,11 +75,8 @@ def _components(record: Record) -> float:
     return asked if math.isfinite(asked) else 0.0
 
 
-class Cloud(NamedTuple):
-    label: str
-    colour: str
-    points: Array
-    weights: Array | None
+def _reference(label: str) -> SeriesStyle:
+    return SeriesStyle(label, GREY, "")
 
 
 def _plane(name: str, cloud: Cloud, box: tuple[Array, Array]) -> Plot:
@@ -98,7 +90,7 @@ def _plane(name: str, cloud: Cloud, box: tuple[Array, Array]) -> Plot:
 
     def paint(ax: Axes) -> None:
         areas = np.clip(6_000 * share / share.sum(), 0.5, 150)
-        ax.scatter(shown[:, 0], shown[:, 1], areas, color=cloud.colour, alpha=0.5, linewidths=0, rasterized=True)
+        ax.scatter(shown[:, 0], shown[:, 1], areas, color=cloud.style.colour, alpha=0.5, linewidths=0, rasterized=True)
         (left, bottom), (right, top) = box
         ax.set(xlim=(left, right), ylim=(bottom, top), xlabel="width θ₁", ylabel="height θ₂", aspect=1)
 
@@ -109,7 +101,7 @@ def _plane(name: str, cloud: Cloud, box: tuple[Array, Array]) -> Plot:
     caption = f"{which}; {outside:.1%} of the mass lies outside the frame."
     rows = np.column_stack([shown, share]).tolist()
     svg = draw(name, paint, (3.4, 3.4))
-    return Plot(name, f"Fig. 4: {cloud.label}", caption, svg, ["theta_1", "theta_2", "weight"], rows)
+    return Plot(name, f"Fig. 4: {cloud.style.label}", caption, svg, ["theta_1", "theta_2", "weight"], rows)
 
 
 class Interpretation(NamedTuple):
@@ -127,19 +119,13 @@ def interpretations(records: Sequence[Record]) -> list[Interpretation]:
     """Every interpretation of the image distances of the published setting, and which of the two numbers it fits."""
     kept = [r for r in records if (r.method, r.setting, r.status) == ("flow", "published", "ok")]
     rows = []
-    for kind in KINDS:
-        for statistic in STATISTICS:
-            metric = f"images_{kind}_{statistic}"
-            if not any(metric in r.metrics for r in kept):
-                continue
-            for scale, of in SCALES.items():
-                initial = spread([of(r.initial_metrics.get(metric, math.nan)) for r in kept])
-                estimated = spread([of(r.metrics.get(metric, math.nan)) for r in kept])
-                rows.append(
-                    Interpretation(
-                        KINDS[kind], STATISTICS[statistic], scale, initial, estimated, _fits(initial, estimated)
-                    )
-                )
+    for kind, statistic, scale in itertools.product(KINDS, STATISTICS, SCALES):
+        metric, of = f"images_{kind}_{statistic}", SCALES[scale]
+        if any(metric in r.metrics for r in kept):
+            ends = ([r.initial_metrics for r in kept], [r.metrics for r in kept])
+            initial, estimated = (spread([of(m.get(metric, math.nan)) for m in end]) for end in ends)
+            fits = _fits(initial, estimated)
+            rows.append(Interpretation(KINDS[kind], STATISTICS[statistic], scale, initial, estimated, fits))
     return rows
 
 
@@ -173,12 +159,10 @@ def _tau_parameters(records: Sequence[Record]) -> Plot:
 
     def paint(ax: Axes) -> None:
         for column, (label, marker) in enumerate((("D²", "o"), ("W1", "s"), ("W2", "^")), start=2):
-            ax.plot(
-                [row[0] for row in rows], [row[column] for row in rows], marker, markersize=5, alpha=0.8, label=label
-            )
-        ax.axhline(
-            float(NANOCLUSTER_D2[1]), color=INK, linestyle="--", linewidth=1, label=f"paper's D², {NANOCLUSTER_D2[1]}"
-        )
+            at, values = zip(*((row[0], row[column]) for row in rows), strict=True)
+            ax.plot(at, values, marker, markersize=5, alpha=0.8, label=label)
+        printed = NANOCLUSTER_D2[1]
+        ax.axhline(float(printed), color=INK, linestyle="--", linewidth=1, label=f"paper's D², {printed}")
         log_axes(ax, "xy")
         ax.set(xlabel="width of an atom τ", ylabel="distance of parameters")
 
@@ -190,39 +174,23 @@ def _tau_parameters(records: Sequence[Record]) -> Plot:
 
 
 def _tau_images(records: Sequence[Record]) -> Plot:
-    series = [
-        (f"{'noisy' if kind == 'noisy' else 'clean'}, {STATISTICS[statistic]}", f"images_{kind}_{statistic}", colour)
-        for (kind, statistic), colour in zip(
-            (("noisy", "u"), ("noisy", "v"), ("clean", "u"), ("clean", "v")),
-            ("#2a84c6", "#e07b00", "#009e73", "#c2649a"),
-            strict=True,
-        )
-    ]
-    taus = sorted({_tau(r) for r in records})
     medians: dict[str, list[list[float]]] = {}
-    for label, metric, _ in series:
-        for tau in taus:
-            own = [r for r in records if _tau(r) == tau]
+    for kind, statistic in itertools.product(("noisy", "clean"), "uv"):
+        metric, rows = f"images_{kind}_{statistic}", medians.setdefault(f"{kind}, {STATISTICS[statistic]}", [])
+        for tau, own in grouped(records, _tau).items():
             ends = ([r.initial_metrics for r in own], [r.metrics for r in own])
-            row = [tau, *(spread([m.get(metric, math.nan) for m in end]).median for end in ends)]
-            medians.setdefault(label, []).append(row)
+            rows.append([tau, *(spread([m.get(metric, math.nan) for m in end]).median for end in ends)])
 
     def paint(ax: Axes) -> None:
-        for label, _, colour in series:
-            at, *ends = np.array(medians[label]).T
+        for (label, rows), colour in zip(medians.items(), COLOURS, strict=True):
+            at, *ends = np.array(rows).T
             for y, line in zip(ends, ("-", ":"), strict=True):
                 ax.plot(at, np.where(y > 0, y, math.nan), line, color=colour, marker="o", markersize=4,
                         label=label if line == "-" else None)  # fmt: skip
         for printed, line in zip(NANOCLUSTER_IMAGES, ("-", ":"), strict=True):
             ax.axhline(float(printed), color=INK, linestyle=line, linewidth=1)
-            ax.text(
-                0.99,
-                float(printed) * 1.05,
-                f"paper {printed}",
-                transform=ax.get_yaxis_transform(),
-                ha="right",
-                fontsize=9,
-            )
+            how: Any = {"transform": ax.get_yaxis_transform(), "ha": "right", "fontsize": 9}
+            ax.text(0.99, float(printed) * 1.05, f"paper {printed}", **how)
         log_axes(ax, "xy")
         ax.set(xlabel="width of an atom τ", ylabel="D² of images")
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from cryosip.records.read import Array, Record
+from cryosip.records.read import Record
 from cryosip.reports import movies
 from cryosip.reports.curves import against_components, convergence
-from cryosip.reports.drawing import density, flows, of_first_replicate, outline
+from cryosip.reports.drawing import Cloud, flows, histograms, of_first_replicate
 from cryosip.reports.section import Context, Section, Source
 from cryosip.reports.spreads import cost_below, grouped, spread
 from cryosip.reports.style import INK, Plot, SeriesStyle, draw, log_axes, series_style
@@ -25,52 +25,36 @@ def distributions(records: Sequence[Record]) -> list[Plot]:
     """Fig. 1: parameters (a) and data (b), the initial, estimated and true distribution, of the first replicate."""
     kept = of_first_replicate(flows(records, "published"), {"theta"})
     kept = [r for r in kept if r.arrays["theta"].shape[1] == 1]
-    if not kept:
-        return []
-    return [
-        plot
-        for plot in (
-            _histograms(kept, "fig1a", "Fig. 1a: parameters θ", "theta", "theta_init", "theta_true", "truth"),
-            _histograms(kept, "fig1b", "Fig. 1b: data y", "y_estimated", "y_init", "y_observed", "observed"),
-        )
-        if plot
-    ]
+    theta = _clouds(kept, "theta", {"theta_true": "truth", "theta_init": "initial"})
+    data = _clouds(kept, "y_estimated", {"y_observed": "observed", "y_init": "initial"})
+    panels = (("fig1a", "Fig. 1a: parameters θ", "θ", theta), ("fig1b", "Fig. 1b: data y", "y", data))
+    return [_histograms(*panel, kept[0].replicate) for panel in panels if panel[3]]
 
 
-def _histograms(
-    records: Sequence[Record], name: str, title: str, estimated: str, initial: str, true: str, true_label: str
-) -> Plot | None:
-    arrays = records[0].arrays
-    clouds: list[tuple[SeriesStyle, str, Array, Array | None]] = []
-    if true in arrays:
-        clouds.append((SeriesStyle(true_label, INK, ""), "-", arrays[true][:, 0], None))
-    if initial in arrays:
-        clouds.append((SeriesStyle("initial", "#888888", ""), ":", arrays[initial][:, 0], None))
+def _clouds(records: Sequence[Record], estimated: str, references: dict[str, str]) -> list[Cloud]:
+    """The references by the name of their array, then the estimates; what is not finite is left out."""
+    styles = {"initial": (SeriesStyle("initial", "#888888", ""), ":")}
+    clouds = []
+    for name, label in references.items():
+        if records and name in records[0].arrays:
+            style, line = styles.get(label, (SeriesStyle(label, INK, ""), "-"))
+            clouds.append(Cloud(style, records[0].arrays[name][:, 0], None, line))
     for record in records:
         if estimated in record.arrays:
             weights = record.arrays.get("weights") if estimated == "theta" else None
-            clouds.append((series_style(record), "-", record.arrays[estimated][:, 0], weights))
-    clouds = [cloud for cloud in clouds if np.isfinite(cloud[2]).all() and cloud[2].size]
-    if not clouds:
-        return None
-    low = min(np.quantile(points, 0.0005) for _, _, points, _ in clouds)
-    high = max(np.quantile(points, 0.9995) for _, _, points, _ in clouds)
+            clouds.append(Cloud(series_style(record), record.arrays[estimated][:, 0], weights))
+    return [cloud for cloud in clouds if cloud.points.size and np.isfinite(cloud.points).all()]
+
+
+def _histograms(name: str, title: str, xlabel: str, clouds: Sequence[Cloud], replicate: int) -> Plot:
+    ends = np.array([np.quantile(cloud.points, [0.0005, 0.9995]) for cloud in clouds])
+    low, high = ends[:, 0].min(), ends[:, 1].max()
     edges = np.linspace(low, high, BINS + 1) if high > low else np.linspace(low - 0.5, low + 0.5, BINS + 1)
-    densities = [density(points, weights, edges) for _, _, points, weights in clouds]
-
-    def paint(ax: Axes) -> None:
-        for (series, line, _, _), heights in zip(clouds, densities, strict=True):
-            outline(ax, series, line, heights, edges)
-        ax.set_xlabel("θ" if estimated == "theta" else "y")
-        ax.set_ylabel("density")
-
-    centres = (edges[1:] + edges[:-1]) / 2
     caption = (
         f"Weighted histograms with {BINS} equal bins over the central 99.9 % of the points, each of total mass 1 "
-        f"(points outside count in the mass); replicate {records[0].replicate}, setting “published”."
+        f"(points outside count in the mass); replicate {replicate}, setting “published”."
     )
-    columns = ["centre", *(series.label for series, _, _, _ in clouds)]
-    return Plot(name, title, caption, draw(name, paint), columns, np.column_stack([centres, *densities]).tolist())
+    return histograms(name, title, caption, clouds, edges, xlabel)
 
 
 def costs(records: Sequence[Record]) -> list[Plot]:

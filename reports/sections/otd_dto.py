@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,28 +10,12 @@ from cryosip.records.read import Array, Record
 from cryosip.reports.section import Context, Section, Source
 from cryosip.reports.sections import budgets
 from cryosip.reports.sections.board import by_problem
-from cryosip.reports.sections.budgets import BUDGET_UNITS, METRICS, Reach, Verdict
+from cryosip.reports.sections.budgets import BUDGET_UNITS, METRICS
 from cryosip.reports.spreads import Spread, grouped, spread
 from cryosip.reports.style import INK, Plot, SeriesStyle, draw, log_axes, method_style
 
 NAMES = {"w2": "W2", "w1": "W1", "energy_distance_squared": "D²"}
 COLUMNS = ["method", "replicate", "status"]
-
-
-class ProblemTables(NamedTuple):
-    """What the page says of one problem in words and tables."""
-
-    problem: str
-    verdicts: list[Verdict]
-    reaches: dict[str, list[Reach]]
-
-
-def tables(records: Sequence[Record]) -> list[ProblemTables]:
-    """One for each problem."""
-    return [
-        ProblemTables(problem, budgets.verdicts(own), {c: budgets.reaches(own, c) for c in BUDGET_UNITS})
-        for problem, own in by_problem(records).items()
-    ]
 
 
 def plots(records: Sequence[Record]) -> dict[str, list[Plot]]:
@@ -203,10 +186,10 @@ def _front(
 
 
 def _tables(source: Source) -> Context:
-    if not source.records:
-        return {}
-    return {
-        "problems": tables(source.records),
+    problems = by_problem(source.records)
+    return problems and {
+        "verdicts": {problem: budgets.verdicts(own) for problem, own in problems.items()},
+        "reaches": {problem: {u: budgets.reaches(own, u) for u in BUDGET_UNITS} for problem, own in problems.items()},
         "budget_units": BUDGET_UNITS,
         "thresholds": budgets.THRESHOLDS,
         "budget_rule": budgets.RULE,

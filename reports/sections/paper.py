@@ -18,7 +18,16 @@ from cryosip.reports.sections.verdicts import (
     reached,
     statement_verdict,
 )
-from cryosip.reports.spreads import MIN_REPLICATES, Spread, cost_below, counted, prediction_range, spread, typical_floor
+from cryosip.reports.spreads import (
+    MIN_REPLICATES,
+    Spread,
+    cost_below,
+    counted,
+    grouped,
+    prediction_range,
+    spread,
+    typical_floor,
+)
 
 LABELS = {"energy": "energy", "kl": "KL"}
 NOTHING = Spread(math.nan, math.nan, math.nan, 0)
@@ -111,35 +120,22 @@ def _judge(published: Published, values: Sequence[float], width: float, failed: 
     return verdict, f"The published value lies {place} the range of one further run."
 
 
-class Costs(NamedTuple):
-    """Costs to W2 < 0.2 of the noise study: by discrepancy, then by sigma, one number for each replicate."""
+Costs = dict[str, dict[float, list[float]]]  # by discrepancy, then by sigma, one number for each replicate
 
-    by_sigma: dict[str, dict[float, list[float]]]
 
-    @classmethod
-    def of(cls, records: Sequence[Record], unit: str) -> "Costs":
-        table: dict[str, dict[float, list[float]]] = {name: {} for name in LABELS}
-        for record in sorted(records, key=lambda r: r.number("problem.options.noise_std")):
-            cost = cost_below(record, "w2", published_numbers.FIG2_THRESHOLD, unit)
-            if record.discrepancy in table and not math.isnan(cost):
-                sigma = record.number("problem.options.noise_std")
-                table[record.discrepancy].setdefault(sigma, []).append(cost)
-        return cls(table)
+def _costs(records: Sequence[Record], unit: str) -> Costs:
+    """What the runs of the noise study took to W2 < 0.2."""
+    costs = [(r, cost_below(r, "w2", published_numbers.FIG2_THRESHOLD, unit)) for r in records]
+    kept = [(r.discrepancy, r.number("problem.options.noise_std"), cost) for r, cost in costs if not math.isnan(cost)]
+    return {
+        name: {sigma: [cost for *_, cost in own] for sigma, own in by_sigma.items()}
+        for name in LABELS
+        for by_sigma in [grouped(sorted(c for c in kept if c[0] == name), lambda c: c[1])]
+    }
 
-    @property
-    def shared(self) -> list[float]:
-        return [sigma for sigma in self.by_sigma["energy"] if sigma in self.by_sigma["kl"]]
 
-    def kl_above_energy(self, sigmas: Sequence[float]) -> dict[str, Outcome]:
-        pairs = {s: (self.by_sigma["energy"][s], self.by_sigma["kl"][s]) for s in sigmas}
-        return {f"σ {s:g}": compare(lower=energy, higher=kl) for s, (energy, kl) in pairs.items()}
-
-    def growing(self) -> dict[str, Outcome]:
-        return {LABELS[name]: grows(list(costs.values())) for name, costs in self.by_sigma.items() if len(costs) > 1}
-
-    def reaching(self) -> dict[str, Outcome]:
-        table = self.by_sigma
-        return {f"{LABELS[name]} σ {s:g}": reached(costs) for name in table for s, costs in table[name].items()}
+def _kl_above_energy(costs: Costs, sigmas: Sequence[float]) -> dict[str, Outcome]:
+    return {f"σ {s:g}": compare(lower=costs["energy"][s], higher=costs["kl"][s]) for s in sigmas}
 
 
 def cost_rows(records: Sequence[Record]) -> list[Row]:
@@ -147,14 +143,17 @@ def cost_rows(records: Sequence[Record]) -> list[Row]:
     fits = [r for r in records if (r.study, r.method) == ("noise", "flow") and r.setting != "tuned"]
     at_size = largest(r for r in fits if _size(r) == published_numbers.FIG2_SIZE)
     shown = at_size or _largest(fits)
-    steps, seconds = Costs.of(shown, "step"), Costs.of(shown, "seconds")
-    ends = sorted({*steps.shared[:1], *steps.shared[-1:]})
-    growing = {f"{name} {unit}": outcome for unit, costs in (("steps", steps), ("seconds", seconds))
-               for name, outcome in costs.growing().items()}  # fmt: skip
+    units = {"steps": _costs(shown, "step"), "seconds": _costs(shown, "seconds")}
+    steps, seconds = units.values()
+    shared, in_time = ([s for s in costs["energy"] if s in costs["kl"]] for costs in (steps, seconds))
+    ends = sorted({*shared[:1], *shared[-1:]})
+    reaching = {f"{LABELS[d]} σ {s:g}": reached(own) for d, by_sigma in steps.items() for s, own in by_sigma.items()}
+    growing = {f"{LABELS[d]} {unit}": grows(list(by_sigma.values())) for unit, costs in units.items()
+               for d, by_sigma in costs.items() if len(by_sigma) > 1}  # fmt: skip
     statements: list[tuple[str, dict[str, Outcome], Literal["better", "worse"]]] = [
-        ("W2 < 0.2 is reached at every σ", steps.reaching(), "worse"),
-        ("KL needs more time than energy at every σ", seconds.kl_above_energy(seconds.shared), "better"),
-        ("KL needs more iterations than energy at low and at very high σ", steps.kl_above_energy(ends), "better"),
+        ("W2 < 0.2 is reached at every σ", reaching, "worse"),
+        ("KL needs more time than energy at every σ", _kl_above_energy(seconds, in_time), "better"),
+        ("KL needs more iterations than energy at low and at very high σ", _kl_above_energy(steps, ends), "better"),
         ("Iterations and time grow with σ", growing, "better"),
     ]
     rows = []

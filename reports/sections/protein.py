@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 
 from cryosip.records.read import Array, Record
 from cryosip.reports import movies
-from cryosip.reports.drawing import GREY, STANDS, density, first_with, of_first_replicate, outline, strip, views
+from cryosip.reports.drawing import GREY, STANDS, Cloud, first_with, histograms, of_first_replicate, strip, views
 from cryosip.reports.section import Context, Figures, Section, Source, of_study
 from cryosip.reports.spreads import Spread, grouped, spread
 from cryosip.reports.style import INK, Plot, SeriesStyle, draw, log_axes, series_style
-from cryosip.reports.tables import MethodRow, method_rows, shared_data
+from cryosip.reports.tables import method_rows, shared_data
 
 BINS = 45
 PROTEINS = {"paper-hsp90": "HSP90", "paper-adk": "adenylate kinase"}
@@ -42,19 +42,14 @@ def molecule(records: Sequence[Record], prefix: str) -> list[Plot]:
         f"{about.get('n_atoms', '?')} Cα atoms of chain {about.get('chain', '?')} of {about.get('source', '?')}, as "
         f"{len(beads)} beads; two views a quarter turn apart, coloured from the first residue to the last; ångströms."
     )
-    structure = Plot(
-        name, "Fig. 5a: the structure", caption, draw(name, paint, (5.0, 3.4)), ["x", "y", "z"], beads.tolist()
-    )
+    drawing = draw(name, paint, (5.0, 3.4))
+    structure = Plot(name, "Fig. 5a: the structure", caption, drawing, ["x", "y", "z"], beads.tolist())
     size = math.isqrt(shown.arrays["image_clean"].shape[1])
     pixel = shown.number("problem.options.pixel_size_in_angstroms")
     of = f"{size} × {size} pixels" + (f" of {pixel:g} Å" if math.isfinite(pixel) else "")
+    caption = f"Four images of {of}, in one grey scale."
     strips = [
-        strip(
-            f"{prefix}{part}",
-            title,
-            f"Four images of {of}, in one grey scale.",
-            shown.arrays[array].reshape(-1, size, size),
-        )
+        strip(f"{prefix}{part}", title, caption, shown.arrays[array].reshape(-1, size, size))
         for part, title, array in (
             ("fig5b", "Fig. 5b: projections", "image_clean"),
             ("fig5c", "Fig. 5c: the observations made of them", "image_noisy"),
@@ -73,35 +68,32 @@ def marginals(records: Sequence[Record], prefix: str) -> list[Plot]:
 
 
 def _marginal(records: Sequence[Record], i: int, name: str) -> Plot:
-    true, initial = (records[0].arrays[key][:, i] for key in ("theta_true", "theta_init"))
-    smooth = [r for r in records if r.method != "mixture"]
     mixtures = [r for r in records if r.method == "mixture"]
-    low, high = np.quantile(np.concatenate([true, initial]), [0.0005, 0.9995])
+    clouds = _references(*(records[0].arrays[key][:, i] for key in ("theta_true", "theta_init")))
+    low, high = np.quantile(np.concatenate([cloud.points for cloud in clouds]), [0.0005, 0.9995])
     edges = np.linspace(low - 2, high + 2, BINS + 1)
-    series = [(SeriesStyle("truth", INK, ""), "-", density(true, None, edges))]
-    series.append((SeriesStyle("initial", GREY, ""), ":", density(initial, None, edges)))
-    series += [(series_style(r), "-", density(r.arrays["theta"][:, i], r.arrays["weights"], edges)) for r in smooth]
+    clouds += [
+        Cloud(series_style(r), r.arrays["theta"][:, i], r.arrays["weights"]) for r in records if r not in mixtures
+    ]
 
-    def paint(ax: Axes) -> None:
-        for one, line, heights in series:
-            outline(ax, one, line, heights, edges)
-        top = max(heights.max() for _, _, heights in series)
+    def components(ax: Axes, top: float) -> None:
         for row, r in enumerate(mixtures):
-            at, share = r.arrays["theta"][:, i], r.arrays["weights"]
+            at, share, style = r.arrays["theta"][:, i], r.arrays["weights"], series_style(r)
             level = np.full(len(at), -0.06 * top * (row + 1))
-            style = series_style(r)
             ax.scatter(at, level, 160 * share + 4, color=style.colour, marker=style.marker, alpha=0.75, linewidths=0,
                        label=f"{style.label} {r.setting}")  # fmt: skip
-        ax.set(xlabel=f"z{chr(0x2080 + i + 1)}, whitened", ylabel="density", xlim=(edges[0], edges[-1]))
+        ax.set(xlim=(edges[0], edges[-1]))
 
     caption = (
         f"Weighted histograms with {BINS} bins, each of total mass 1; components of mixtures as marks below the axis, "
         f"their area in proportion to the weight; replicate {records[0].replicate}."
     )
-    centres = (edges[1:] + edges[:-1]) / 2
-    columns = ["centre", *(one.label for one, _, _ in series)]
-    rows = np.column_stack([centres, *(heights for _, _, heights in series)]).tolist()
-    return Plot(name, f"Fig. 6: mode {i + 1}", caption, draw(name, paint), columns, rows)
+    xlabel = f"z{chr(0x2080 + i + 1)}, whitened"
+    return histograms(name, f"Fig. 6: mode {i + 1}", caption, clouds, edges, xlabel, components)
+
+
+def _references(true: Array, initial: Array) -> list[Cloud]:
+    return [Cloud(SeriesStyle("truth", INK, ""), true), Cloud(SeriesStyle("initial", GREY, ""), initial, None, ":")]
 
 
 def motions(records: Sequence[Record], prefix: str) -> list[Plot]:
@@ -144,29 +136,15 @@ def principal(records: Sequence[Record], prefix: str) -> list[Plot]:
 
 
 def _component(records: Sequence[Record], i: int, name: str) -> Plot:
-    true = records[0].arrays["beta_true"][:, i]
-    series = [
-        (SeriesStyle("truth", INK, ""), "-", true),
-        (SeriesStyle("initial", GREY, ""), ":", records[0].arrays["beta_init"][:, i]),
+    clouds = _references(*(records[0].arrays[key][:, i] for key in ("beta_true", "beta_init")))
+    dashed = [r.setting for r in records if r.method == "mixture"][1:]
+    clouds += [
+        Cloud(_named(r), r.arrays["beta_estimated"][:, i], None, "--" if r.setting in dashed else "-") for r in records
     ]
-    mixtures = [r.setting for r in records if r.method == "mixture"]
-    series += [
-        (_named(r), "--" if r.setting in mixtures[1:] else "-", r.arrays["beta_estimated"][:, i]) for r in records
-    ]
-    low, high = np.quantile(np.concatenate([points for _, _, points in series]), [0.002, 0.998])
-    edges = np.linspace(low, high, 30)
-    densities = [density(points, None, edges) for _, _, points in series]
-
-    def paint(ax: Axes) -> None:
-        for (one, line, _), heights in zip(series, densities, strict=True):
-            outline(ax, one, line, heights, edges)
-        ax.set(xlabel=f"β{chr(0x2080 + i + 1)}", ylabel="density")
-
+    low, high = np.quantile(np.concatenate([cloud.points for cloud in clouds]), [0.002, 0.998])
     caption = "Noisy images in the pose behind the first observation; the axes are those of images of the truth."
-    centres = (edges[1:] + edges[:-1]) / 2
-    rows = np.column_stack([centres, *densities]).tolist()
-    title = f"Fig. 8: principal component {i + 1}"
-    return Plot(name, title, caption, draw(name, paint), ["centre", *(one.label for one, _, _ in series)], rows)
+    title, xlabel = f"Fig. 8: principal component {i + 1}", f"β{chr(0x2080 + i + 1)}"
+    return histograms(name, title, caption, clouds, np.linspace(low, high, 30), xlabel)
 
 
 def _named(record: Record) -> SeriesStyle:
@@ -280,25 +258,19 @@ def _figures(records: list[Record]) -> Figures:
     return figures | {"hsp90-open": open_fields(of_study(records, "hsp90-open"))}
 
 
-class ProteinTables(NamedTuple):
-    """The tables of one protein."""
-
-    study: str
-    name: str
-    shared_data: str
-    methods: list[MethodRow]
-    columns: list[str]
-    modes: list[ModeRow]
-    collapsed: list[str]
-
-
 def _tables(source: Source) -> Context:
-    proteins = [
-        ProteinTables(study, name, shared_data(own), method_rows(own, METRICS), *mode_table(own), collapsed(own))
-        for study, name in PROTEINS.items()
-        if (own := source.of(study))
-    ]
-    return {"proteins": proteins, "metrics": METRICS} if proteins or source.figures["hsp90-open"] else {}
+    proteins = {study: own for study in PROTEINS if (own := source.of(study))}
+    if not proteins and not source.figures["hsp90-open"]:
+        return {}
+    return {
+        "proteins": proteins,
+        "names": PROTEINS,
+        "shared_data": {study: shared_data(own) for study, own in proteins.items()},
+        "methods": {study: method_rows(own, METRICS) for study, own in proteins.items()},
+        "modes": {study: mode_table(own) for study, own in proteins.items()},
+        "collapsed": {study: collapsed(own) for study, own in proteins.items()},
+        "metrics": METRICS,
+    }
 
 
 SECTION = Section(

@@ -181,7 +181,7 @@ class Exponent(NamedTuple):
     """A line of the table."""
 
     problem: str
-    axis: str
+    axis: Axis
     quantity: str
     method: str
     colour: str
@@ -220,7 +220,7 @@ def _exponent(problem: str, axis: Axis, quantity: Quantity, records: Sequence[Re
     fit, series = fitted(records, axis, quantity), series_style(records[0])
     rate = expected(problem, quantity.name, axis.name, records[0].method)
     failed = sum(record.status != "ok" for record in records)
-    return Exponent(problem, axis.name, quantity.label, series.label, series.colour, fit, rate, judged(fit, rate),
+    return Exponent(problem, axis, quantity.label, series.label, series.colour, fit, rate, judged(fit, rate),
                     len(records), failed, quantity.shown)  # fmt: skip
 
 
@@ -229,7 +229,7 @@ def exponent_table(rows: Sequence[Exponent]) -> list[list[Any]]:
     columns = ["problem", "axis", "quantity", "method", "exponent", "low", "high", "replicates", "from", "to", "runs",
                "failed", "expected_low", "expected_high", "expected", "source", "verdict", "why"]  # fmt: skip
     return [columns] + [
-        [r.problem, r.axis, r.quantity, r.method, r.fit.slope, r.fit.low, r.fit.high, r.fit.replicates,
+        [r.problem, r.axis.name, r.quantity, r.method, r.fit.slope, r.fit.low, r.fit.high, r.fit.replicates,
          *(r.fit.places[:: len(r.fit.places) - 1] if len(r.fit.places) > 1 else ("", "")), r.runs, r.failed,
          r.rate.low, r.rate.high, r.rate.words, r.rate.source, r.verdict, r.fit.why]
         for r in rows

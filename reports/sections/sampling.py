@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from cryosip.records.read import Record
 from cryosip.reports.drawing import floor_band, initial_line
-from cryosip.reports.section import Context, Section, Source, Table
+from cryosip.reports.section import Context, Section, Source
 from cryosip.reports.spreads import MIN_REPLICATES, Spread, cost_below, counted, grouped, spread
 from cryosip.reports.style import INK, STYLES, UNKNOWN, Plot, SeriesStyle, draw, log_axes, series_style
 
@@ -190,12 +190,15 @@ def _row(record: Record) -> list[object]:
             m["variance_formula"], m["variance"] / m["variance_formula"]]  # fmt: skip
 
 
-def _bars(record: Record, scale: float) -> np.ndarray:
-    """Distances from the measured variance down to its q05 and up to its q95, divided by `scale`."""
-    m = record.metrics
-    value = m["variance"]
-    down, up = value - m.get("variance_q05", value), m.get("variance_q95", value) - value
-    return np.maximum([[down], [up]], 0.0) / scale
+def _measured(ax: Axes, records: Sequence[Record], places: Sequence[float], scales: Sequence[float]) -> None:
+    """The measured variances of a scheme over `scales`, with bars from q05 to q95."""
+    series = series_style(records[0])
+    for at, (r, x, scale) in enumerate(zip(records, places, scales, strict=True)):
+        value = r.metrics["variance"]
+        ends = value - r.metrics.get("variance_q05", value), r.metrics.get("variance_q95", value) - value
+        ax.errorbar([x], [value / scale], np.maximum([[end] for end in ends], 0.0) / scale, color=series.colour,
+                    marker=series.marker, markersize=5, linestyle="", capsize=2.5,
+                    label=None if at else series.label)  # fmt: skip
 
 
 def _against_k(records: Sequence[Record], n: float) -> Plot:
@@ -204,10 +207,7 @@ def _against_k(records: Sequence[Record], n: float) -> Plot:
             series, shift = series_style(own[0]), 1.06 ** (index - 1)
             formula = {_k(r): r.metrics["variance_formula"] for r in own}
             ax.plot(list(formula), list(formula.values()), color=series.colour, linewidth=1.3)
-            for at, r in enumerate(own):
-                ax.errorbar([_k(r) * shift], [r.metrics["variance"]], _bars(r, 1.0), color=series.colour,
-                            marker=series.marker, markersize=5, linestyle="", capsize=2.5,
-                            label=None if at else series.label)  # fmt: skip
+            _measured(ax, own, [_k(r) * shift for r in own], [1.0] * len(own))
         log_axes(ax, "xy")
         ax.set(xlabel="samples of ω, K", ylabel="variance of the estimator")
 
@@ -226,14 +226,9 @@ def _ratios(records: Sequence[Record]) -> Plot:
 
     def paint(ax: Axes) -> None:
         for index, own in enumerate(grouped(records, lambda r: r.method).values()):
-            series = series_style(own[0])
-            for at, r in enumerate(own):
-                x = cases.index((_n(r), _k(r))) + (index - 1) * 0.25
-                x += apart * (replicates.index(r.replicate) - (len(replicates) - 1) / 2)
-                formula = r.metrics["variance_formula"]
-                ax.errorbar([x], [r.metrics["variance"] / formula], _bars(r, formula), color=series.colour,
-                            marker=series.marker, markersize=5, linestyle="", capsize=2.5,
-                            label=None if at else series.label)  # fmt: skip
+            middle = (index - 1) * 0.25 - apart * (len(replicates) - 1) / 2
+            places = [cases.index((_n(r), _k(r))) + middle + apart * replicates.index(r.replicate) for r in own]
+            _measured(ax, own, places, [r.metrics["variance_formula"] for r in own])
         ax.axhline(1.0, color=INK, linewidth=0.9, alpha=0.6)
         ax.set_xticks(range(len(cases)), [f"{n:g}, {k:g}" for n, k in cases], rotation=60, ha="right")
         ax.set(xlabel="N, K", ylabel="measured / formula")
@@ -248,10 +243,6 @@ def _accuracies(source: Source) -> Context:
     return {"accuracies": rows} if rows else {}
 
 
-def _table(context: Context) -> dict[str, Table]:
-    return {"time_to_accuracy.csv": accuracy_table(context["accuracies"])} if context else {}
-
-
 SECTIONS = (
     Section(
         "variances", "Variances", ("sampling",), lambda records: {"variances": variances(records)},
@@ -260,7 +251,8 @@ SECTIONS = (
     ),
     Section(
         "schemes", "Sampling schemes", ("sampling",), lambda records: {"schemes": schemes(records)}, _accuracies,
-        _table, template="sampling.html",
+        lambda context: {"time_to_accuracy.csv": accuracy_table(context["accuracies"])} if context else {},
+        template="sampling.html",
         missing="No flow of the sampling study in the records: run the study sampling.",
     ),
 )  # fmt: skip

@@ -3,16 +3,16 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from cryosip.records.read import Record
 from cryosip.reports.drawing import initial_line
-from cryosip.reports.section import Context, Section, Source, Table
+from cryosip.reports.section import Context, Section, Source
 from cryosip.reports.sections import rates
-from cryosip.reports.sections.rates import QUANTITIES, Axis, Exponent, Fit, Quantity, fitted, groups, place
+from cryosip.reports.sections.rates import QUANTITIES, Axis, Fit, Quantity, fitted, groups, place
 from cryosip.reports.spreads import grouped, spread
 from cryosip.reports.style import INK, Plot, draw, log_axes, series_style
 
@@ -24,17 +24,21 @@ DRAWN = {"w2": "W2", "seconds": "Seconds for each step", "memory": "Planned memo
 Panel = dict[str, list[Record]]  # by method
 
 
-def scaling(records: Sequence[Record]) -> list[Plot]:
+def scaling(records: Sequence[Record]) -> dict[str, list[Plot]]:
     """For each problem and axis W2, seconds for each step and planned memory, with the fitted lines."""
-    panels: dict[tuple[str, Axis], Panel] = {}
-    for (problem, axis, method), own in groups(records).items():
-        panels.setdefault((problem, axis), {})[method] = own
+    by_axis = grouped(groups(records).items(), lambda item: item[0][:2])
+    panels = {key: {method: own for (_, _, method), own in items} for key, items in by_axis.items()}
     drawn = [quantity for quantity in QUANTITIES if quantity.name in DRAWN]
-    return [_panel(*key, panel, quantity) for key, panel in panels.items() for quantity in drawn]
+    return {heading(*key): [_panel(*key, panel, quantity) for quantity in drawn] for key, panel in panels.items()}
+
+
+def heading(problem: str, axis: Axis) -> str:
+    """Of what the page shows of one axis of one problem."""
+    return f"{problem}: {axis.label}"
 
 
 def _panel(problem: str, axis: Axis, panel: Panel, quantity: Quantity) -> Plot:
-    name = f"{_prefix(problem, axis)}-{quantity.name}"
+    name = re.sub(r"[^a-z0-9-]+", "-", f"scaling-{problem}-{axis.name}".lower()) + f"-{quantity.name}"  # a file's too
     records = [record for own in panel.values() for record in own]
     fits = {method: fitted(own, axis, quantity) for method, own in panel.items()}
 
@@ -116,47 +120,14 @@ def _row(problem: str, axis: Axis, record: Record) -> list[object]:
             record.program_memory_mb, record.peak_memory_mb]  # fmt: skip
 
 
-class Part(NamedTuple):
-    """What the page shows of one axis of one problem."""
-
-    problem: str
-    axis: Axis
-    plots: list[Plot]
-    rows: list[Exponent]
-
-
-def parts(records: Sequence[Record], plots: Sequence[Plot], rows: Sequence[Exponent]) -> list[Part]:
-    """The figures and the exponents by problem and axis."""
-    seen = dict.fromkeys((problem, axis) for problem, axis, _ in groups(records))
-    return [
-        Part(
-            problem,
-            axis,
-            [plot for plot in plots if plot.name.startswith(f"{_prefix(problem, axis)}-")],
-            [row for row in rows if (row.problem, row.axis) == (problem, axis.name) and row.shown],
-        )
-        for problem, axis in seen
-    ]
-
-
-def _prefix(problem: str, axis: Axis) -> str:
-    """Of the names of the figures, which are names of files."""
-    return re.sub(r"[^a-z0-9-]+", "-", f"scaling-{problem}-{axis.name}".lower())
-
-
 def _exponents(source: Source) -> Context:
     rows = rates.exponents(source.records)
-    if not rows:
-        return {}
-    axes = parts(source.records, source.figures["scaling"], rows)
-    return {"axes": axes, "exponents": rows, "tolerance": rates.TOLERANCE}
-
-
-def _table(context: Context) -> dict[str, Table]:
-    return {"scaling_exponents.csv": rates.exponent_table(context["exponents"])} if context else {}
+    shown = grouped((row for row in rows if row.shown), lambda row: heading(row.problem, row.axis))
+    return {"shown": shown, "exponents": rows, "tolerance": rates.TOLERANCE} if rows else {}
 
 
 SECTION = Section(
-    "scaling", "Scaling", ("scaling",), lambda records: {"scaling": scaling(records)}, _exponents, _table,
-    template="scaling.html", missing="No run of the study scaling in the records: run the study scaling.",
+    "scaling", "Scaling", ("scaling",), scaling, _exponents, template="scaling.html",
+    tables=lambda context: {"scaling_exponents.csv": rates.exponent_table(context["exponents"])} if context else {},
+    missing="No run of the study scaling in the records: run the study scaling.",
 )  # fmt: skip

@@ -17,6 +17,11 @@ from cryosip.reports.spreads import mean_interval
 PARTICLES = (100, 1_000, 10_000)
 
 
+def plots_of(results: Path):
+    """Of the first problem and axis."""
+    return next(iter(scaling(read_records(results)[0]).values()))
+
+
 def write_law(write, replicate: int, slope: float, method: str = "flow", places=PARTICLES, axis: str = "N") -> None:
     """W2 = 3 * x^slope, 1e-6 seconds for each step and x^1, memory x / 100."""
     for x in places:
@@ -79,7 +84,7 @@ def test_one_value_has_no_exponent(write, results: Path) -> None:
     (w2,) = rows_of(results)
     assert math.isnan(w2.fit.slope)
     assert w2.fit.why == "1 value on the axis: no exponent"
-    assert "1 value on the axis" in scaling(read_records(results)[0])[0].caption
+    assert "1 value on the axis" in plots_of(results)[0].caption
 
 
 def test_a_failed_run_is_a_cross_and_is_counted(write, results: Path) -> None:
@@ -89,7 +94,7 @@ def test_a_failed_run_is_a_cross_and_is_counted(write, results: Path) -> None:
           message="MemoryError: no", metrics={}, steps=0)  # fmt: skip
     (w2,) = rows_of(results)
     assert (w2.runs, w2.failed, w2.fit.replicates) == (9, 1, 2)
-    plot = scaling(read_records(results)[0])[0]
+    plot = plots_of(results)[0]
     assert "energy flow failed in 1 of 9 runs (crosses at the top, at 10000)" in plot.caption
     assert "energy flow, failed" in plot.svg
     page = build(results, results.parent / "out").read_text(encoding="utf-8")
@@ -109,7 +114,7 @@ def test_a_method_that_always_fails_is_not_dropped(write, results: Path) -> None
     assert (own.method, own.runs, own.failed, own.verdict) == ("own", 9, 9, "undecided")
     assert own.rate.words.startswith("powers of log M")
     assert flow.verdict == "as expected"
-    plot = scaling(read_records(results)[0])[0]
+    plot = plots_of(results)[0]
     assert "own, failed" in plot.svg
     assert "own failed in 9 of 9 runs" in plot.caption
     page = build(results, results.parent / "out").read_text(encoding="utf-8")

@@ -1,6 +1,5 @@
 """Figures: every section draws its own, all come out the same every time, and a table is enough to draw one again."""
 
-import csv
 import os
 import re
 import subprocess
@@ -8,8 +7,6 @@ import sys
 import zlib
 from pathlib import Path
 
-import matplotlib.image
-import numpy as np
 import pytest
 import test_reports_consistency
 import test_reports_images

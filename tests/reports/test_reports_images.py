@@ -19,12 +19,8 @@ READINGS = [f"images_{kind}_{statistic}" for kind in ("noisy", "clean", "mixed")
 def plane(seed: int, n: int = 60) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     cloud = {name: rng.normal(4, 1, (n, 2)) for name in ("theta", "theta_init")}
-    return cloud | {
-        "theta_true": rng.normal(4.5, 1, (3 * n, 2)),
-        "weights": rng.dirichlet(np.ones(n)),
-        "image_clean": rng.random((4, 64)),
-        "image_noisy": rng.normal(size=(4, 64)),
-    }
+    cloud |= {"theta_true": rng.normal(4.5, 1, (3 * n, 2)), "weights": rng.dirichlet(np.ones(n))}
+    return cloud | {"image_clean": rng.random((4, 64)), "image_noisy": rng.normal(size=(4, 64))}
 
 
 def put(write: Write, study: str, method: str, setting: str, replicate: int, tau: float | None = None, **more: Any):
@@ -32,12 +28,9 @@ def put(write: Write, study: str, method: str, setting: str, replicate: int, tau
     options = {"discrepancy": {"name": "energy"}} if method == "flow" else more.pop("options", {})
     problem = {"n_observations": n} | ({} if tau is None else {"tau": tau})
     config = {
-        "problem": {"name": "nanocluster", "options": problem},
-        "method": {"name": method, "options": options},
-        "steps": steps,
-        "every": 600,
-        "stop_below": {},
-    }
+        "problem": {"name": "nanocluster", "options": problem}, "method": {"name": method, "options": options},
+        "steps": steps, "every": 600, "stop_below": {},
+    }  # fmt: skip
     far, near = (dict.fromkeys(READINGS, value) for value in (0.095, 0.001))
     metrics = {"w1": 0.2, "w2": 0.3, "energy_distance_squared": 0.0163 + 0.001 * replicate, "w2_to_data": 0.25} | near
     start = {"w1": 0.8, "w2": 1.0, "energy_distance_squared": 0.40 + 0.02 * replicate} | far

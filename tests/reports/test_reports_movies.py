@@ -177,13 +177,6 @@ def test_what_is_no_film_is_no_movie(write, arrays) -> None:
     assert particles([record], "") == []
 
 
-def test_old_records_have_none(write, results: Path) -> None:
-    path = write({"theta": np.zeros((5, 1)), "theta_true": np.ones((5, 1)), "weights": np.full(5, 0.2)})
-    (record,), _ = read_records(path.parent.parent)
-    assert film(record) is None
-    assert "<animate" not in build(results, results.parent / "out").read_text(encoding="utf-8")
-
-
 def test_a_flow_and_a_truth_of_one_point_are_drawn(write) -> None:
     theta = np.zeros((2, 5, 1))
     record = put(write, theta, arrays={"theta_true": np.zeros((9, 1))})

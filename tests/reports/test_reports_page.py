@@ -136,18 +136,6 @@ def test_text_of_records_is_escaped(write, results: Path) -> None:
     assert page.count("&lt;script&gt;") > 10
 
 
-def test_failures_and_files_are_named(write, results: Path) -> None:
-    write()
-    failed = write(status="error", message="out of memory", metrics={}, replicate=1)
-    (results / "paper-1d" / "cut.json").write_text('{"schema": 1')
-    page = build(results, results.parent / "out").read_text(encoding="utf-8")
-    assert f"paper-1d/{failed.name}" in page
-    assert "out of memory" in page
-    assert "paper-1d/cut.json" in page
-    assert "Runs that failed: 1. Files not read: 1." in page
-    assert "1 error, 1 ok" in page
-
-
 def test_unknown_studies_get_a_table(write, results: Path) -> None:
     write(study="brand-new", metrics={"score": 1.25})
     page = build(results, results.parent / "out").read_text(encoding="utf-8")

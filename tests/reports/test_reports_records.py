@@ -20,26 +20,6 @@ def test_a_record_keeps_its_numbers(write, results: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ('{"schema": 1, "run_id": "a', "not complete JSON"),
-        ("[1, 2]", "not a cryosip record"),
-        ('{"name": "other"}', "not a cryosip record"),
-        ('{"schema": 3, "run_id": "b"}', "schema 3"),
-        ('{"schema": 1, "run_id": "c"}', "status"),
-    ],
-)
-def test_files_that_cannot_be_read_are_named(write, results: Path, text: str, reason: str) -> None:
-    write()
-    (results / "paper-1d" / "bad.json").write_text(text)
-    records, skipped = read_records(results)
-    assert len(records) == 1
-    ((path, why),) = skipped
-    assert path == Path("paper-1d/bad.json")
-    assert reason in why
-
-
-@pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"status": "fine"}, "status 'fine'"),

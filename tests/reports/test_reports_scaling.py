@@ -87,24 +87,7 @@ def test_one_value_has_no_exponent(write, results: Path) -> None:
     assert "1 value on the axis" in plots_of(results)[0].caption
 
 
-def test_a_failed_run_is_a_cross_and_is_counted(write, results: Path) -> None:
-    for i in range(3):
-        write_law(write, i, -0.5, places=PARTICLES[: 3 if i else 2])
-    write(study="scaling", setting="N=10000", options={"n_particles": 10_000}, status="error",
-          message="MemoryError: no", metrics={}, steps=0)  # fmt: skip
-    (w2,) = rows_of(results)
-    assert (w2.runs, w2.failed, w2.fit.replicates) == (9, 1, 2)
-    plot = plots_of(results)[0]
-    assert "energy flow failed in 1 of 9 runs (crosses at the top, at 10000)" in plot.caption
-    assert "energy flow, failed" in plot.svg
-    page = build(results, results.parent / "out").read_text(encoding="utf-8")
-    assert "9, 1 failed" in page
-    with open(results.parent / "out/figures/scaling-oned-n-w2.csv", encoding="utf-8", newline="") as stream:
-        table = list(csv.DictReader(stream))
-    assert [row["value"] for row in table if row["status"] == "error"] == ["10000.0"]
-
-
-def test_a_method_that_always_fails_is_not_dropped(write, results: Path) -> None:
+def test_failed_runs_are_crosses_and_counted_and_a_method_that_always_fails_is_not_dropped(write, results) -> None:
     for i in range(3):
         write_law(write, i, 0.0, axis="M")
         for m in PARTICLES:
@@ -116,24 +99,21 @@ def test_a_method_that_always_fails_is_not_dropped(write, results: Path) -> None
     assert flow.verdict == "as expected"
     plot = plots_of(results)[0]
     assert "own, failed" in plot.svg
-    assert "own failed in 9 of 9 runs" in plot.caption
+    assert "own failed in 9 of 9 runs (crosses at the top, at 100, 1000, 10000)" in plot.caption
     page = build(results, results.parent / "out").read_text(encoding="utf-8")
     assert "own() misses an argument" in page
+    assert "9, 9 failed" in page
+    with open(results.parent / "out/figures/scaling-oned-m-w2.csv", encoding="utf-8", newline="") as stream:
+        assert sum(row["status"] == "error" for row in csv.DictReader(stream)) == 9
 
 
-def test_a_replicate_that_was_stopped_half_way_is_left_out(write, results: Path) -> None:
+@pytest.mark.parametrize(("other", "count"), [(PARTICLES[:2], 2), ((*PARTICLES, 30_000), 3)])
+def test_replicates_are_fitted_where_most_of_them_are(write, results: Path, other: tuple[int, ...], count: int) -> None:
+    """One that was stopped half way is left out, one that went further counts where the others are."""
     for i in range(3):
-        write_law(write, i, -0.5)
-    write_law(write, 3, -3.0, places=PARTICLES[:2])
+        write_law(write, i, -0.5 if i else -0.5 if count == 3 else -3.0, places=PARTICLES if i else other)
     (w2,) = rows_of(results)
-    assert (w2.fit.slope, w2.fit.replicates) == (pytest.approx(-0.5), 3)
-
-
-def test_a_replicate_that_went_further_is_fitted_where_the_others_are(write, results: Path) -> None:
-    for i in range(3):
-        write_law(write, i, -0.5, places=(*PARTICLES, 30_000) if i == 0 else PARTICLES)
-    (w2,) = rows_of(results)
-    assert (w2.fit.replicates, w2.fit.places) == (3, PARTICLES)
+    assert (w2.fit.slope, w2.fit.replicates, w2.fit.places) == (pytest.approx(-0.5), count, PARTICLES)
 
 
 @pytest.mark.parametrize(

@@ -80,16 +80,6 @@ class Row(NamedTuple):
     notes: tuple[str, ...] = ()
     regression: bool = False
 
-    @property
-    def sides(self) -> tuple[tuple[Spread | str, Spread], ...]:
-        """Each side, and it in units of its floor."""
-        return (self.a, self.over_floor[0]), (self.b, self.over_floor[1])
-
-    @property
-    def has_interval(self) -> bool:
-        """Whether it is a number that could move beyond an interval."""
-        return self.quantity != STATUS and self.verdict in ("worse", "better", "no significant difference")
-
 
 Runs = dict[Run, list[Record]]
 

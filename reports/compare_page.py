@@ -117,9 +117,9 @@ def totals(rows: Iterable[Row]) -> dict[str, dict[Verdict, int]]:
 def caveats(comparison: Comparison) -> list[str]:
     """How many numbers would move by chance alone, and what the machines are."""
     found = []
-    intervals = Counter(row.quantity == compare.SECONDS for row in comparison.rows if row.has_interval)
-    for name, seconds in (("errors", False), ("seconds", True)):
-        if count := intervals[seconds]:
+    numbers = [row for row in comparison.rows if row.quantity != compare.STATUS]
+    for name, counts in zip(("errors", "seconds"), totals(numbers).values(), strict=True):
+        if count := sum(counts.get(verdict, 0) for verdict in ("worse", "better", "no significant difference")):
             found.append(
                 f"Of the {name}, {count} have an interval and are not the same. If chance alone had moved them, at "
                 f"most about {number(compare.CHANCE * count)} would be “worse” and as many “better” (5 % each, not "
@@ -137,8 +137,9 @@ def moved(rows: Iterable[Row]) -> list[Row]:
 
 
 def texts(row: Row) -> list[tuple[str, str]]:
-    """A, B and B / A, each with what stands smaller below it: intervals, how many floors it is, or why there is none."""
-    sides = [(value, "") if isinstance(value, str) else _number(value, over) for value, over in row.sides]
+    """A, B and B / A, each with what stands smaller below it: an interval and floors, or why there is none."""
+    pairs = zip((row.a, row.b), row.over_floor, strict=True)
+    sides = [(value, "") if isinstance(value, str) else _number(value, over) for value, over in pairs]
     if math.isnan(row.ratio.mean):
         return [*sides, ("—", row.ratio.why)]
     mean, low, high = (f"{x:.3f}" if 0.1 < x < 10 else number(x) for x in row.ratio[:3])

@@ -1,9 +1,9 @@
 """The suite's own report: a page with the records behind it, small enough to be committed."""
 
-import argparse
 import io
 import json
 import shutil
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable
@@ -98,9 +98,6 @@ def _archive(paths: Iterable[Path], folder: Path, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("command", help="what made the records, as the page shows it")
-    arguments = parser.parse_args()
-    print(publish(arguments.results, arguments.out, arguments.command))
+    if len(sys.argv) != 4:
+        sys.exit("usage: python -m cryosip.reports.publish RESULTS OUT COMMAND")
+    print(publish(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))

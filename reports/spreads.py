@@ -76,9 +76,20 @@ def prediction_range(values: Sequence[float], sample_spread: float) -> tuple[flo
 
 
 def cost_below(record: Record, metric: str, threshold: float, unit: str) -> float:
-    """The first "step" or "seconds" of the curve at which the metric is below the threshold, inf if it never is.
+    """The cost at which a metric first is below a threshold.
 
-    nan where the records cannot tell: no such curve, or a run that stopped early for another reason.
+    Parameters
+    ----------
+    record, metric, threshold
+        The run, and what is to be below what.
+    unit
+        What is spent, a name in the curve such as "step" or "seconds".
+
+    Returns
+    -------
+    float
+        inf if it never is below; nan where the record cannot say: it has no such curve, or stopped early for another
+        reason.
     """
     curve = record.curve
     if metric not in curve or unit not in curve:

@@ -67,10 +67,10 @@ def statuses(records: Iterable[Record]) -> str:
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
 
 
-def over_floor(record: Record, metric: str) -> float:
-    """The metric in units of the floor of the data, nan where one of the two is missing."""
-    floor = record.data_floors.get(metric)
-    return record.metrics.get(metric, math.nan) / floor.median if floor and floor.median > 0 else math.nan
+def over_floor(record: Record, metric: str, metrics: dict[str, float] | None = None) -> float:
+    """The metric, of the estimate or among `metrics`, in units of the floor of the data; nan where one is missing."""
+    floor, metrics = record.data_floors.get(metric), record.metrics if metrics is None else metrics
+    return metrics.get(metric, math.nan) / floor.median if floor and floor.median > 0 else math.nan
 
 
 def shared_data(records: Iterable[Record]) -> str:

@@ -64,7 +64,7 @@ def over_floor(record: Record, metric: str) -> Array:
     return record.curve[metric] / floor.median
 
 
-def error_at(record: Record, metric: str, unit: str, budget: float) -> float:
+def _error_at(record: Record, metric: str, unit: str, budget: float) -> float:
     """Metric over floor at the last evaluation within the budget; inf for a run that failed or had nothing yet."""
     values = over_floor(record, metric)
     if record.status != "ok" or not values.size:
@@ -107,13 +107,25 @@ def _setting(record: Record) -> str:
 
 
 def standings(records: Iterable[Record], metric: str, unit: str, budget: float) -> list[Standing]:
-    """All methods at a budget, the nearest to the truth first."""
+    """All methods at a budget, the nearest to the truth first.
+
+    Parameters
+    ----------
+    records
+        Runs on one problem.
+    metric
+        Such as "w2".
+    unit
+        What the budget is of, one of BUDGET_UNITS.
+    budget
+        How much of it.
+    """
     found = [
         Standing(
             method_style(own[0]),
             method,
             options(own[0]),
-            {record.replicate: error_at(record, metric, unit, budget) for record in own},
+            {record.replicate: _error_at(record, metric, unit, budget) for record in own},
             sum(record.status != "ok" for record in own),
         )
         for method, own in runs_for(records, unit, budget).items()

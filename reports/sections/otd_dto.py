@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +14,7 @@ from cryosip.reports.sections.board import by_problem
 from cryosip.reports.sections.budgets import BUDGET_UNITS, METRICS
 from cryosip.reports.spreads import Spread, grouped, spread
 from cryosip.reports.style import INK, Plot, SeriesStyle, draw, log_axes, method_style
+from cryosip.reports.tables import over_floor
 
 NAMES = {"w2": "W2", "w1": "W1", "energy_distance_squared": "D²"}
 COLUMNS = ["method", "replicate", "status"]
@@ -62,7 +64,7 @@ def _curves(problem: str, records: Sequence[Record], metric: str, unit: str) -> 
             label = series.label + _failures(own)
             ax.plot(x[x > 0], y[x > 0], color=series.colour, linewidth=1.8, marker=series.marker, markersize=4,
                     markevery=[-1] if np.count_nonzero(x > 0) else None, label=label)  # fmt: skip
-            oracle = _oracle(own, metric)
+            oracle = spread([over_floor(r, metric, r.oracle_metrics) for r in own if r.status == "ok"]).median
             if math.isfinite(oracle) and x.size:
                 ax.plot([x[-1] * 1.25], [oracle], marker=series.marker, color=series.colour, markerfacecolor="none",
                         linestyle="", markersize=6)  # fmt: skip
@@ -92,28 +94,16 @@ def _failures(records: Sequence[Record]) -> str:
 
 
 def _bounds(ax: Axes, records: Sequence[Record], metric: str) -> None:
-    floors = [r.data_floors[metric] for r in records if _has_floor(r, metric)]
+    floors = [f for r in records if (f := r.data_floors.get(metric)) and f.median > 0]
     if not floors:
         return
     low, high = (np.median([getattr(f, q) / f.median for f in floors]) for q in ("q05", "q95"))
     ax.axhspan(low, high, color=INK, alpha=0.10, linewidth=0)
     ax.axhline(1.0, color=INK, alpha=0.5, linewidth=0.9, linestyle=":", label=f"floor, n = {floors[0].n:,}")
-    initial = [r.initial_metrics[metric] / r.data_floors[metric].median for r in records
-               if metric in r.initial_metrics and _has_floor(r, metric)]  # fmt: skip
-    if initial:
-        ax.axhline(
-            float(np.median(initial)), color=INK, alpha=0.5, linewidth=0.9, linestyle="--", label="initial distribution"
-        )
-
-
-def _has_floor(record: Record, metric: str) -> bool:
-    return metric in record.data_floors and record.data_floors[metric].median > 0
-
-
-def _oracle(records: Sequence[Record], metric: str) -> float:
-    values = [r.oracle_metrics[metric] / r.data_floors[metric].median for r in records
-              if r.status == "ok" and metric in r.oracle_metrics and _has_floor(r, metric)]  # fmt: skip
-    return spread(values).median
+    initial = spread([over_floor(r, metric, r.initial_metrics) for r in records])
+    if initial.n:
+        how: Any = {"linewidth": 0.9, "linestyle": "--", "label": "initial distribution"}
+        ax.axhline(initial.median, color=INK, alpha=0.5, **how)
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -1,8 +1,8 @@
 """The studies paper-hsp90, paper-adk and hsp90-open of §4.3: Figs. 5 to 8, the modes, what the paper leaves open."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -174,31 +174,24 @@ def open_fields(records: Sequence[Record]) -> list[Plot]:
 
 
 def _against(records: Sequence[Record], field: str, name: str, label: str, log: bool) -> Plot:
-    groups = grouped(records, lambda r: (series_style(r).label, r.number(field)))
-
-    def median(values: list[float]) -> float:
-        return spread(values).median
-
-    lines: dict[str, dict[float, tuple[int, float, float, float]]] = {}
-    for (method, at), own in sorted(groups.items()):
-        initial, estimated = ([getattr(r, part)[DISTANCE] for r in own] for part in ("initial_metrics", "metrics"))
-        floor = [r.data_floors[DISTANCE].median for r in own if DISTANCE in r.data_floors]
-        lines.setdefault(method, {})[at] = (len(own), median(initial), median(estimated), median(floor))
+    rows: list[list[Any]] = []
+    for (method, at), own in sorted(grouped(records, lambda r: (series_style(r).label, r.number(field))).items()):
+        floors = [r.data_floors[DISTANCE].median for r in own if DISTANCE in r.data_floors]
+        values = [r.initial_metrics[DISTANCE] for r in own], [r.metrics[DISTANCE] for r in own], floors
+        rows.append([method, at, len(own), *(spread(part).median for part in values)])
     styles = {series_style(r).label: series_style(r) for r in records}
 
     def paint(ax: Axes) -> None:
-        for method, line in lines.items():
+        for method, own in grouped(rows, lambda row: str(row[0])).items():
             style = styles[method]
-            ax.plot(
-                list(line), [row[2] for row in line.values()], color=style.colour, marker=style.marker, label=method
-            )
-        first = next(iter(lines.values()))
-        ax.plot(list(first), [row[1] for row in first.values()], color=GREY, linestyle=":", label="initial")
-        ax.plot(list(first), [row[3] for row in first.values()], color=INK, linestyle=":", alpha=0.6, label="floor")
+            ax.plot([r[1] for r in own], [r[4] for r in own], color=style.colour, marker=style.marker, label=method)
+        first = [row for row in rows if row[0] == rows[0][0]]
+        for column, colour, alpha, word in ((3, GREY, 1.0, "initial"), (5, INK, 0.6, "floor")):
+            x, y = [row[1] for row in first], [row[column] for row in first]
+            ax.plot(x, y, color=colour, linestyle=":", alpha=alpha, label=word)
         log_axes(ax, "xy" if log else "y")
         ax.set(xlabel=label, ylabel="D² in z")
 
-    rows = [[method, at, *row] for method, line in lines.items() for at, row in line.items()]
     columns = ["method", label, "replicates", "initial D²", "D²", "floor D²"]
     caption = "Medians over replicates of the squared energy distance in whitened coordinates; the rest is the study's."
     return Plot(name, f"D² against the {label.split(',')[0]}", caption, draw(name, paint), columns, rows)
@@ -218,20 +211,14 @@ def mode_table(records: Sequence[Record]) -> tuple[list[str], list[ModeRow]]:
     ok = [r for r in records if r.status == "ok" and r.molecule]
     if not ok:
         return [], []
-    groups = grouped(ok, lambda r: _named(r).label)
     data = {r.dataset_hash: r for r in ok}  # the initial distribution is the same for all methods
-    values, shares = ok[0].molecule["eigenvalues"], ok[0].molecule["collectivity"]
-
-    def of(metrics: Callable[[Record], dict[str, float]], own: Sequence[Record], i: int) -> Spread:
-        return spread([metrics(r).get(f"w1_mode_{i + 1}", math.nan) for r in own])
-
-    def distances(i: int) -> list[Spread]:
-        start = of(lambda r: r.initial_metrics, list(data.values()), i)
-        return [start, *(of(lambda r: r.metrics, own, i) for own in groups.values())]
-
-    pairs = zip(values, shares, strict=True)
-    rows = [ModeRow(i + 1, value, share, distances(i)) for i, (value, share) in enumerate(pairs)]
-    return ["initial distribution", *groups], rows
+    columns = {"initial distribution": [r.initial_metrics for r in data.values()]}
+    columns |= {name: [r.metrics for r in own] for name, own in grouped(ok, lambda r: _named(r).label).items()}
+    modes = enumerate(zip(ok[0].molecule["eigenvalues"], ok[0].molecule["collectivity"], strict=True), start=1)
+    return list(columns), [
+        ModeRow(i, *pair, [spread([m.get(f"w1_mode_{i}", math.nan) for m in own]) for own in columns.values()])
+        for i, pair in modes
+    ]
 
 
 def collapsed(records: Sequence[Record]) -> list[str]:

@@ -107,7 +107,13 @@ ANYWHERE = {
 
 
 def expected(problem: str, quantity: str, axis: str, method: str) -> Rate:
-    """What theory expects; of W1 what it does of W2, of all seconds what of those of a step, if it says no more."""
+    """What theory expects; of W1 what it does of W2, of all seconds what of those of a step, if it says no more.
+
+    Parameters
+    ----------
+    problem, quantity, axis, method
+        Names: theory speaks of the errors on the problem "oned" alone, and of the cost of each method.
+    """
     known = ON_THE_LINE | ANYWHERE if problem == "oned" else ANYWHERE
     names = (quantity, {"w1": "w2", "total": "seconds"}.get(quantity, quantity))
     keys = [(name, axis, whose) for name in names for whose in (method, "*")]

@@ -120,7 +120,7 @@ def modes(records: Sequence[Record], prefix: str) -> list[Plot]:
 
 
 def _mode(beads: Array, move: Array, i: int, name: str) -> Plot:
-    """Two views of the trace from one end of Fig. 7 to the other and back, and a mark that tells z."""
+    """Two views of the trace from one end of Fig. 7 to the other and back, and a mark that shows z."""
     ends = (STANDS[0], STANDS[-1])
     traces = [
         np.stack([points + np.array([left, 0.0]) for points, left in view])

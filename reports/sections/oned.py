@@ -18,6 +18,8 @@ from cryosip.reports.tables import method_rows, shared_data
 
 BINS = 60
 METRICS = ("w1", "w2")
+NOT_COUNTED = "Compilation and the evaluation of metrics are not counted; the paper gives minutes."
+NO_ORDER = " The paper says W and gives no order: the same runs read as W1, the better conditioned."
 THRESHOLDS = (("w2", 0.2, ""), ("w1", 0.2, "-w1"))
 
 
@@ -107,18 +109,9 @@ def _cost(records: Sequence[Record], name: str, metric: str, threshold: float, u
         ax.set_yticks([tick for tick in ax.get_yticks() if low / 1.5 <= tick < top])
         ax.set_ylabel(f"{'steps' if unit == 'step' else 'seconds'} to {metric.upper()} < {threshold:g}")
 
-    words = "First evaluated step below the threshold."
-    if unit == "seconds":
-        words = "Compilation and the evaluation of metrics are not counted; the paper gives minutes."
-    caption = (
-        "Each marker is one replicate, hollow where the threshold was never reached; the line joins the medians. "
-        + words
-        + (
-            ""
-            if metric == "w2"
-            else " The paper says W and gives no order: the same runs read as W1, the better conditioned."
-        )
-    )
+    caption = "Each marker is one replicate, hollow where the threshold was never reached; the line joins the medians. "
+    caption += "First evaluated step below the threshold." if unit == "step" else NOT_COUNTED
+    caption += "" if metric == "w2" else NO_ORDER
     panel = f"Fig. 2{name[4]}" if metric == "w2" else f"Companion of Fig. 2{name[4]}"
     title = f"{panel}: {'steps' if unit == 'step' else 'seconds'} to {metric.upper()} < {threshold:g}"
     return Plot(name, title, caption, draw(name, paint), [*Cost._fields[:-1], unit], costs)

@@ -137,7 +137,7 @@ CONVENTIONS = (
     ("Structure and modes (§4.3)",
      "Chain A of 2IOP, its Cα atoms; anisotropic network with a cutoff of 15 Å, the four lowest modes.",
      "None is stated. At a cutoff of 10 Å the initial distance comes close to the published 89.21, but mode 1 is then "
-     "a single flapping end: collectivity tells. At 15 Å it is about 13.7. The study hsp90-open varies the cutoff."),
+     "a single flapping end: collectivity shows it. At 15 Å it is about 13.7. The study hsp90-open varies the cutoff."),
     ("Images (§4.3)",
      "Gaussian atoms of 2.5 Å on pixels of 1.5 Å; mean |signal|² = SNR · 128² with SNR = 1 and noise N(0, I). The "
      "profile small shows the same field of view on 32 × 32 pixels of 6 Å with two atoms to a bead.",

@@ -117,9 +117,6 @@ class Floor(Struct, frozen=True, forbid_unknown_fields=True):
     q95: float
     n: Count
 
-    def __getitem__(self, at: Any) -> Any:
-        return msgspec.structs.astuple(self)[at]
-
 
 class Algorithm(Struct, frozen=True, forbid_unknown_fields=True):
     """How a discrepancy was computed, and the largest error of a component of its gradient, where it is known."""

@@ -1,18 +1,19 @@
 """One record for a person at a terminal: what ran, what came of it, and where it lies."""
 
 import difflib
-import json
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cryosip.records.read import Floor, Record, read_record, record_files
-from cryosip.reports.tables import interval, number, plain
+from cryosip.records.read import read_record, record_files
+from cryosip.records.schema import Floor, Record
+from cryosip.reports.tables import flat, interval, number, plain
 
 CANDIDATES = 5  # that an error names
 
@@ -43,8 +44,8 @@ def find(results: Path, beginning: str) -> Path:
         raise ValueError(f"{len(found)} run ids begin with {beginning!r}: {_named(found)}")
     near = difflib.get_close_matches(beginning, paths.values(), n=CANDIDATES, cutoff=0)
     nearest = [path for run_id in near for path in paths if path.stem == run_id]
-    told = f"the nearest of {len(paths)}: {_named(nearest)}" if nearest else "there are no records"
-    raise ValueError(f"no run id in {results} begins with {beginning!r}; {told}")
+    hint = f"the nearest of {len(paths)}: {_named(nearest)}" if nearest else "there are no records"
+    raise ValueError(f"no run id in {results} begins with {beginning!r}; {hint}")
 
 
 def visible(text: str) -> str:
@@ -60,7 +61,7 @@ def _named(paths: list[Path]) -> str:
 def _parts(record: Record) -> Iterator[tuple[str, Table]]:
     method = f"{record.method} {record.discrepancy}".strip()
     yield (
-        f"{visible(record.study)}: {visible(record.setting)}",
+        f"{visible(record.study)}: {visible(record.labels.text)}",
         _pairs(
             {
                 "run id": record.run_id,
@@ -71,17 +72,17 @@ def _parts(record: Record) -> Iterator[tuple[str, Table]]:
                 "data set": record.dataset_hash,
                 "created": record.created,
             }
-            | {f"algorithm {name}": value for name, value in record.algorithm.items()}
+            | {f"algorithm {name}": value for name, value in _fields(record.algorithm).items()}
         ),
     )
-    yield "configuration", _pairs(dict(_flat(record.config)))
+    yield "configuration", _pairs(dict(flat(record.config.resolved)))
     yield "metrics beside the floor, that of an i.i.d. sample of the truth", _metrics(record)
     yield (
         "cost",
         _pairs(
             {
                 "steps": f"{record.steps:,}",
-                "forward calls": f"{record.forward_calls:,}",
+                "forward evaluations": f"{record.forward_calls:,}",
                 "seconds": f"{number(record.run_seconds)}, building the method {number(record.setup_seconds)}, "
                 f"compilation {number(record.compile_seconds)}",
                 "memory in MB": f"{number(record.peak_memory_mb)} peak of the process, "
@@ -89,8 +90,12 @@ def _parts(record: Record) -> Iterator[tuple[str, Table]]:
             }
         ),
     )
-    yield "code that can change the result, by parts", _pairs(record.identity)
+    yield "code that can change the result, by parts", _pairs(_fields(record.identity))
     yield "environment", _pairs(record.environment)
+
+
+def _fields(part: msgspec.Struct | None) -> dict[str, Any]:
+    return {} if part is None else msgspec.structs.asdict(part)
 
 
 def _pairs(table: dict[str, Any]) -> Table:
@@ -98,15 +103,6 @@ def _pairs(table: dict[str, Any]) -> Table:
     for key, value in table.items():
         grid.add_row(Text(f"  {visible(key)}"), Text(visible(plain(value)), overflow="fold"))
     return grid
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value of nested tables under its dotted path."""
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from _flat(inner, f"{name}.{key}" if name else key)
-    elif name:
-        yield name, json.dumps(value) if isinstance(value, list | dict) else value
 
 
 def _metrics(record: Record) -> Table:

@@ -1,9 +1,10 @@
-"""Two results folders side by side, as a table on the terminal and as one self-contained page."""
+"""The comparison of two results folders, as a table on the terminal and as one self-contained page."""
 
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,16 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cryosip.records.read import Skipped, read_records
+from cryosip.records.select import Skipped, read_records
 from cryosip.reports import compare
-from cryosip.reports.compare import Group, Number, Run, Verdict
-from cryosip.reports.output import html, write
-from cryosip.reports.spreads import Ratio, Spread
+from cryosip.reports.compare import Row, Run, Runs, Verdict, regressions
+from cryosip.reports.output import environment, write
+from cryosip.reports.spreads import Spread, grouped
 from cryosip.reports.tables import distinct, interval, number
 
-KINDS = {"Errors and statuses": False, "Seconds": True}
-MOVED: tuple[Verdict, ...] = ("failed in B", "worse", "better")
-STYLES = {"failed in B": "bold red", "worse": "red", "better": "blue"}
+STYLES: dict[Verdict, str] = {"failed in B": "bold red", "worse": "red", "better": "blue"}  # what moved, in order
 
 
 class Side(NamedTuple):
@@ -34,64 +33,41 @@ class Side(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Two folders and the runs of either."""
+    """Two folders, the rows of their runs, and whether all that both ran is of one machine."""
 
     a: Side
     b: Side
-    groups: list[Group]
-
-
-class Line(NamedTuple):
-    """One number, or the statuses, of a run as people read them; what is smaller stands below."""
-
-    verdict: Verdict
-    run: Run
-    quantity: str
-    a: str
-    a_below: str
-    b: str
-    b_below: str
-    ratio: str
-    ratio_below: str
-    note: str
-
-
-class Section(NamedTuple):
-    """The runs on one problem in one study."""
-
-    run: Run
-    groups: list[tuple[Group, list[Line]]]
-    counts: dict[Verdict, int]
+    rows: list[Row]
+    same_machine: bool
 
 
 def read(a: Path, b: Path) -> Comparison:
     """Compare two results folders. Raises ValueError where one of them has no record, or none is in both."""
     (of_a, side_a), (of_b, side_b) = _side(a), _side(b)
-    return Comparison(side_a, side_b, compare.compare(of_a, of_b))
+    rows = compare.compare(of_a, of_b)
+    same = all(compare.same_machine([*of_a[run], *of_b[run]]) for run in of_a.keys() & of_b.keys())
+    return Comparison(side_a, side_b, rows, same)
 
 
-def _side(folder: Path) -> tuple[compare.Groups, Side]:
+def _side(folder: Path) -> tuple[Runs, Side]:
     records, skipped = read_records(folder)
-    groups, left_out = compare.chosen(records)
-    environment = dict(distinct(records, "environment"))
+    runs, left_out = compare.chosen(records)
     newest = max(record.created for record in records)
-    return groups, Side(str(folder), len(records), newest, sorted(skipped + left_out), environment)
+    return runs, Side(str(folder), len(records), newest, sorted(skipped + left_out),
+                      dict(distinct(records, "environment")))  # fmt: skip
 
 
 def build(comparison: Comparison, out: Path, command: str = "") -> Path:
     """Write the page into the folder `out` and return its path. Raises OSError where `out` cannot be written."""
-    groups = comparison.groups
-    a, b = comparison.a.environment, comparison.b.environment
-    text = html(
-        "compare.html",
-        {"method": method, "options": options},
-        comparison=comparison,
+    a, b, rows = comparison.a.environment, comparison.b.environment, comparison.rows
+    template = environment(place=place, options=options, texts=texts, verdicts=verdicts)
+    text = template.get_template("compare.html").render(
         sides={"A": comparison.a, "B": comparison.b},
-        totals=totals(groups),
-        caveats=caveats(groups),
-        regressions=len(compare.regressions(groups)),
-        moved=moved(groups),
-        sections=sections(groups),
+        totals=totals(rows),
+        caveats=caveats(comparison),
+        regressions=len(regressions(rows)),
+        moved=moved(rows),
+        sections=[list(own) for _, own in itertools.groupby(rows, key=lambda row: row.run[:3])],
         rules=compare.RULES,
         environment=[(name, a.get(name, "—"), b.get(name, "—")) for name in dict.fromkeys([*a, *b])],
         command=command,
@@ -101,124 +77,86 @@ def build(comparison: Comparison, out: Path, command: str = "") -> Path:
 
 
 def tell(comparison: Comparison, console: Console) -> None:
-    """Print what moved, and how much of that chance would."""
+    """Print what moved, and how much of that chance would; nothing in it is taken for markup."""
+
+    def say(sentence: str) -> None:
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
     for name, side in (("A", comparison.a), ("B", comparison.b)):
-        _say(console, f"{name}: {side.folder}: {side.total} records, {len(side.skipped)} left out")
-    lines = moved(comparison.groups)
-    if lines:
-        console.print(table(lines))
+        say(f"{name}: {side.folder}: {side.total} records, {len(side.skipped)} left out")
+    table = Table(show_edge=False, pad_edge=False)
+    for heading, whole in (("", True), ("number", False), ("A → B", False), ("B / A", True)):
+        table.add_column(heading, no_wrap=whole, overflow="fold")
+    for row in moved(comparison.rows):
+        (a, _), (b, _), ratio = texts(row)
+        words = (f"{place(row.run)}: {row.quantity}", f"{a} → {b}", " ".join(ratio))
+        table.add_row(Text(row.verdict, STYLES[row.verdict]), *map(Text, words))
+    if table.rows:
+        console.print(table)
     else:
-        _say(console, "Nothing moved beyond its interval.")
-    for name, counts in totals(comparison.groups).items():
-        _say(console, f"{name}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items()) or 'none'}.")
-    for caveat in caveats(comparison.groups):
-        _say(console, caveat)
-    _say(console, f"Regressions from A to B: {len(compare.regressions(comparison.groups))}.")
+        say("Nothing moved beyond its interval.")
+    for name, counts in totals(comparison.rows).items():
+        say(f"{name}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items()) or 'none'}.")
+    for caveat in caveats(comparison):
+        say(caveat)
+    say(f"Regressions from A to B: {len(regressions(comparison.rows))}.")
 
 
-def _say(console: Console, sentence: str) -> None:
-    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+def verdicts(rows: Iterable[Row]) -> dict[Verdict, int]:
+    """How many rows have each verdict."""
+    found = Counter(row.verdict for row in rows)
+    return {verdict: found[verdict] for verdict in compare.VERDICTS if found[verdict]}
 
 
-def table(lines: Sequence[Line]) -> Table:
-    """Lines as a table of the terminal; nothing in them is taken for markup."""
-    shown = Table(show_edge=False, pad_edge=False)
-    for name, whole in (("", True), ("number", False), ("A → B", False), ("B / A", True)):
-        shown.add_column(name, no_wrap=whole, overflow="fold")
-    for line in lines:
-        words = (f"{place(line.run)}: {line.quantity}", f"{line.a} → {line.b}", f"{line.ratio} {line.ratio_below}")
-        shown.add_row(Text(line.verdict, STYLES[line.verdict]), *map(Text, words))
-    return shown
-
-
-def totals(groups: Sequence[Group]) -> dict[str, dict[Verdict, int]]:
+def totals(rows: Iterable[Row]) -> dict[str, dict[Verdict, int]]:
     """How many verdicts of each kind, errors apart from seconds."""
-    return {name: compare.tally(groups, seconds) for name, seconds in KINDS.items()}
+    seconds = grouped(rows, lambda row: row.quantity == compare.SECONDS)
+    return {"Errors and statuses": verdicts(seconds.get(False, [])), "Seconds": verdicts(seconds.get(True, []))}
 
 
-def caveats(groups: Sequence[Group]) -> list[str]:
+def caveats(comparison: Comparison) -> list[str]:
     """How many numbers would move by chance alone, and what the machines are."""
-    told = []
-    for name, seconds in (("errors", False), ("seconds", True)):
-        if count := compare.with_interval(groups, seconds):
-            chance = number(compare.CHANCE * count)
-            told.append(
-                f"Of the {name}, {count} have an interval and are not the same. If chance alone had moved them, "
-                f"at most about {chance} would be “worse” and as many “better” (5 % each, not corrected for)."
-            )
-    if all(group.same_machine for group in groups if group.a and group.b):
-        told.append("Both sides name the same machine: seconds that are worse count as regressions.")
-    else:
-        told.append("The sides do not name one and the same machine: seconds that are worse are no regressions there.")
-    return told
-
-
-def moved(groups: Sequence[Group]) -> list[Line]:
-    """The lines that say more than chance would, what fails first."""
-    lines = [line for group in groups for line in lines_of(group) if line.verdict in MOVED]
-    return sorted(lines, key=lambda line: (line.quantity == compare.SECONDS, MOVED.index(line.verdict)))
-
-
-def sections(groups: Sequence[Group]) -> list[Section]:
-    """All lines by study, profile and problem."""
     found = []
-    for _, together in itertools.groupby(groups, key=lambda g: g.run[:3]):
-        own = list(together)
-        counts = {v: n for v in compare.VERDICTS if (n := sum(kind.get(v, 0) for kind in totals(own).values()))}
-        found.append(Section(own[0].run, [(group, lines_of(group)) for group in own], counts))
-    return found
+    numbers = [row for row in comparison.rows if row.quantity != compare.STATUS]
+    for name, counts in zip(("errors", "seconds"), totals(numbers).values(), strict=True):
+        if count := sum(counts.get(verdict, 0) for verdict in ("worse", "better", "no significant difference")):
+            found.append(
+                f"Of the {name}, {count} have an interval and are not the same. If chance alone had moved them, at "
+                f"most about {number(compare.CHANCE * count)} would be “worse” and as many “better” (5 % each, not "
+                "corrected for)."
+            )
+    if comparison.same_machine:
+        return [*found, "Both sides name the same machine: seconds that are worse count as regressions."]
+    return [*found, "The sides do not name one and the same machine: seconds that are worse are no regressions there."]
 
 
-def lines_of(group: Group) -> list[Line]:
-    """How the replicates of a run ended, and its numbers."""
-    ended = Line(group.status, group.run, "status", group.a or "—", "", group.b or "—", "", "—", "", "")
-    return [ended, *(_line(group, n) for n in group.numbers)]
+def moved(rows: Iterable[Row]) -> list[Row]:
+    """The rows that say more than chance would, what fails first."""
+    kept = [row for row in rows if row.verdict in STYLES]
+    return sorted(kept, key=lambda row: (row.quantity == compare.SECONDS, list(STYLES).index(row.verdict)))
 
 
-def _line(group: Group, n: Number) -> Line:
-    ratio, below = _ratio(n.ratio)
-    uncounted = n.verdict == "worse" and not compare.counts(group, n)
-    notes = [
-        f"{n.pairs} pairs" if math.isfinite(n.ratio.low) else "",
-        "no regression: other machine" if uncounted else "",
-    ]
-    return Line(
-        n.verdict,
-        group.run,
-        n.quantity,
-        number(n.a.median),
-        _below(n.a, n.a_over_floor),
-        number(n.b.median),
-        _below(n.b, n.b_over_floor),
-        ratio,
-        below,
-        ", ".join(filter(None, notes)),
-    )
+def texts(row: Row) -> list[tuple[str, str]]:
+    """A, B and B / A, each with what stands smaller below it: an interval and floors, or why there is none."""
+    pairs = zip((row.a, row.b), row.over_floor, strict=True)
+    sides = [(value, "") if isinstance(value, str) else _number(value, over) for value, over in pairs]
+    if math.isnan(row.ratio.mean):
+        return [*sides, ("—", row.ratio.why)]
+    mean, low, high = (f"{x:.3f}" if 0.1 < x < 10 else number(x) for x in row.ratio[:3])
+    return [*sides, (mean, row.ratio.why or f"[{low}, {high}]")]
 
 
-def _below(value: Spread, over_floor: Spread) -> str:
+def _number(value: Spread, over_floor: Spread) -> tuple[str, str]:
     floors = f"{number(over_floor.median)} × floor" if over_floor.n else ""
-    return ", ".join(filter(None, [interval(value), floors]))
-
-
-def _ratio(ratio: Ratio) -> tuple[str, str]:
-    """Three decimals, since what matters is how far it is from 1."""
-    if math.isnan(ratio.mean):
-        return "—", ratio.why
-    told = [f"{value:.3f}" if 0.1 < value < 10 else number(value) for value in ratio[:3]]
-    return told[0], ratio.why or f"[{told[1]}, {told[2]}]"
-
-
-def method(run: Run) -> str:
-    """The method and what it minimises, with the name of its setting."""
-    return ", ".join(filter(None, [f"{run.method} {run.discrepancy}".strip(), run.setting]))
-
-
-def options(run: Run) -> str:
-    """The options of the problem as a person would tell them."""
-    return ", ".join(f"{name} {value}" for name, value in json.loads(run.options).items())
+    return number(value.median), ", ".join(filter(None, [interval(value), floors]))
 
 
 def place(run: Run) -> str:
-    """Where a run is found: study, problem, method and setting."""
-    return f"{run.study} ({run.profile}), {run.problem}: {method(run)}"
+    """Where a run is found: study, problem, method and what it minimises, setting."""
+    method = ", ".join(filter(None, [f"{run.method} {run.discrepancy}".strip(), run.setting]))
+    return f"{run.study} ({run.profile}), {run.problem}: {method}"
+
+
+def options(run: Run) -> str:
+    """The options of the problem in words."""
+    return ", ".join(f"{name} {value}" for name, value in json.loads(run.options).items())

@@ -3,24 +3,35 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
+from cryosip.reports import tables
+
 HERE = Path(__file__).parent
 
 
-def html(template: str, filters: Mapping[str, Any], **values: Any) -> str:
-    """A template of this folder with the style of all pages; every value is escaped."""
+FILTERS: dict[str, Any] = {
+    "number": tables.number,
+    "interval": tables.interval,
+    "svg": Markup,
+    "cell": lambda value: tables.number(value) if isinstance(value, float) else str(value),
+    "range": tables.interval_of,
+}
+
+
+def environment(**filters: Callable[..., Any]) -> jinja2.Environment:
+    """The templates of this folder and of its sections, with the style of all pages; every value is escaped."""
     loader = jinja2.FileSystemLoader([HERE, HERE / "sections"])
     env = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
                              lstrip_blocks=True)  # fmt: skip
-    env.filters |= filters
-    css = Markup((HERE / "page.css").read_text(encoding="utf-8"))
-    return env.get_template(template).render(css=css, **values)
+    env.filters |= FILTERS | filters
+    env.globals["css"] = Markup((HERE / "page.css").read_text(encoding="utf-8"))
+    return env
 
 
 def write(out: Path, files: dict[str, str | bytes]) -> None:

@@ -1,60 +1,38 @@
-"""Build the report: one self-contained page, the paper-vs-reproduced table, and every figure with its numbers."""
+"""Build the report: one self-contained page, and every figure and table of it as files."""
 
 import gc
-import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from markupsafe import Markup
 
-from cryosip.records.read import Record, Skipped, largest, observations, of_other_engines, read_records
-from cryosip.reports import contents, gallery, output, tables
+from cryosip.records.schema import Record
+from cryosip.records.select import Skipped, largest, read_records
+from cryosip.reports import output
 from cryosip.reports.csv_text import csv_text
-from cryosip.reports.sections import budgets, nanocluster, otd_dto, protein, rates, sampling, scaling, verdicts
-from cryosip.reports.sections.baselines import Baselines, baseline_table, read_baselines
-from cryosip.reports.sections.board import OTHER_ENGINE, Board, boards, methods, shades
-from cryosip.reports.sections.consistency import statements
-from cryosip.reports.sections.paper import Row, paper_rows
-from cryosip.reports.sections.published_numbers import CONVENTIONS, NANOCLUSTER_IMAGES
-from cryosip.reports.style import Plot
-
-FILTERS: dict[str, Any] = {
-    "number": tables.number,
-    "interval": tables.interval,
-    "svg": Markup,
-    "cell": lambda value: tables.number(value) if isinstance(value, float) else str(value),
-    "range": tables.interval_of,
-}
-TRANSPORT = ("w1", "w2")
-OF_PROTEINS = ("energy_distance_squared", "w1", "w2")
-IN_THE_PLANE = ("w1", "w2", "energy_distance_squared", "w2_to_data")
+from cryosip.reports.section import Context, Everything, Figures, Section, Source, of_study
+from cryosip.reports.sections.baselines import read_baselines
+from cryosip.reports.sections.board import Board, boards
+from cryosip.reports.sections.registry import SECTIONS
+from cryosip.reports.style import Plot, standalone
 
 
-class ProteinSection(NamedTuple):
-    """The tables of a protein's section."""
+class Part(NamedTuple):
+    """A section, the records of its studies, its figures, and the values of its template."""
 
-    study: str
-    name: str
-    shared_data: str
-    methods: list[tables.MethodRow]
-    columns: list[str]
-    modes: list[protein.ModeRow]
-    collapsed: list[str]
+    section: Section
+    records: list[Record]
+    figures: Figures
+    context: Context
 
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """No search for cyclic garbage: among all that records and figures consist of, it takes a third of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+    @property
+    def shown(self) -> bool:
+        """Whether it has something to show, or is always there."""
+        always = self.section.title and not self.section.missing
+        return bool(always or self.context or any(self.figures.values()))
 
 
 class Report(NamedTuple):
@@ -70,174 +48,106 @@ def build(results: Path, out: Path, command: str = "") -> Path:
     return make(results, out, command).page
 
 
-@_uncollected()
 def make(results: Path, out: Path, command: str = "", one_engine: bool = False) -> Report:
-    """Make the report of a results folder in the folder `out`.
+    """Make the report of a results folder.
 
-    `command` is shown as the line that made the records; `one_engine` keeps of each study what one engine made. The
-    report is written beside `out` first and moved in file by file, index.html last. Raises ValueError where the results
-    hold no readable record, OSError where `out` cannot be written.
+    Parameters
+    ----------
+    results
+        The folder of the records.
+    out
+        The folder of the report, which is written beside it first and moved in file by file, index.html last.
+    command
+        Shown as the line that made the records.
+    one_engine
+        Whether to keep of each study only what the engine of its youngest record made.
+
+    Returns
+    -------
+    Report
+        The page, what was not read, and the board.
+
+    Raises
+    ------
+    ValueError
+        Where the results hold no readable record.
+    OSError
+        Where `out` cannot be written.
     """
-    records, skipped = read_records(results, one_engine)
-    rows = paper_rows(records)
-    drawn = gallery.study_figures(records)
-    plots = {name: group for groups in drawn.values() for name, group in groups.items()}
-    files = gallery.figure_files([plot for group in plots.values() for plot in group])
-    files["paper_vs_reproduced.csv"] = csv_text(paper_table(rows))
-    files |= gallery.study_tables(records)
-    baselines, unread = read_baselines(results)
-    files |= {"baselines.csv": csv_text(baseline_table(baselines))} if baselines else {}
-    commands = gallery.figure_commands(records, drawn)
-    files["index.html"] = render(records, [*skipped, *unread], rows, plots, commands, command, baselines)
-    output.write(out, files)
-    return Report(out / "index.html", [*skipped, *unread], boards(records))
+    with _uncollected():
+        records, skipped = read_records(results, one_engine)
+        baselines, unread = read_baselines(results)
+        skipped = [*skipped, *unread]
+        parts = made(Everything(records, largest(records), skipped, command, baselines))
+        files = figure_files([plot for part in parts for group in part.figures.values() for plot in group])
+        for part in parts:
+            files |= {name: csv_text(table) for name, table in part.section.tables(part.context).items()}
+        output.write(out, files | {"index.html": render(parts)})
+        return Report(out / "index.html", skipped, boards(records))
 
 
-def paper_table(rows: Iterable[Row]) -> list[list[Any]]:
-    """The paper-vs-reproduced table, a header and one line for each published number or statement."""
-    columns = ["part", "quantity", "paper", "median", "q05", "q95", "replicates", "floor_median", "floor_q05",
-               "floor_q95", "accepted_low", "accepted_high", "finding", "verdict", "convention", "why"]  # fmt: skip
-    empty = (math.nan,) * 3
-    return [columns] + [
-        [r.part, r.quantity, r.published, *r.ours, *(r.floor[:3] if r.floor else empty),
-         *(r.accepted or empty[:2]), r.finding, r.verdict, r.convention, r.why]
-        for r in rows
-    ]  # fmt: skip
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No search for cyclic garbage: among all that records and figures consist of, it takes a third of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
-def render(
-    records: Sequence[Record],
-    skipped: Sequence[Skipped],
-    rows: Sequence[Row],
-    plots: dict[str, list[Plot]],
-    commands: dict[str, str],
-    command: str,
-    baselines: Baselines | None,
-) -> str:
+def made(everything: Everything) -> list[Part]:
+    """All sections with their figures and values, in the order of the page."""
+    parts = []
+    for section in SECTIONS:
+        own = [record for record in everything.shown if record.study in section.studies]
+        figures = section.figures(own)
+        parts.append(Part(section, own, figures, section.context(Source(own, figures, everything))))
+    return parts
+
+
+def render(parts: Sequence[Part]) -> str:
     """The page as one HTML text, everything that comes from a record escaped."""
-    shown = largest(records)
-    values = {
-        "plots": plots,
-        "commands": commands,
-        "baselines": baselines,
-        **_summary(records, shown, rows),
-        **_of_studies(shown, plots),
-        **_comparison(shown),
-        **_provenance(records, skipped, command),
+    shown = [part for part in parts if part.shown]
+    env = output.environment()
+    env.globals |= {
+        "contents": [part.section for part in shown if part.section.title],
+        "absent": [part.section for part in parts if part.section.missing and not part.shown],
+        "commands": {name: command for part in shown for name, command in figure_commands(part).items()},
     }
-    present = contents.present(values)
-    listed, absent = contents.split(present)
-    return output.html("template.html", FILTERS, present=present, contents=listed, absent=absent, **values)
+    macros = vars(env.get_template("macros.html").module)
+    env.globals |= {name: macro for name, macro in macros.items() if not name.startswith("_")}
+    texts = [
+        env.get_template(part.section.template).render(section=part.section, figures=part.figures, **part.context)
+        for part in shown
+    ]
+    return env.get_template("page.html").render(parts=[Markup(text) for text in texts])
 
 
-def _summary(records: Sequence[Record], shown: Sequence[Record], rows: Sequence[Row]) -> dict[str, Any]:
-    """The paper's numbers and what ran."""
-    shown_paths = {record.path for record in shown}
-    return {
-        "rows": rows,
-        "ran": [row for row in rows if row.verdict != "not run"],
-        "not_run": [row for row in rows if row.verdict == "not run"],
-        "counts": [(verdict, count) for verdict, count in _verdict_counts(rows) if count],
-        "rules": verdicts.RULES,
-        "conventions": CONVENTIONS,
-        "sizes": _sizes(shown),
-        "hidden": Counter((r.study, r.profile) for r in records if r.path not in shown_paths),
-        "total": len(records),
-        "newest": max(record.created for record in records),
-    }
+def figure_files(plots: Sequence[Plot]) -> dict[str, str | bytes]:
+    """Each figure as SVG and PDF, its numbers, and a script that draws numbers again."""
+    files: dict[str, str | bytes] = {}
+    for plot in plots:
+        files[f"figures/{plot.name}.svg"] = standalone(plot.svg)
+        files[f"figures/{plot.name}.pdf"] = plot.drawing.pdf
+        files[f"figures/{plot.name}.csv"] = csv_text([plot.columns, *plot.rows])
+    return files | {"figures/redraw.py": (output.HERE / "redraw.py").read_text(encoding="utf-8")}
 
 
-def _of_studies(shown: Sequence[Record], plots: dict[str, list[Plot]]) -> dict[str, Any]:
-    """The tables of each study but otd-vs-dto."""
-    on_line, in_plane, swept, drawn, theory = (
-        [record for record in shown if record.study == study]
-        for study in ("paper-1d", "paper-nanocluster", "scaling", "sampling", "consistency")
-    )
-    unknown = sorted({record.study for record in shown} - set(gallery.KNOWN_STUDIES))
-    proteins = {name: [r for r in shown if r.study == study] for study, name in gallery.PROTEINS.items()}
-    return {
-        "methods": tables.method_rows([r for r in on_line if r.setting != "tuned"], TRANSPORT),
-        "tuned": tables.method_rows([r for r in on_line if r.setting == "tuned"], TRANSPORT),
-        "shared_data": tables.shared_data(on_line) if on_line else "",
-        "unknown": [_generic(study, [r for r in shown if r.study == study]) for study in unknown],
-        "transport": TRANSPORT,
-        "in_the_plane": IN_THE_PLANE,
-        "nanocluster": tables.method_rows(in_plane, IN_THE_PLANE),
-        "nanocluster_shared_data": tables.shared_data(in_plane) if in_plane else "",
-        "readings": nanocluster.readings(in_plane),
-        "printed_images": NANOCLUSTER_IMAGES,
-        "proteins": [_protein_section(name, own) for name, own in proteins.items() if own],
-        "of_proteins": OF_PROTEINS,
-        "statements": statements(theory),
-        "accuracies": sampling.time_to_accuracy(drawn),
-        "axes": scaling.sections(swept, plots["scaling"], rates.exponents(swept)),
-        "tolerance": rates.TOLERANCE,
-    }
+def figure_commands(part: Part) -> dict[str, str]:
+    """By the name of a figure, the command that makes the records behind it."""
+    studies = part.section.studies
+    of_group = {group: of_study(part.records, group if group in studies else studies[0]) for group in part.figures}
+    return {plot.name: _command(of_group[group]) for group, plots in part.figures.items() for plot in plots}
 
 
-def _protein_section(name: str, records: Sequence[Record]) -> ProteinSection:
-    return ProteinSection(
-        records[0].study,
-        name,
-        tables.shared_data(records),
-        tables.method_rows(records, OF_PROTEINS),
-        *protein.mode_table(records),
-        protein.collapsed(records),
-    )
-
-
-def _comparison(shown: Sequence[Record]) -> dict[str, Any]:
-    """The board, and the section behind it."""
-    found = boards(shown)
-    return {
-        "boards": found,
-        "board_methods": methods(found),
-        "shades": shades(),
-        "compared": otd_dto.sections([r for r in shown if r.study == "otd-vs-dto"]),
-        "currencies": budgets.CURRENCIES,
-        "thresholds": budgets.THRESHOLDS,
-        "budget_rule": budgets.RULE,
-        "infinity": math.inf,
-    }
-
-
-def _provenance(records: Sequence[Record], skipped: Sequence[Skipped], command: str) -> dict[str, Any]:
-    """What failed, where it ran and on what data."""
-    return {
-        "failed": [record for record in records if record.status != "ok"],
-        "skipped": skipped,
-        "other_engine": OTHER_ENGINE if of_other_engines(largest(records)) else "",
-        "environment": [*tables.distinct(records, "environment"), *tables.distinct(records, "identity")],
-        "algorithms": tables.algorithms(records),
-        "datasets": tables.datasets(records),
-        "command": command,
-    }
-
-
-def _verdict_counts(rows: Iterable[Row]) -> list[tuple[str, int]]:
-    counts = Counter(row.verdict for row in rows)
-    return [(verdict, counts[verdict]) for verdict in verdicts.VERDICTS]
-
-
-def _sizes(records: Iterable[Record]) -> dict[str, str]:
-    """What each study ran: profile, observations, steps and replicates."""
-    sizes: dict[str, str] = {}
-    records = list(records)
-    for study in dict.fromkeys(record.study for record in records):
-        own = [record for record in records if record.study == study]
-        parts = [f"profile {_joined(r.profile for r in own)}"]
-        for word, values in (("n = {}", map(observations, own)), ("{} steps", (r.number("steps") for r in own))):
-            known = [value for value in values if math.isfinite(value)]
-            parts += [word.format(_joined(f"{value:,.0f}" for value in sorted(known)))] if known else []
-        sizes[study] = "; ".join([*parts, f"replicates: {len({r.replicate for r in own})}"])
-    return sizes
-
-
-def _joined(words: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(words))
-
-
-def _generic(study: str, records: Sequence[Record]) -> tuple[str, list[str], list[tables.MethodRow]]:
-    """A plain section for a study that this report has no figures for."""
-    metrics = sorted({name for record in records for name in record.metrics})
-    return study, metrics, tables.method_rows(records, metrics)
+def _command(records: Sequence[Record]) -> str:
+    """Of one study in the profiles that are shown."""
+    structure = next((str(s) for r in records if (s := r.config_value("problem.options.structure"))), "")
+    double = any(record.environment.get("dtype") == "float64" for record in records)
+    words = ["cryosip", "run", records[0].study, "--profile", records[0].profile,
+             "--replicates", str(len({record.replicate for record in records})),
+             *(["--structure", Path(structure).name] if structure else []), *(["--x64"] if double else [])]  # fmt: skip
+    return shlex.join(words)

@@ -1,19 +1,21 @@
 """The suite's own report: a page with the records behind it, small enough to be committed."""
 
-import argparse
 import io
-import json
 import shutil
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
-from cryosip.records.read import SCHEMA, Array, digest, read_records
-from cryosip.reports import gallery, page
+from cryosip.records.schema import SCHEMA, Array, id_of
+from cryosip.records.select import largest, read_records
+from cryosip.records.write import record_path, write
+from cryosip.reports import page
+from cryosip.reports.section import Everything
 from cryosip.reports.sections.baselines import measured_file
 
 REPORT, RECORDS, COMMAND = "report.tar.xz", "records.tar.xz", "command.txt"
@@ -69,20 +71,17 @@ def unpack(published: Path, folder: Path) -> str:
 
 
 def _keep(results: Path, kept: Path) -> None:
+    """The records in the form of today, whatever their schema was."""
     watched = [(record, Watched(record.arrays)) for record in read_records(results)[0]]
-    gallery.study_figures([replace(record, arrays=arrays) for record, arrays in watched])
+    records = [msgspec.structs.replace(record, arrays=arrays) for record, arrays in watched]
+    page.made(Everything(records, largest(records), []))
     for record, arrays in watched:
-        (kept / record.path).parent.mkdir(parents=True, exist_ok=True)
-        file, known = (kept / record.path).with_suffix(".npz"), ""
-        if drawn := arrays.kept():
-            np.savez_compressed(file, allow_pickle=False, **drawn)
-            known = digest(file.read_bytes())  # of these arrays, where the record has that of all
-        told = json.loads((results / record.path).read_text(encoding="utf-8"))
-        told |= {"schema": SCHEMA, "arrays_hash": known}
-        (kept / record.path).write_text(json.dumps(told, indent=1), encoding="utf-8")
-    if (speed := measured_file(results)) is not None:
-        (kept / speed).parent.mkdir(exist_ok=True)
-        shutil.copy(results / speed, kept / speed)
+        current = msgspec.structs.replace(record, schema=SCHEMA)
+        current = msgspec.structs.replace(current, run_id=id_of(current))
+        write(record_path(kept, current.study, current.run_id), current, arrays.kept())
+    if timings := measured_file(results):
+        (kept / timings).parent.mkdir(exist_ok=True)
+        shutil.copy(results / timings, kept / timings)
 
 
 def _archive(paths: Iterable[Path], folder: Path, file: Path) -> None:
@@ -96,9 +95,6 @@ def _archive(paths: Iterable[Path], folder: Path, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("command", help="what made the records, as the page is to tell it")
-    asked = parser.parse_args()
-    print(publish(asked.results, asked.out, asked.command))
+    if len(sys.argv) != 4:
+        sys.exit("usage: python -m cryosip.reports.publish RESULTS OUT COMMAND")
+    print(publish(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))

@@ -1,15 +1,26 @@
 """What is said about replicates: their spread, the cost to a threshold, and the range for one further run."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from scipy import stats
 
-from cryosip.records.read import Record
+from cryosip.records.schema import Floor, Record
 
 MIN_REPLICATES = 3  # below it no interval is drawn and no verdict given
+
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """The items of each key, keys in the order of their first item."""
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 class Spread(NamedTuple):
@@ -39,13 +50,21 @@ def _quantile(ordered: np.ndarray, q: float) -> float:
     return float(low) if share == 0 or low == high else float(low * (1 - share) + high * share)
 
 
+def typical_floor(floors: Sequence[Floor]) -> Floor | None:
+    """The floor over replicates: medians of its quantiles."""
+    if not floors:
+        return None
+    median, q05, q95 = (spread([getattr(floor, part) for floor in floors]).median for part in ("median", "q05", "q95"))
+    return Floor(median, q05, q95, floors[0].n)
+
+
 def prediction_range(values: Sequence[float], sample_spread: float) -> tuple[float, float]:
     """Where one further run, measured against a finite sample of the truth, falls with 90 % probability.
 
     mean +- sqrt(t^2 s^2 (1 + 1/R) + (f/2)^2), with s the standard deviation over the R values, t the 95 % quantile of
-    Student's law with R - 1 degrees of freedom and f the 5-95 % width of the metric of one estimate against samples of
-    the truth of the data's size (0 where unknown): both are treated as normal and independent. Raises ValueError for
-    fewer than MIN_REPLICATES values.
+    Student's t distribution with R - 1 degrees of freedom and f the 5-95 % width of the metric of one estimate against
+    samples of the truth of the data's size (0 where unknown): both are treated as normal and independent. Raises
+    ValueError for fewer than MIN_REPLICATES values.
     """
     count = len(values)
     if count < MIN_REPLICATES:
@@ -57,9 +76,20 @@ def prediction_range(values: Sequence[float], sample_spread: float) -> tuple[flo
 
 
 def cost_below(record: Record, metric: str, threshold: float, unit: str) -> float:
-    """The first "step" or "seconds" of the curve at which the metric is below the threshold, inf if it never is.
+    """The cost at which a metric first is below a threshold.
 
-    nan where the records cannot tell: no such curve, or a run that stopped early for another reason.
+    Parameters
+    ----------
+    record, metric, threshold
+        The run, and what is to be below what.
+    unit
+        What is spent, a name in the curve such as "step" or "seconds".
+
+    Returns
+    -------
+    float
+        inf if it never is below; nan where the record cannot say: it has no such curve, or stopped early for another
+        reason.
     """
     curve = record.curve
     if metric not in curve or unit not in curve:
@@ -67,7 +97,7 @@ def cost_below(record: Record, metric: str, threshold: float, unit: str) -> floa
     hits = np.flatnonzero(curve[metric] < threshold)
     if hits.size:
         return float(curve[unit][hits[0]])
-    stopped_early = record.status == "ok" and record.steps < record.number("steps")
+    stopped_early = record.status == "ok" and record.steps < record.config_number("steps")
     return math.nan if stopped_early else math.inf
 
 
@@ -91,7 +121,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def mean_interval(values: Sequence[float]) -> Estimate:
-    """The mean over replicates with the 90 % interval of Student's law: where the mean of many would be."""
+    """The mean over replicates with the 90 % interval of Student's t distribution: where the mean of many would be."""
     kept = [value for value in values if math.isfinite(value)]
     mean = float(np.mean(kept)) if kept else math.nan
     if len(kept) < MIN_REPLICATES:
@@ -110,7 +140,7 @@ class Ratio(NamedTuple):
 
 
 def paired_ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
-    """First / second, pair by pair: Student's law of the logarithm; no interval for fewer than MIN_REPLICATES pairs."""
+    """First / second, pair by pair: Student's t of the logarithm; no interval for fewer than MIN_REPLICATES pairs."""
     table = np.array(pairs, float).reshape(-1, 2)
     if not np.isfinite(table).all() or not len(table) or (table <= 0).any():
         return Ratio(math.nan, math.nan, math.nan, "a replicate of one of them gave no number")

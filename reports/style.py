@@ -1,4 +1,4 @@
-"""How the figures look: one colour and marker for each method across the page, the same files every time."""
+"""The style of the figures: one colour and marker for each method across the page, the same files every time."""
 
 import io
 import math
@@ -14,64 +14,73 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from cryosip.records.read import Record
-from cryosip.reports.drawn import drawn
-from cryosip.reports.redraw import INK, SETTINGS
+from cryosip.records.schema import Record
 
 SIZE = (5.0, 3.8)  # inches: one panel, still readable on a telephone
+INK = "#1f2328"
+INKED = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color")
+SETTINGS: Any = {
+    "font.size": 10,
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
+    "legend.fontsize": 9,
+    "axes.grid": True,
+    "grid.alpha": 0.12,
+    **dict.fromkeys(("text.parse_math", "legend.frameon", "axes.spines.top", "axes.spines.right"), False),
+    **dict.fromkeys(INKED, INK),
+}
 
 
-class Look(NamedTuple):
-    """Label, colour (Okabe-Ito and Tol, told apart with any colour vision) and marker of one series."""
+class SeriesStyle(NamedTuple):
+    """Label, colour (Okabe-Ito and Tol, distinct with any colour vision) and marker of one series."""
 
     label: str
     colour: str
     marker: str
 
 
-LOOKS = {
-    "flow": Look("flow", "#2a84c6", "o"),  # whatever its discrepancy
-    "energy": Look("energy flow", "#2a84c6", "o"),
-    "kl": Look("KL flow", "#e07b00", "s"),
-    "mmd": Look("MMD flow", "#56b4e9", "v"),
-    "composite": Look("composite flow", "#b8860b", "P"),
-    "data-kl": Look("data-KL flow", "#5f6b1f", "p"),
-    "invariant-energy": Look("invariant-energy flow", "#7b3fa0", "h"),
-    "posterior-npmle": Look("posterior-npmle", "#d1495b", "d"),
-    "mixture": Look("mixture", "#009e73", "^"),
-    "reweighting": Look("reweighting", "#c2649a", "D"),
-    "maximum-likelihood": Look("maximum-likelihood", "#8c564b", "*"),
-    "objective-likelihood": Look("likelihood (3.4)", "#e07b00", "s"),
-    "objective-energy": Look("energy distance (2.9)", "#2a84c6", "o"),
-    "case-1": Look("first case", "#332288", "o"),
-    "case-2": Look("second case", "#cc6677", "s"),
-    "case-3": Look("third case", "#44aa99", "^"),
-    "method-1": Look("Method 1", "#44aa99", "o"),
-    "method-2": Look("Method 2", "#cc6677", "s"),
-    "method-3": Look("Method 3", "#8f7fd1", "^"),
-    "closed-form": Look("noise integrated out", "#999933", "D"),
+STYLES = {
+    "flow": SeriesStyle("flow", "#2a84c6", "o"),  # whatever its discrepancy
+    "energy": SeriesStyle("energy flow", "#2a84c6", "o"),
+    "kl": SeriesStyle("KL flow", "#e07b00", "s"),
+    "mmd": SeriesStyle("MMD flow", "#56b4e9", "v"),
+    "composite": SeriesStyle("composite flow", "#b8860b", "P"),
+    "data-kl": SeriesStyle("data-KL flow", "#5f6b1f", "p"),
+    "invariant-energy": SeriesStyle("invariant-energy flow", "#7b3fa0", "h"),
+    "posterior-npmle": SeriesStyle("posterior-npmle", "#d1495b", "d"),
+    "mixture": SeriesStyle("mixture", "#009e73", "^"),
+    "reweighting": SeriesStyle("reweighting", "#c2649a", "D"),
+    "maximum-likelihood": SeriesStyle("maximum-likelihood", "#8c564b", "*"),
+    "objective-likelihood": SeriesStyle("likelihood (3.4)", "#e07b00", "s"),
+    "objective-energy": SeriesStyle("energy distance (2.9)", "#2a84c6", "o"),
+    "case-1": SeriesStyle("first case", "#332288", "o"),
+    "case-2": SeriesStyle("second case", "#cc6677", "s"),
+    "case-3": SeriesStyle("third case", "#44aa99", "^"),
+    "method-1": SeriesStyle("Method 1", "#44aa99", "o"),
+    "method-2": SeriesStyle("Method 2", "#cc6677", "s"),
+    "method-3": SeriesStyle("Method 3", "#8f7fd1", "^"),
+    "closed-form": SeriesStyle("noise integrated out", "#999933", "D"),
 }
 MANY = 2_000  # from here on only powers of ten have room
-UNKNOWN = Look("", "#888888", "X")
+UNKNOWN = SeriesStyle("", "#888888", "X")
 
 
-def method_look(record: Record) -> Look:
-    """The fixed look of a method, whatever it minimises, under the name that users type."""
-    return LOOKS.get(record.method, UNKNOWN)._replace(label=record.method)
+def method_style(record: Record) -> SeriesStyle:
+    """The fixed style of a method, whatever it minimises, under the name that users type."""
+    return STYLES.get(record.method, UNKNOWN)._replace(label=record.method)
 
 
-def look(record: Record) -> Look:
-    """The fixed look of a record's method: of its discrepancy where it minimises one."""
+def series_style(record: Record) -> SeriesStyle:
+    """The fixed style of a record's method: of its discrepancy where it minimises one."""
     name = record.discrepancy or record.method
-    return LOOKS.get(name, UNKNOWN._replace(label=f"{record.method} {record.discrepancy}".strip()))
+    return STYLES.get(name, UNKNOWN._replace(label=f"{record.method} {record.discrepancy}".strip()))
 
 
 class Drawing(NamedTuple):
-    """A figure for the page, on paper, and as the table from which redraw.py draws it again."""
+    """A figure for the page and on paper."""
 
     svg: str
     pdf: bytes
-    table: list[list[Any]]
 
 
 class Plot(NamedTuple):
@@ -94,14 +103,13 @@ class Plot(NamedTuple):
 def draw(name: str, paint: Callable[[Axes], None], size: tuple[float, float] = SIZE) -> Drawing:
     """One panel in all its forms, the same bytes for the same records: no dates, no random ids."""
     with styled():
-        figure, ax = painted(paint, size)
+        figure, _ = painted(paint, size)
         svg = inline(name, figure)
-        table = drawn(figure, ax)
         figure.set_layout_engine("none")  # it is laid out
         figure.patch.set_facecolor("white")
         pdf = io.BytesIO()
         FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})
-    return Drawing(svg, pdf.getvalue(), table)
+    return Drawing(svg, pdf.getvalue())
 
 
 def styled() -> AbstractContextManager[None]:

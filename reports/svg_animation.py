@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from cryosip.records.read import Array
+from cryosip.records.schema import Array
 from cryosip.reports.style import INK, inline, painted, styled
 
 POINTS_PER_INCH = 72  # the unit of SVG
+START, PACE, END = 0.8, 0.6, 2.0  # seconds before the first frame, from frame to frame, and after the last
 EASED = "0.36 0 0.64 1"  # the curve of a swing: slow at its ends
 
 
@@ -32,10 +33,10 @@ class Script(NamedTuple):
     eased: bool = False
 
 
-def once(frames: int, pace: float = 0.6, start: float = 0.8, end: float = 2.0) -> Script:
-    """From the first frame to the last, `pace` seconds each, with a rest before and after."""
-    seconds = start + pace * (frames - 1) + end
-    inner = [(start + pace * at) / seconds for at in range(frames)]
+def once(frames: int) -> Script:
+    """From the first frame to the last, with a rest before and after."""
+    seconds = START + PACE * (frames - 1) + END
+    inner = [(START + PACE * at) / seconds for at in range(frames)]
     return Script([0, *range(frames), frames - 1], [0.0, *inner, 1.0], seconds)
 
 
@@ -48,7 +49,28 @@ def moving(
     name: str, paint: Callable[[Axes], None], size: tuple[float, float], tracks: Sequence[Track], script: Script,
     labels: Sequence[str] = (),
 ) -> str:  # fmt: skip
-    """A panel whose limits `paint` sets, with tracks above it and for each frame a label at its upper right."""
+    """A panel with tracks above it.
+
+    Parameters
+    ----------
+    name
+        That of the figure, with which all ids begin.
+    paint
+        Draws what stands still, and sets the limits.
+    size
+        Width and height in inches.
+    tracks
+        What moves.
+    script
+        Which frame is shown when.
+    labels
+        For each frame what stands at the upper right.
+
+    Returns
+    -------
+    str
+        An SVG that moves without a script.
+    """
     with styled():
         figure, ax = painted(paint, size)
         svg = inline(name, figure)

@@ -1,14 +1,15 @@
 """The tables of the page: methods on the same data, provenance, numbers as people read them."""
 
+import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from cryosip.records.read import Floor, Record, of_other_engines
-from cryosip.reports.sections.paper import typical_floor
-from cryosip.reports.spreads import MIN_REPLICATES, Estimate, Spread, counted, spread
-from cryosip.reports.style import look
+from cryosip.records.schema import Floor, Record
+from cryosip.records.select import of_other_engines
+from cryosip.reports.spreads import MIN_REPLICATES, Estimate, Spread, counted, grouped, spread, typical_floor
+from cryosip.reports.style import series_style
 
 DAGGER = " †"  # behind what another engine made than the youngest record of its study
 
@@ -31,27 +32,25 @@ class MethodRow(NamedTuple):
 
 def method_rows(records: Sequence[Record], metrics: Sequence[str]) -> list[MethodRow]:
     """Group runs by method, setting and profile; each metric is set against the floor of the size of the data."""
-    groups: dict[tuple[Any, ...], list[Record]] = {}
-    for r in records:
-        groups.setdefault((r.problem, r.method, r.discrepancy, r.profile, r.setting), []).append(r)
+    groups = grouped(records, lambda r: (r.problem, r.method, r.discrepancy, r.profile, r.labels.text))
     others = of_other_engines(records)
     ordered = sorted(groups.values(), key=lambda own: _order(own[0]))
     return [_method_row(own, metrics, DAGGER * (own[0].path in others)) for own in ordered]
 
 
 def _order(record: Record) -> tuple[Any, ...]:
-    components = record.number("method.options.n_components")
+    components = record.config_number("method.options.n_components")
     rank = {"flow": 0, "mixture": 1, "reweighting": 2}.get(record.method, 3)
     return (record.problem, rank, record.method, record.discrepancy, record.profile,
-            0 if math.isnan(components) else components, record.setting)  # fmt: skip
+            0 if math.isnan(components) else components, record.labels.text)  # fmt: skip
 
 
 def _method_row(records: list[Record], metrics: Sequence[str], mark: str) -> MethodRow:
     ok = [record for record in records if record.status == "ok"]
     return MethodRow(
-        look(records[0]).label + mark,
-        look(records[0]).colour,
-        records[0].setting,
+        series_style(records[0]).label + mark,
+        series_style(records[0]).colour,
+        records[0].labels.text,
         records[0].profile,
         {name: spread([r.metrics.get(name, math.nan) for r in ok]) for name in metrics},
         {name: spread([over_floor(r, name) for r in ok]) for name in metrics},
@@ -69,21 +68,20 @@ def statuses(records: Iterable[Record]) -> str:
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
 
 
-def over_floor(record: Record, metric: str) -> float:
-    """The metric in units of the floor of the data, nan where one of the two is missing."""
-    floor = record.data_floors.get(metric)
-    return record.metrics.get(metric, math.nan) / floor.median if floor and floor.median > 0 else math.nan
+def over_floor(record: Record, metric: str, metrics: dict[str, float] | None = None) -> float:
+    """The metric, of the estimate or among `metrics`, in units of the floor of the data; nan where one is missing."""
+    floor, metrics = record.data_floors.get(metric), record.metrics if metrics is None else metrics
+    return metrics.get(metric, math.nan) / floor.median if floor and floor.median > 0 else math.nan
 
 
 def shared_data(records: Iterable[Record]) -> str:
     """Whether every method saw the same data, replicate by replicate, in one sentence."""
-    hashes: dict[tuple[str, int], set[str]] = {}
-    for record in records:
-        hashes.setdefault((record.problem, record.replicate), set()).add(record.dataset_hash)
-    mixed = sorted(f"{problem}, replicate {replicate}" for (problem, replicate), h in hashes.items() if len(h) > 1)
+    replicates = grouped(records, lambda r: (r.problem, r.replicate))
+    mixed = [key for key, own in replicates.items() if len({r.dataset_hash for r in own}) > 1]
     if mixed:
-        return f"Not the same data throughout: the data set differs between methods for {'; '.join(mixed)}."
-    return f"Every method saw the same data set in each of the {len(hashes)} replicates (equal hashes)."
+        places = "; ".join(sorted(f"{problem}, replicate {replicate}" for problem, replicate in mixed))
+        return f"Not the same data throughout: the data set differs between methods for {places}."
+    return f"Every method saw the same data set in each of the {len(replicates)} replicates (equal hashes)."
 
 
 def distinct(records: Iterable[Record], field: str) -> list[tuple[str, str]]:
@@ -106,20 +104,27 @@ def algorithms(records: Iterable[Record]) -> list[tuple[str, str, str]]:
     worst: dict[tuple[str, str], float] = {}
     for record in records:
         if record.algorithm:
-            key = (look(record).label, str(record.algorithm.get("name", "")))
-            error = record.algorithm.get("gradient_error")
+            key = (series_style(record).label, record.algorithm.name)
+            error = record.algorithm.gradient_error
             worst[key] = max(worst.get(key, -math.inf), float(error) if isinstance(error, int | float) else -math.inf)
     return [(label, name, number(error)) for (label, name), error in sorted(worst.items())]
 
 
 def datasets(records: Iterable[Record]) -> list[tuple[str, str, str]]:
     """Problem, data set hash, and the seeds and replicates that used it."""
-    used: dict[tuple[str, str], set[tuple[int, int]]] = {}
-    for record in records:
-        if record.dataset_hash:
-            used.setdefault((record.problem, record.dataset_hash), set()).add((record.replicate, record.seed))
-    ordered = sorted(used.items(), key=lambda item: (item[0][0], sorted(item[1])))
-    return [(*key, ", ".join(f"{replicate} / {seed}" for replicate, seed in sorted(pairs))) for key, pairs in ordered]
+    used = grouped((r for r in records if r.dataset_hash), lambda r: (r.problem, r.dataset_hash))
+    pairs = {key: sorted({(r.replicate, r.seed) for r in own}) for key, own in used.items()}
+    ordered = sorted(pairs.items(), key=lambda item: (item[0][0], item[1]))
+    return [(*key, ", ".join(f"{replicate} / {seed}" for replicate, seed in own)) for key, own in ordered]
+
+
+def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value of nested tables under its dotted path, lists as JSON."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from flat(inner, f"{name}.{key}" if name else key)
+    elif name:
+        yield name, json.dumps(value) if isinstance(value, list | dict) else value
 
 
 def plain(value: Any) -> str:

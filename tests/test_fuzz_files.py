@@ -11,7 +11,8 @@ from fuzzing import answer
 
 from cryosip.datasets import structures
 from cryosip.datasets.structures import load, normal_modes
-from cryosip.records.read import STATUSES, largest, observations, read_records
+from cryosip.records.schema import STATUSES
+from cryosip.records.select import largest, observations, read_records
 
 PIECES, PIECE = 20, 2_500  # so many pieces of so many files of either kind
 

@@ -141,7 +141,7 @@ def export(
     with _plain_errors():
         records, skipped = read_records(results)
         form = export.as_parquet if out.suffix.lower() == ".parquet" else export.as_csv
-        table = form(export.rows(records))
+        table = form(records)
         if out != DASH:
             files.check_writable(out.parent)
             files.write_bytes(out, table)
@@ -169,7 +169,7 @@ def compare(
         compare_page.tell(comparison, Console())
         if out is not None:
             typer.echo(compare_page.build(comparison, out, _command()))
-    raise typer.Exit(1 if fail_on_regression and regressions(comparison.groups) else 0)
+    raise typer.Exit(1 if fail_on_regression and regressions(comparison.rows) else 0)
 
 
 @app.command()

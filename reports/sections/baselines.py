@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cryosip.records.read import SPEED, Skipped
+from cryosip.records.read import SPEED
+from cryosip.records.select import Skipped
 from cryosip.reports.tables import plain
 
 SCHEMA = 2

@@ -9,11 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cryosip.records.read import Record, largest, of_other_engines
+from cryosip.records.schema import Record
+from cryosip.records.select import largest, of_other_engines
 from cryosip.reports.card import visible
+from cryosip.reports.section import Context, Section, Source
 from cryosip.reports.sections import budgets
 from cryosip.reports.sections.budgets import Standing
-from cryosip.reports.spreads import Spread, spread
+from cryosip.reports.spreads import Spread, grouped, spread
 from cryosip.reports.tables import DAGGER, interval, number
 
 STUDY = "otd-vs-dto"
@@ -76,10 +78,10 @@ def boards(records: Sequence[Record]) -> list[Board]:
     """One for each problem of the comparison, from its largest profile."""
     compared = [record for record in largest(records) if record.study == STUDY]
     others = of_other_engines(compared)
-    return [board for name, own in by_problem(compared).items() if (board := _board(name, own, others))]
+    return [board for name, own in by_problem(compared).items() if (board := _of_problem(name, own, others))]
 
 
-def _board(problem: str, records: Sequence[Record], others: set[Path]) -> Board | None:
+def _of_problem(problem: str, records: Sequence[Record], others: set[Path]) -> Board | None:
     limits = budgets.budgets(records, "seconds")
     if not limits:
         return None
@@ -115,11 +117,9 @@ def _winner(order: Sequence[Standing]) -> str:
 
 def methods(found: Sequence[Board]) -> list[str]:
     """All that ran on some problem, the best on average of their ranks first."""
-    ranks: dict[str, list[int]] = {}
-    for board in found:
-        for entry in board.entries:
-            ranks.setdefault(entry.method, []).append(entry.rank)
-    return sorted(ranks, key=lambda method: (sum(ranks[method]) / len(ranks[method]), method))
+    entries = grouped((entry for board in found for entry in board.entries), lambda entry: entry.method)
+    mean = {method: sum(entry.rank for entry in own) / len(own) for method, own in entries.items()}
+    return sorted(mean, key=lambda method: (mean[method], method))
 
 
 def shades() -> list[str]:
@@ -153,3 +153,11 @@ def _table(board: Board) -> Table:
         ]
         table.add_row(*(Text(cell, style="bold" if entry.mark else "") for cell in cells))
     return table
+
+
+def _board(source: Source) -> Context:
+    found = boards(source.everything.records)
+    return {"boards": found, "board_methods": methods(found), "shades": shades()}
+
+
+SECTION = Section("board", "Board", context=_board, template="board.html")

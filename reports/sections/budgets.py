@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cryosip.records.read import Array, Record
-from cryosip.reports.spreads import MIN_REPLICATES, Ratio, Spread, paired_ratio, spread
-from cryosip.reports.style import Look, method_look
+from cryosip.records.schema import Array, Record
+from cryosip.reports.spreads import MIN_REPLICATES, Ratio, Spread, grouped, paired_ratio, spread
+from cryosip.reports.style import SeriesStyle, method_style
 from cryosip.reports.tables import number
 
 METRICS = ("w2", "w1", "energy_distance_squared")
-CURRENCIES = {"seconds": "seconds", "forward_calls": "forward calls"}
+BUDGET_UNITS = {"seconds": "seconds", "forward_calls": "forward evaluations"}
 THRESHOLDS = (1.5, 2.0, 3.0, 5.0)  # times the floor
 PAPERS_OWN = "flow"
 RULE = (
@@ -29,7 +29,7 @@ RULE = (
 class Standing(NamedTuple):
     """One method at one budget: its metric over the floor of the data, by replicate; inf where it had nothing."""
 
-    look: Look
+    style: SeriesStyle
     method: str
     options: str
     ratios: dict[int, float]
@@ -43,17 +43,17 @@ class Standing(NamedTuple):
 class Verdict(NamedTuple):
     """One budget on one problem, in words and numbers."""
 
-    currency: str
+    unit: str
     budget: float
     standings: list[Standing]
     sentence: str
     own: str
 
 
-def spent(record: Record, currency: str) -> Array:
-    """What each look of a run had cost; building the method is part of its seconds."""
-    cost = record.curve.get(currency, np.full(len(record.curve.get("step", ())), np.nan))
-    return cost + record.setup_seconds if currency == "seconds" else cost
+def spent(record: Record, unit: str) -> Array:
+    """What each evaluation of a run had cost; building the method is part of its seconds."""
+    cost = record.curve.get(unit, np.full(len(record.curve.get("step", ())), np.nan))
+    return cost + record.setup_seconds if unit == "seconds" else cost
 
 
 def over_floor(record: Record, metric: str) -> Array:
@@ -64,38 +64,35 @@ def over_floor(record: Record, metric: str) -> Array:
     return record.curve[metric] / floor.median
 
 
-def error_at(record: Record, metric: str, currency: str, budget: float) -> float:
-    """Metric over floor at the last look within the budget; inf for a run that failed or had nothing yet."""
+def _error_at(record: Record, metric: str, unit: str, budget: float) -> float:
+    """Metric over floor at the last evaluation within the budget; inf for a run that failed or had nothing yet."""
     values = over_floor(record, metric)
     if record.status != "ok" or not values.size:
         return math.inf
-    within = np.flatnonzero(spent(record, currency) <= budget)
+    within = np.flatnonzero(spent(record, unit) <= budget)
     return float(values[within[-1]]) if within.size else math.inf
 
 
-def spent_within(record: Record, currency: str, budget: float) -> float:
-    """What the last look within the budget had cost, nan where there is none."""
-    cost = spent(record, currency)
+def spent_within(record: Record, unit: str, budget: float) -> float:
+    """What the last evaluation within the budget had cost, nan where there is none."""
+    cost = spent(record, unit)
     within = cost[cost <= budget]
     return float(within[-1]) if within.size else math.nan
 
 
-def budgets(records: Iterable[Record], currency: str) -> list[float]:
+def budgets(records: Iterable[Record], unit: str) -> list[float]:
     """All budgets for which some run was chosen."""
-    return sorted({b for record in records for b in _budgets(record, currency)})
+    return sorted({b for record in records for b in _budgets(record, unit)})
 
 
-def _budgets(record: Record, currency: str) -> list[float]:
-    asked = record.asked(f"budgets.{currency}")
+def _budgets(record: Record, unit: str) -> list[float]:
+    asked = record.config_value(f"budgets.{unit}")
     return [float(b) for b in asked if isinstance(b, int | float)] if isinstance(asked, list) else []
 
 
-def runs_for(records: Iterable[Record], currency: str, budget: float) -> dict[str, list[Record]]:
+def runs_for(records: Iterable[Record], unit: str, budget: float) -> dict[str, list[Record]]:
     """By method, the runs with the setting that was chosen for this budget: of two sweeps, by the later one."""
-    chosen: dict[str, list[Record]] = {}
-    for record in records:
-        if budget in _budgets(record, currency):
-            chosen.setdefault(record.method, []).append(record)
+    chosen = grouped((r for r in records if budget in _budgets(r, unit)), lambda r: r.method)
     return {method: _of_one_setting(own) for method, own in chosen.items()}
 
 
@@ -106,33 +103,45 @@ def _of_one_setting(records: list[Record]) -> list[Record]:
 
 
 def _setting(record: Record) -> str:
-    return json.dumps([record.asked("method"), record.asked("steps")], sort_keys=True)
+    return json.dumps([record.config_value("method"), record.config_value("steps")], sort_keys=True)
 
 
-def standings(records: Iterable[Record], metric: str, currency: str, budget: float) -> list[Standing]:
-    """All methods at a budget, the nearest to the truth first."""
+def standings(records: Iterable[Record], metric: str, unit: str, budget: float) -> list[Standing]:
+    """All methods at a budget, the nearest to the truth first.
+
+    Parameters
+    ----------
+    records
+        Runs on one problem.
+    metric
+        Such as "w2".
+    unit
+        What the budget is of, one of BUDGET_UNITS.
+    budget
+        How much of it.
+    """
     found = [
         Standing(
-            method_look(own[0]),
+            method_style(own[0]),
             method,
             options(own[0]),
-            {record.replicate: error_at(record, metric, currency, budget) for record in own},
+            {record.replicate: _error_at(record, metric, unit, budget) for record in own},
             sum(record.status != "ok" for record in own),
         )
-        for method, own in runs_for(records, currency, budget).items()
+        for method, own in runs_for(records, unit, budget).items()
     ]
     return sorted(found, key=lambda standing: (standing.spread.median, standing.method))
 
 
 def options(record: Record) -> str:
-    """The setting of a method as a person would tell it; as many particles as observations go without saying."""
-    told = []
-    for name, value in (record.asked("method.options") or {}).items():
+    """The setting of a method in words; as many particles as observations go without saying."""
+    words = []
+    for name, value in (record.config_value("method.options") or {}).items():
         if isinstance(value, dict):
-            told.append(" ".join(_plain(part) for key, part in value.items() if key != "options"))
+            words.append(" ".join(_plain(part) for key, part in value.items() if key != "options"))
         elif name != "n_particles":
-            told.append(f"{name} {_plain(value)}")
-    return ", ".join([*told, f"at most {record.number('steps'):,.0f} steps"])
+            words.append(f"{name} {_plain(value)}")
+    return ", ".join([*words, f"at most {record.config_number('steps'):,.0f} steps"])
 
 
 def _plain(value: object) -> str:
@@ -148,12 +157,12 @@ def ratio(near: Standing, far: Standing) -> Ratio:
 
 
 def verdicts(records: Sequence[Record]) -> list[Verdict]:
-    """For each budget of either currency who wins by W2, if anyone does, and where the paper's own method stands."""
+    """For each budget of either unit who wins by W2, if anyone does, and where the paper's own method stands."""
     found = []
-    for currency in CURRENCIES:
-        for budget in budgets(records, currency):
-            order = standings(records, "w2", currency, budget)
-            found.append(Verdict(currency, budget, order, sentence(order), own_method(order)))
+    for unit in BUDGET_UNITS:
+        for budget in budgets(records, unit):
+            order = standings(records, "w2", unit, budget)
+            found.append(Verdict(unit, budget, order, sentence(order), own_method(order)))
     return found
 
 
@@ -185,8 +194,8 @@ def sentence(order: Sequence[Standing]) -> str:
     if against.why:
         return f"{first.method} leads with {reached}, {level[1].method} follows; undecided: {against.why}."
     *some, last = (standing.method for standing in level)
-    told = f"{first.method} leads with {reached}, {_times(against)} times that of {level[1].method}"
-    return f"No significant difference between {', '.join(some)} and {last}: {told}."
+    margin = f"{first.method} leads with {reached}, {_times(against)} times that of {level[1].method}"
+    return f"No significant difference between {', '.join(some)} and {last}: {margin}."
 
 
 def _times(against: Ratio) -> str:
@@ -206,37 +215,37 @@ def own_method(order: Sequence[Standing]) -> str:
     behind = ratio(own, order[0])
     if behind.why:
         return f"{place + 1} of {len(order)}"
-    told = f"{_times(behind)} times as far"
+    distance = f"{_times(behind)} times as far"
     if behind.low <= 1:
-        return f"{place + 1} of {len(order)}, no significant difference from the first: {told}"
-    return f"{place + 1} of {len(order)}, {told}"
+        return f"{place + 1} of {len(order)}, no significant difference from the first: {distance}"
+    return f"{place + 1} of {len(order)}, {distance}"
 
 
 class Reach(NamedTuple):
     """What one method took to come within so many times the floor; inf in replicates that never did."""
 
-    look: Look
+    style: SeriesStyle
     costs: dict[float, Spread]
     reached: dict[float, str]
 
 
-def reaches(records: Sequence[Record], currency: str) -> list[Reach]:
+def reaches(records: Sequence[Record], unit: str) -> list[Reach]:
     """The cost to each threshold by the runs of the longest budget."""
     found = []
-    for own in longest(records, currency).values():
-        costs = {t: [cost_to(record, t, currency) for record in own] for t in THRESHOLDS}
-        told = {t: f"{sum(map(math.isfinite, c))} of {len(c)}" for t, c in costs.items()}
-        found.append(Reach(method_look(own[0]), {t: spread(c) for t, c in costs.items()}, told))
+    for own in longest(records, unit).values():
+        costs = {t: [cost_to(record, t, unit) for record in own] for t in THRESHOLDS}
+        counts = {t: f"{sum(map(math.isfinite, c))} of {len(c)}" for t, c in costs.items()}
+        found.append(Reach(method_style(own[0]), {t: spread(c) for t, c in costs.items()}, counts))
     return found
 
 
-def longest(records: Sequence[Record], currency: str) -> dict[str, list[Record]]:
+def longest(records: Sequence[Record], unit: str) -> dict[str, list[Record]]:
     """By method, the runs of the longest budget."""
-    return runs_for(records, currency, max(budgets(records, currency), default=math.nan))
+    return runs_for(records, unit, max(budgets(records, unit), default=math.nan))
 
 
-def cost_to(record: Record, threshold: float, currency: str) -> float:
-    """The first look at which W2 is below so many floors, inf where none is."""
+def cost_to(record: Record, threshold: float, unit: str) -> float:
+    """The first evaluation at which W2 is below so many floors, inf where none is."""
     values = over_floor(record, "w2")
     below = np.flatnonzero(values < threshold) if record.status == "ok" else np.empty(0, int)
-    return float(spent(record, currency)[below[0]]) if below.size else math.inf
+    return float(spent(record, unit)[below[0]]) if below.size else math.inf

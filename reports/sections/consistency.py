@@ -1,259 +1,199 @@
-"""The four statements of section 3: what was measured of each, a number with its interval, and whether it held."""
+"""The study consistency: the four statements of section 3 and their figures."""
 
+import itertools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
-from cryosip.records.read import Array, Record
-from cryosip.reports.sections.verdicts import Outcome
-from cryosip.reports.spreads import MIN_REPLICATES, Estimate, counted, estimate, mean_interval
+from cryosip.records.schema import Array, Record
+from cryosip.reports.section import Context, Section, Source
+from cryosip.reports.sections.statements import (
+    DISTANCES,
+    OTHERS,
+    PRECISIONS,
+    by_variant,
+    distances,
+    exponent,
+    gaps,
+    measured,
+    statements,
+)
+from cryosip.reports.spreads import mean_interval
+from cryosip.reports.style import INK, STYLES, UNKNOWN, Plot, SeriesStyle, draw, log_axes
 
-RESOLVED = 10  # a gap counts where it is so many times as large as the duality gap of its optimum
-AGREE, DIFFER = 1e3, 1e6  # roundings
-PRECISIONS = ("float32", "float64")
-OTHERS = {"mixture": "gradient descent on (3.5)", "written": "automatic differentiation of (3.5) written out"}
-DISTANCES = {"w2": "W2", "energy_distance": "energy distance"}
-NEEDED = {
-    "large-data": {"n", "gap", "certificate"},
-    "particle-number": {"k", "gap", "certificate", *DISTANCES},
-    "prior-weight": {"factor", "distance", "objective_difference"},
-    "gradient-descent": {"step", *(f"{other}_{precision}" for other in OTHERS for precision in PRECISIONS)},
-}
-
-
-class Finding(NamedTuple):
-    """One number of a statement; `expected` is what theory says of it."""
-
-    case: str
-    quantity: str
-    number: Estimate
-    expected: str
-    outcome: Outcome
+Pairs = Callable[[Record], tuple[Array, Array]]
+REFERENCES = {"energy": -1.0, "likelihood": -0.5}
+FITTED = "Thin lines: replicates; markers: their median; dashed: the power with the mean exponent of the replicates."
 
 
-class Statement(NamedTuple):
-    """A statement of section 3, the rule by which it is judged, and the sentence that the records write."""
-
-    name: str
-    title: str
-    rule: str
-    findings: list[Finding]
-    outcome: Outcome
-    sentence: str
-
-
-def statements(records: Sequence[Record]) -> list[Statement]:
-    """The statements that have runs which ended well, in the order of the paper."""
+def consistency_plots(records: Sequence[Record]) -> dict[str, list[Plot]]:
+    """Figures by the name of the statement."""
     kept = measured(records)
-    parts = (large_data(kept), particle_number(kept), distance(kept), equivalence(kept))
-    return [part for part in parts if part.findings]
+    distributions = dict.fromkeys(_distribution(r) for r in kept if r.method in ("large-data", "particle-number"))
+    plots: dict[str, list[Plot]] = {name: [] for name in ("large-data", "particle-number", "distance", "equivalence")}
+    for at, name in enumerate(distributions):
+        data = [r for r in kept if r.method == "large-data" and _distribution(r) == name]
+        particles = [r for r in kept if r.method == "particle-number" and _distribution(r) == name]
+        if data:
+            title = f"|min E_N − min E| against N, {name}"
+            plots["large-data"].append(_powers(f"consistency-n-{at}", title, data, gaps, ("N", "gap"), REFERENCES))
+        if particles:
+            title = f"E(ρ^K) − E(ρ*) against K, {name}"
+            plots["particle-number"].append(_powers(f"consistency-k-{at}", title, particles, gaps, ("K", "gap"), {}))
+        for metric, label in DISTANCES.items() if particles else ():
+            file, title = (
+                f"consistency-{metric.replace('_', '-')}-{at}",
+                f"{label} of ρ^K from ρ* against the gap, {name}",
+            )
+            axes = ("gap E(ρ^K) − E(ρ*)", label)
+            plots["distance"].append(_powers(file, title, particles, _of_metric(metric), axes, {}))
+    plots["equivalence"] += _prior_weights(kept) + _descents(kept)
+    return plots
 
 
-def measured(records: Sequence[Record]) -> list[Record]:
-    """The runs that ended well and have a finite number for all that their statement is about."""
-    return [
-        record
-        for record in records
-        if record.status == "ok"
-        and NEEDED.get(record.method, {""}) <= set(record.curve)
-        and all(np.isfinite(record.curve[name]).all() for name in NEEDED[record.method])
+def _distribution(record: Record) -> str:
+    return record.labels.variant
+
+
+def _objective(record: Record) -> str:
+    return str(record.labels.value)
+
+
+def _of_metric(metric: str) -> Pairs:
+    return lambda record: distances(record, metric)
+
+
+def _powers(
+    name: str, title: str, records: Sequence[Record], pairs: Pairs, axes: tuple[str, str], references: dict[str, float]
+) -> Plot:
+    """One quantity against another on logarithmic axes, for each objective."""
+    records = sorted(records, key=lambda r: (_objective(r), r.replicate))
+    groups = {_objective(own[0]): own for own in by_variant(records, records[0].method).values()}
+
+    def paint(ax: Axes) -> None:
+        for objective, own in groups.items():
+            series = STYLES.get(f"objective-{objective}", UNKNOWN._replace(label=objective))
+            x, y = _replicates(ax, own, pairs, series)
+            _fitted(ax, [pairs(record) for record in own], series)
+            if objective in references and len(x):
+                line = y[0] * (x / x[0]) ** references[objective] * 2.5
+                ax.plot(x, line, color=INK, linestyle=":", linewidth=1, alpha=0.7)
+        log_axes(ax, "xy")
+        ax.set(xlabel=axes[0], ylabel=axes[1])
+
+    rows = [
+        [_objective(r), _distribution(r), r.replicate, float(x), float(y)]
+        for r in records
+        for x, y in zip(*pairs(r), strict=True)
     ]
+    dotted = " Dotted: the rate of sampling, N^(−1/2) and N^(−1), moved up." if references else ""
+    columns = ("objective", "distribution", "replicate", *axes)
+    return Plot(name, title, FITTED + dotted, draw(name, paint), columns, rows)
 
 
-def by_setting(records: Sequence[Record], method: str) -> dict[tuple[str, str], list[Record]]:
-    """The runs of one measure by problem and setting, in the order of their replicates."""
-    own = sorted((r for r in records if r.method == method), key=lambda r: r.replicate)
-    keys = dict.fromkeys((r.problem, r.setting) for r in records if r.method == method)
-    return {key: [r for r in own if (r.problem, r.setting) == key] for key in keys}
+def _replicates(ax: Axes, records: Sequence[Record], pairs: Pairs, series: SeriesStyle, **how: Any) -> Array:
+    """Thin lines, and the median of both numbers over the replicates, place by place along the run: (2, places)."""
+    found = [pairs(record) for record in records]
+    for pair in found:
+        ax.plot(*pair, color=series.colour, linewidth=0.7, alpha=0.35, linestyle=how.get("linestyle", "-"))
+    length = min(len(x) for x, _ in found)
+    median: Array = np.median([[x[:length], y[:length]] for x, y in found], axis=0)
+    style: dict[str, Any] = {"marker": series.marker, "markersize": 5, "linewidth": 1.7, "label": series.label}
+    ax.plot(*median, color=series.colour, **style | how)
+    return median
 
 
-def gaps(record: Record) -> tuple[Array, Array]:
-    """N, or K, and the gap there: the root mean square over draws; gaps lost in the duality gap are left out."""
-    curve = record.curve
-    axis = curve["n" if "n" in curve else "k"]
-    at = np.unique(axis)
-    gap = np.array([math.sqrt((curve["gap"][axis == x] ** 2).mean()) for x in at])
-    certificate = np.array([curve["certificate"][axis == x].max() for x in at])
-    kept = gap > RESOLVED * certificate
-    return at[kept], gap[kept]
-
-
-def exponent(x: Array, y: Array) -> float:
-    """p of the least-squares fit log y = p log x + c, nan for fewer than two different x."""
+def _fitted(ax: Axes, pairs: Sequence[tuple[Array, Array]], series: SeriesStyle) -> None:
+    """The power of the mean exponent through the middle of all points."""
+    power = mean_interval([exponent(x, y) for x, y in pairs]).value
+    x, y = (np.concatenate([pair[i] for pair in pairs]) for i in (0, 1))
     kept = (x > 0) & (y > 0)
-    if np.unique(x[kept]).size < 2:
-        return math.nan
-    return float(np.polyfit(np.log(x[kept]), np.log(y[kept]), 1)[0])
+    if math.isnan(power):
+        return
+    ends = np.array([x[kept].min(), x[kept].max()])
+    level = math.exp(np.log(y[kept]).mean() - power * np.log(x[kept]).mean())
+    ax.plot(ends, level * ends**power, color=series.colour, linestyle="--", linewidth=1.3)
 
 
-def upper_half(x: Array, y: Array) -> tuple[Array, Array]:
-    """Where a limit other than zero would show: from the middle x on."""
-    start = len(x) // 2
-    return x[start:], y[start:]
+def _of_curve(x: str, y: str) -> Pairs:
+    return lambda record: (record.curve[x], record.curve[y])
 
 
-def sign(number: Estimate) -> int:
-    """The sign of a number whose interval leaves no doubt, else 0."""
-    if math.isnan(number.low) or number.low <= 0 <= number.high:
-        return 0
-    return 1 if number.low > 0 else -1
+def _prior_weights(records: Sequence[Record]) -> list[Plot]:
+    """How far the minimiser of (3.5) is from the MAP estimate against lambda over K/N."""
+    groups = by_variant(records, "prior-weight")
+    if not groups:
+        return []
 
+    def paint(ax: Axes) -> None:
+        for (_, name), series in zip(groups, CASES, strict=False):
+            _replicates(ax, groups[_, name], _of_curve("factor", "distance"), series, label=name)
+        log_axes(ax, "y")
+        ax.set_xscale("log", base=2)
+        ax.set_xticks([0.25, 0.5, 1, 2, 4], ["1/4", "1/2", "1", "2", "4"])
+        ax.set(xlabel="λ / (K/N)", ylabel="distance from the MAP estimate")
 
-def judged(signs: Sequence[int], wanted: Sequence[int]) -> Outcome:
-    """Holds where every sign is as wanted, fails where one is the opposite, else undecided."""
-    if any(s == -w for s, w in zip(signs, wanted, strict=True)):
-        return "fails"
-    return "holds" if list(signs) == list(wanted) else "undecided"
-
-
-def large_data(records: Sequence[Record]) -> Statement:
-    """Proposition 3.1: the exponent of |min E_N - min E| in N."""
-    findings = []
-    for (_, setting), own in by_setting(records, "large-data").items():
-        number, tail = _decay(own)
-        expected = "−1" if setting.startswith("energy") else "−1/2"
-        outcome = judged([sign(number), sign(tail)], [-1, -1])
-        findings.append(Finding(setting, "exponent of |min E_N − min E| in N", number, expected, outcome))
-    return _statement(
-        "large-data",
-        "Proposition 3.1: min E_N → min E as data grow",
-        "Holds where the exponent in N is below 0, over all N and over their upper half, at which a limit other than "
-        "min E would show; fails where one of them is above 0. Expected is the rate of sampling: N^(−1/2) for a mean "
-        "of log-densities, N^(−1) for a squared distance that vanishes at the truth.",
-        findings,
-        f"|min E_N − min E| goes as N to the power {_span(findings)}",
+    rows = [
+        [name, r.replicate, *map(float, row)]
+        for (_, name), own in groups.items()
+        for r in own
+        for row in zip(r.curve["factor"], r.curve["distance"], r.curve["objective_difference"], strict=True)
+    ]
+    caption = (
+        "Root mean square distance of the minimiser of (3.5), by EM, from the MAP estimate, by BFGS on the "
+        "log-posterior written out. Thin lines: replicates; markers: their median."
     )
+    columns = ("distribution", "replicate", "λ / (K/N)", "distance", "objective difference in ulps")
+    title = "The minimiser of (3.5) is the MAP estimate at λ = K/N"
+    return [Plot("consistency-lambda", title, caption, draw("consistency-lambda", paint), columns, rows)]
 
 
-def particle_number(records: Sequence[Record]) -> Statement:
-    """Lemma 3.2: the exponent of E(rho^K) - E(rho*) in K."""
-    findings = []
-    for (_, setting), own in by_setting(records, "particle-number").items():
-        number, tail = _decay(own)
-        outcome = judged([sign(number), sign(tail)], [-1, -1])
-        if any((r.curve["gap"] < -r.curve["certificate"] - 1e-12).any() for r in own):
-            outcome = "undecided"
-        findings.append(Finding(setting, "exponent of E(ρ^K) − E(ρ*) in K", number, "below 0", outcome))
-    return _statement(
-        "particle-number",
-        "Lemma 3.2: E(ρ^K) → E(ρ*) as particles grow",
-        "Holds where the exponent in K is below 0, over all K and over their upper half; fails where one of them is "
-        "above 0; undecided too where E(ρ^K) is found below E(ρ*) by more than the duality gap, which cannot be. "
-        "E(ρ*) is certified; E(ρ^K) is the lowest of several local minima and so at most too high.",
-        findings,
-        f"E(ρ^K) − E(ρ*) goes as K to the power {_span(findings)}",
+def _descents(records: Sequence[Record]) -> list[Plot]:
+    """How far the flow and gradient descent have come apart, in ulps, step by step."""
+    groups = by_variant(records, "gradient-descent")
+    if not groups:
+        return []
+
+    def paint(ax: Axes) -> None:
+        for ((problem, setting), own), series in zip(groups.items(), itertools.cycle(CASES), strict=False):
+            for precision, line in zip(PRECISIONS, ("-", "--"), strict=True):
+                label, pairs = (
+                    f"{problem}, {setting}" if line == "-" else None,
+                    _of_curve("step", f"mixture_{precision}"),
+                )
+                _replicates(ax, own, pairs, series, linestyle=line, label=label, marker=None)
+        log_axes(ax, "y")
+        ax.set(xlabel="step", ylabel="largest difference in ulps")
+
+    names = [f"{other}_{precision}" for other in OTHERS for precision in PRECISIONS]
+    rows = [
+        [f"{problem}, {setting}", r.replicate, int(step), *(float(r.curve[name][at]) for name in names)]
+        for (problem, setting), own in groups.items()
+        for r in own
+        for at, step in enumerate(r.curve["step"])
+    ]
+    caption = (
+        "The flow of the noise-integrated KL (K = N) against gradient descent on (3.5), from the same start, steps Δt "
+        "and K Δt. One ulp: the spacing of the precision times the largest |θ|. Solid: float32, dashed: float64; "
+        "thin lines: replicates; thick: their median. The table also has descent by automatic differentiation."
     )
+    title = "One flow for both approaches"
+    columns = ("case", "replicate", "step", *names)
+    return [Plot("consistency-flow", title, caption, draw("consistency-flow", paint), columns, rows)]
 
 
-def distance(records: Sequence[Record]) -> Statement:
-    """Proposition 3.3: the exponent alpha of d(rho^K, rho*) in E(rho^K) - E(rho*)."""
-    findings = []
-    for (_, setting), own in by_setting(records, "particle-number").items():
-        for metric, name in DISTANCES.items():
-            alpha = mean_interval([exponent(*distances(r, metric)) for r in own])
-            decay = mean_interval([exponent(r.curve["k"], r.curve[metric]) for r in own])
-            outcome = judged([sign(alpha), sign(decay)], [1, -1])
-            findings.append(Finding(setting, f"α for d = {name}", alpha, "above 0", outcome))
-    return _statement(
-        "distance",
-        "Proposition 3.3: d(ρ^K, ρ*) ≤ C |E(ρ^K) − E(ρ*)|^α",
-        "Holds where α is above 0 and d falls as K grows; fails where one of them is the other way round. A sequence "
-        "can refute (3.12) and cannot prove it: (3.12) speaks of every ν. A small α is what an ill-posed problem has: "
-        "noise hides from E what d sees.",
-        findings,
-        f"along ρ^K, α is {_span(findings)}",
-    )
+CASES = (STYLES["case-1"], STYLES["case-2"], STYLES["case-3"])
 
 
-def distances(record: Record, metric: str) -> tuple[Array, Array]:
-    """Gap and distance of each K, where the gap is resolved."""
-    k, gap = gaps(record)
-    return gap, record.curve[metric][np.isin(record.curve["k"], k)]
+def _statements(source: Source) -> Context:
+    found = statements(source.records)
+    return {"statements": found} if found else {}
 
 
-def equivalence(records: Sequence[Record]) -> Statement:
-    """§3.1: lambda = K/N, and the flow against gradient descent."""
-    findings = []
-    for (_, setting), own in by_setting(records, "prior-weight").items():
-        same, other = _split([(r.curve["factor"], r.curve["objective_difference"]) for r in own])
-        near, far = _split([(r.curve["factor"], r.curve["distance"]) for r in own])
-        objective_holds = bool(same.max() <= AGREE and other.min() >= DIFFER)
-        nearest = bool(near.max() <= 1e-3 * far.min())
-        quantity = "N L_{N,K} against the log-posterior at λ = K/N, roundings"
-        findings.append(_agreement(setting, quantity, same, f"at most {AGREE:,.0f}", objective_holds))
-        quantity = "distance of the minimiser from the MAP estimate at λ = K/N"
-        findings.append(_agreement(setting, quantity, near, "0", nearest))
-    for (problem, setting), own in by_setting(records, "gradient-descent").items():
-        for other_name, label in OTHERS.items():
-            for precision in PRECISIONS:
-                largest = np.array([r.curve[f"{other_name}_{precision}"].max() for r in own])
-                moved = all(r.metrics.get(f"fall_{precision}", 0.0) > 0 for r in own)
-                quantity = f"flow against {label}, {precision}, roundings"
-                agrees = bool(moved and largest.max() <= AGREE)
-                findings.append(_agreement(f"{problem}, {setting}", quantity, largest, f"at most {AGREE:,.0f}", agrees))
-    rounded = [finding for finding in findings if finding.quantity.endswith("roundings")]
-    located = [finding for finding in findings if finding not in rounded]
-    return _statement(
-        "equivalence",
-        "§3.1: (3.5) with λ = K/N is RELION's objective, and both approaches are one flow",
-        f"Holds where no replicate differs by more than {AGREE:,.0f} roundings (of the largest value; steps carry "
-        f"roundings on) while E falls, other λ differ by more than {DIFFER:g}, and the minimiser at λ = K/N is a "
-        "thousand times nearer to the MAP estimate than at any other λ; fails otherwise.",
-        findings,
-        f"the medians of the differences are {_span(rounded)} roundings, and the minimiser at λ = K/N lies "
-        f"{_span(located)} from the MAP estimate",
-    )
-
-
-def _decay(records: Sequence[Record]) -> tuple[Estimate, Estimate]:
-    """The exponent of the gap over all N, or K, and over their upper half."""
-    own = [gaps(record) for record in records]
-    return (
-        mean_interval([exponent(*pair) for pair in own]),
-        mean_interval([exponent(*upper_half(*pair)) for pair in own]),
-    )
-
-
-def _split(pairs: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
-    """Values at factor 1, one a replicate, and all the others."""
-    return (
-        np.concatenate([values[factor == 1] for factor, values in pairs]),
-        np.concatenate([values[factor != 1] for factor, values in pairs]),
-    )
-
-
-def _agreement(case: str, quantity: str, values: Array, expected: str, agrees: bool) -> Finding:
-    number = estimate(values.tolist())
-    enough = number.n >= MIN_REPLICATES
-    outcome: Outcome = ("holds" if agrees else "fails") if enough or not agrees else "undecided"
-    return Finding(case, quantity, number, expected, outcome)
-
-
-def _statement(name: str, title: str, rule: str, findings: list[Finding], says: str) -> Statement:
-    outcomes = [finding.outcome for finding in findings]
-    outcome: Outcome = "fails" if "fails" in outcomes else "undecided" if "undecided" in outcomes else "holds"
-    return Statement(name, title, rule, findings, outcome, _sentence(findings, outcome, says))
-
-
-def _span(findings: Sequence[Finding]) -> str:
-    """From the lowest to the highest number."""
-    values = [finding.number.value for finding in findings if math.isfinite(finding.number.value)]
-    return f"{min(values):.2g} to {max(values):.2g}" if values else "not known"
-
-
-def _sentence(findings: Sequence[Finding], outcome: Outcome, says: str) -> str:
-    """What the numbers range over, in how many cases the statement held, and why it is undecided."""
-    if not findings:
-        return ""
-    words = {"holds": "held", "fails": "did not hold", "undecided": "is undecided"}
-    counts = {word: sum(f.outcome == word for f in findings) for word in words}
-    text = f"The statement {words[outcome]}: {says}"
-    text += f" ({counts['holds']} hold, {counts['fails']} fail, {counts['undecided']} undecided)."
-    fewest = min(finding.number.n for finding in findings)
-    if fewest < MIN_REPLICATES:
-        text += f" No interval is drawn from {counted(fewest)}, fewer than {MIN_REPLICATES}."
-    elif counts["undecided"]:
-        text += " What is undecided has an interval that holds 0."
-    return text
+SECTION = Section(
+    "consistency", "§3: theory", ("consistency",), consistency_plots, _statements, template="consistency.html",
+    missing="No run of the study consistency in the records: run the study consistency.",
+)  # fmt: skip

@@ -1,20 +1,27 @@
-"""The figures and tables of the nanocluster of §4.2: Figs. 3 and 4, the readings of its distances, and tau."""
+"""The studies paper-nanocluster and tau of §4.2: Figs. 3 and 4, the interpretations of the distances, and tau."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from cryosip.records.read import Array, Record
+from cryosip.records.schema import Array, Record
+from cryosip.records.select import observations
+from cryosip.reports.curves import against_components, convergence
+from cryosip.reports.drawing import GREY, Cloud, of_first_replicate, strip
+from cryosip.reports.section import Context, Figures, Section, Source, of_study
 from cryosip.reports.sections.published_numbers import NANOCLUSTER_D2, NANOCLUSTER_IMAGES
-from cryosip.reports.spreads import Spread, spread
-from cryosip.reports.style import INK, Plot, draw, log_axes, look
+from cryosip.reports.spreads import Spread, grouped, spread
+from cryosip.reports.style import INK, Plot, SeriesStyle, draw, log_axes, series_style
+from cryosip.reports.tables import method_rows, shared_data
 
-GREY = "#80868f"  # reads on light and on dark
+COLOURS = ("#2a84c6", "#e07b00", "#009e73", "#c2649a")
 POINTS = 1_000  # of a cloud, evenly taken where there are more
 FITS = 0.1  # of the published number
+METRICS = ("w1", "w2", "energy_distance_squared", "w2_to_data")
 KINDS = {
     "noisy": "noisy images against the observations",
     "clean": "images without noise against those behind the observations",
@@ -47,51 +54,37 @@ def examples(records: Sequence[Record]) -> list[Plot]:
     ]
 
 
-def strip(name: str, title: str, caption: str, images: Array) -> Plot:
-    """Square images (k, rows, columns) side by side, the first row at the bottom."""
-    size = images.shape[1]
-    gap = np.full((size, max(1, size // 32)), np.nan)
-    panels = [panel for image in images for panel in (image, gap)][:-1]
-
-    def paint(ax: Axes) -> None:
-        ax.imshow(np.concatenate(panels, axis=1), cmap="gray", origin="lower", interpolation="nearest")
-        ax.set_axis_off()
-
-    rows = [[index, *map(float, (i.min(), i.max(), i.mean(), i.std()))] for index, i in enumerate(images)]
-    return Plot(name, title, caption, draw(name, paint, (5.0, 1.5)), ["image", "least", "largest", "mean", "std"], rows)
-
-
 def clouds(records: Sequence[Record]) -> list[Plot]:
-    """Fig. 4: the initial law, the estimates of the first replicate, and the truth, in the plane of the parameters."""
-    kept = [
-        r for r in records if r.status == "ok" and {"theta", "weights", "theta_init", "theta_true"} <= set(r.arrays)
-    ]
+    """Fig. 4: the initial distribution, the estimates of the first replicate, and the truth, in the plane."""
+    kept = of_first_replicate(records, {"theta", "weights", "theta_init", "theta_true"})
     kept = [r for r in kept if r.arrays["theta"].shape[1] == 2]
     if not kept:
         return []
-    first = min(record.replicate for record in kept)
-    kept = [r for r in kept if r.replicate == first]
-    kept.sort(key=lambda r: (r.method != "flow", r.setting != "published", r.method, _components(r), r.setting))
-    points: list[Cloud] = [Cloud("initial law (a sample of its own)", GREY, kept[0].arrays["theta_init"], None)]
+    kept.sort(
+        key=lambda r: (r.method != "flow", r.labels.variant != "published", r.method, _components(r), r.labels.text)
+    )
+    clouds = [Cloud(_reference("initial distribution (a sample of its own)"), kept[0].arrays["theta_init"])]
     for r in kept:
-        points.append(
-            Cloud(f"{look(r).label}, {r.setting}", look(r).colour, r.arrays["theta"], r.arrays.get("weights"))
-        )
-    points.append(Cloud("truth", GREY, kept[0].arrays["theta_true"], None))
+        style = series_style(r)
+        style = style._replace(label=f"{style.label}, {r.labels.text}")
+        clouds.append(Cloud(style, r.arrays["theta"], r.arrays.get("weights")))
+    clouds.append(Cloud(_reference("truth"), kept[0].arrays["theta_true"]))
     low, high = (np.quantile(kept[0].arrays["theta_true"], q, axis=0) for q in (0.001, 0.999))
-    return [_plane(f"fig4-{index}", cloud, (low - 0.7, high + 0.7)) for index, cloud in enumerate(points)]
+    return [_plane(f"fig4-{index}", cloud, (low - 0.7, high + 0.7)) for index, cloud in enumerate(clouds)]
+
+
+def _order(record: Record) -> tuple[Any, ...]:
+    published = record.labels.variant == "published"
+    return record.method != "flow", not published, record.method, _components(record), record.labels.text
 
 
 def _components(record: Record) -> float:
-    asked = record.number("method.options.n_components")
+    asked = record.config_number("method.options.n_components")
     return asked if math.isfinite(asked) else 0.0
 
 
-class Cloud(NamedTuple):
-    label: str
-    colour: str
-    points: Array
-    weights: Array | None
+def _reference(label: str) -> SeriesStyle:
+    return SeriesStyle(label, GREY, "")
 
 
 def _plane(name: str, cloud: Cloud, box: tuple[Array, Array]) -> Plot:
@@ -105,7 +98,7 @@ def _plane(name: str, cloud: Cloud, box: tuple[Array, Array]) -> Plot:
 
     def paint(ax: Axes) -> None:
         areas = np.clip(6_000 * share / share.sum(), 0.5, 150)
-        ax.scatter(shown[:, 0], shown[:, 1], areas, color=cloud.colour, alpha=0.5, linewidths=0, rasterized=True)
+        ax.scatter(shown[:, 0], shown[:, 1], areas, color=cloud.style.colour, alpha=0.5, linewidths=0, rasterized=True)
         (left, bottom), (right, top) = box
         ax.set(xlim=(left, right), ylim=(bottom, top), xlabel="width θ₁", ylabel="height θ₂", aspect=1)
 
@@ -116,10 +109,10 @@ def _plane(name: str, cloud: Cloud, box: tuple[Array, Array]) -> Plot:
     caption = f"{which}; {outside:.1%} of the mass lies outside the frame."
     rows = np.column_stack([shown, share]).tolist()
     svg = draw(name, paint, (3.4, 3.4))
-    return Plot(name, f"Fig. 4: {cloud.label}", caption, svg, ["theta_1", "theta_2", "weight"], rows)
+    return Plot(name, f"Fig. 4: {cloud.style.label}", caption, svg, ["theta_1", "theta_2", "weight"], rows)
 
 
-class Reading(NamedTuple):
+class Interpretation(NamedTuple):
     """One way to read the published pair of distances between images, and what it gives."""
 
     images: str
@@ -130,21 +123,17 @@ class Reading(NamedTuple):
     fits: str
 
 
-def readings(records: Sequence[Record]) -> list[Reading]:
-    """Every reading of the two image distances of the published setting, beside which of the two numbers it fits."""
-    kept = [r for r in records if (r.method, r.setting, r.status) == ("flow", "published", "ok")]
+def interpretations(records: Sequence[Record]) -> list[Interpretation]:
+    """Every interpretation of the image distances of the published setting, and which of the two numbers it fits."""
+    kept = [r for r in records if (r.method, r.labels.variant, r.status) == ("flow", "published", "ok")]
     rows = []
-    for kind in KINDS:
-        for statistic in STATISTICS:
-            metric = f"images_{kind}_{statistic}"
-            if not any(metric in r.metrics for r in kept):
-                continue
-            for scale, of in SCALES.items():
-                initial = spread([of(r.initial_metrics.get(metric, math.nan)) for r in kept])
-                estimated = spread([of(r.metrics.get(metric, math.nan)) for r in kept])
-                rows.append(
-                    Reading(KINDS[kind], STATISTICS[statistic], scale, initial, estimated, _fits(initial, estimated))
-                )
+    for kind, statistic, scale in itertools.product(KINDS, STATISTICS, SCALES):
+        metric, of = f"images_{kind}_{statistic}", SCALES[scale]
+        if any(metric in r.metrics for r in kept):
+            ends = ([r.initial_metrics for r in kept], [r.metrics for r in kept])
+            initial, estimated = (spread([of(m.get(metric, math.nan)) for m in end]) for end in ends)
+            fits = _fits(initial, estimated)
+            rows.append(Interpretation(KINDS[kind], STATISTICS[statistic], scale, initial, estimated, fits))
     return rows
 
 
@@ -158,9 +147,9 @@ def _fits(initial: Spread, estimated: Spread) -> str:
 
 
 def against_tau(records: Sequence[Record]) -> list[Plot]:
-    """The published flow for every tau: its parameter distance, and the image distances in the readings of §4.2."""
+    """The published flow for every tau: its distances of parameters, and of images in the interpretations of §4.2."""
     kept = [r for r in records if (r.method, r.status) == ("flow", "ok") and math.isfinite(_tau(r))]
-    kept = [r for r in kept if r.study == "tau" or r.setting == "published"]
+    kept = [r for r in kept if r.study == "tau" or r.labels.variant == "published"]
     if len({_tau(r) for r in kept}) < 2:
         return []
     kept.sort(key=lambda r: (_tau(r), r.replicate))
@@ -168,8 +157,7 @@ def against_tau(records: Sequence[Record]) -> list[Plot]:
 
 
 def _tau(record: Record) -> float:
-    asked = record.number("problem.options.tau")
-    return asked if math.isfinite(asked) else 0.25  # the default of the problem
+    return record.config_number("problem.options.tau")
 
 
 def _tau_parameters(records: Sequence[Record]) -> Plot:
@@ -178,61 +166,81 @@ def _tau_parameters(records: Sequence[Record]) -> Plot:
 
     def paint(ax: Axes) -> None:
         for column, (label, marker) in enumerate((("D²", "o"), ("W1", "s"), ("W2", "^")), start=2):
-            ax.plot(
-                [row[0] for row in rows], [row[column] for row in rows], marker, markersize=5, alpha=0.8, label=label
-            )
-        ax.axhline(
-            float(NANOCLUSTER_D2[1]), color=INK, linestyle="--", linewidth=1, label=f"paper's D², {NANOCLUSTER_D2[1]}"
-        )
+            at, values = zip(*((row[0], row[column]) for row in rows), strict=True)
+            ax.plot(at, values, marker, markersize=5, alpha=0.8, label=label)
+        printed = NANOCLUSTER_D2[1]
+        ax.axhline(float(printed), color=INK, linestyle="--", linewidth=1, label=f"paper's D², {printed}")
         log_axes(ax, "xy")
         ax.set(xlabel="width of an atom τ", ylabel="distance of parameters")
 
-    caption = "Each marker is one replicate of the published flow after its last step, against the law of the truth."
+    caption = (
+        "Each marker is one replicate of the published flow after its last step, against the distribution of the truth."
+    )
     return Plot("tau-parameters", "Distance of parameters against τ", caption, draw("tau-parameters", paint),
                 ["tau", "replicate", metric, "w1", "w2"], rows)  # fmt: skip
 
 
 def _tau_images(records: Sequence[Record]) -> Plot:
-    series = [
-        (f"{'noisy' if kind == 'noisy' else 'clean'}, {STATISTICS[statistic]}", f"images_{kind}_{statistic}", colour)
-        for (kind, statistic), colour in zip(
-            (("noisy", "u"), ("noisy", "v"), ("clean", "u"), ("clean", "v")),
-            ("#2a84c6", "#e07b00", "#009e73", "#c2649a"),
-            strict=True,
-        )
-    ]
-    taus = sorted({_tau(r) for r in records})
     medians: dict[str, list[list[float]]] = {}
-    for label, metric, _ in series:
-        for tau in taus:
-            own = [r for r in records if _tau(r) == tau]
+    for kind, statistic in itertools.product(("noisy", "clean"), "uv"):
+        metric, rows = f"images_{kind}_{statistic}", medians.setdefault(f"{kind}, {STATISTICS[statistic]}", [])
+        for tau, own in grouped(records, _tau).items():
             ends = ([r.initial_metrics for r in own], [r.metrics for r in own])
-            row = [tau, *(spread([m.get(metric, math.nan) for m in end]).median for end in ends)]
-            medians.setdefault(label, []).append(row)
+            rows.append([tau, *(spread([m.get(metric, math.nan) for m in end]).median for end in ends)])
 
     def paint(ax: Axes) -> None:
-        for label, _, colour in series:
-            at, *ends = np.array(medians[label]).T
+        for (label, rows), colour in zip(medians.items(), COLOURS, strict=True):
+            at, *ends = np.array(rows).T
             for y, line in zip(ends, ("-", ":"), strict=True):
                 ax.plot(at, np.where(y > 0, y, math.nan), line, color=colour, marker="o", markersize=4,
                         label=label if line == "-" else None)  # fmt: skip
         for printed, line in zip(NANOCLUSTER_IMAGES, ("-", ":"), strict=True):
             ax.axhline(float(printed), color=INK, linestyle=line, linewidth=1)
-            ax.text(
-                0.99,
-                float(printed) * 1.05,
-                f"paper {printed}",
-                transform=ax.get_yaxis_transform(),
-                ha="right",
-                fontsize=9,
-            )
+            how: Any = {"transform": ax.get_yaxis_transform(), "ha": "right", "fontsize": 9}
+            ax.text(0.99, float(printed) * 1.05, f"paper {printed}", **how)
         log_axes(ax, "xy")
         ax.set(xlabel="width of an atom τ", ylabel="D² of images")
 
     caption = (
-        "Medians over replicates. Solid: the initial law, to be compared with the solid line of the paper; dotted: the "
-        "estimate, with the dotted one. Values that are not positive are not drawn."
+        "Medians over replicates. Solid: the initial distribution, to be compared with the solid line of the paper; "
+        "dotted: the estimate, with the dotted one. Values that are not positive are not drawn."
     )
     return Plot("tau-images", "Distance of images against τ, as D²", caption, draw("tau-images", paint),
-                ["reading", "tau", "initial", "estimated"],
+                ["interpretation", "tau", "initial", "estimated"],
                 [[label, *row] for label, own in medians.items() for row in own])  # fmt: skip
+
+
+def _of_one_size(records: Sequence[Record]) -> list[Record]:
+    """Those of the study tau, and what ran on as many observations."""
+    sizes = {observations(record) for record in records if record.study == "tau"}
+    return [record for record in records if observations(record) in sizes]
+
+
+def _figures(records: list[Record]) -> Figures:
+    in_plane = of_study(records, "paper-nanocluster")
+    return {
+        "fig3": examples(in_plane),
+        "fig4": clouds(in_plane),
+        "convergence": convergence(in_plane, "nanocluster-"),
+        "dto": against_components(in_plane, "nanocluster-"),
+        "tau": against_tau(_of_one_size(of_study(records, "tau") + in_plane)),
+    }
+
+
+def _tables(source: Source) -> Context:
+    in_plane = source.of("paper-nanocluster")
+    if not in_plane and not source.figures["tau"]:
+        return {}
+    return {
+        "methods": method_rows(in_plane, METRICS),
+        "metrics": METRICS,
+        "shared_data": shared_data(in_plane),
+        "interpretations": interpretations(in_plane),
+        "printed_images": NANOCLUSTER_IMAGES,
+    }
+
+
+SECTION = Section(
+    "nanocluster", "Figs. 3, 4: nanocluster", ("paper-nanocluster", "tau"), _figures, _tables,
+    template="nanocluster.html", missing="No images in the records: run the study paper-nanocluster.",
+)  # fmt: skip

@@ -1,92 +1,80 @@
-"""The figures of OTD against DTO: error over the floor against what it cost, and the Pareto fronts."""
+"""The study otd-vs-dto: who wins within each budget, error over the floor against what it cost, Pareto fronts."""
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from cryosip.records.read import Array, Record
+from cryosip.records.schema import Array, Record
+from cryosip.reports.section import Context, Section, Source
 from cryosip.reports.sections import budgets
 from cryosip.reports.sections.board import by_problem
-from cryosip.reports.sections.budgets import CURRENCIES, METRICS, Reach, Verdict
-from cryosip.reports.spreads import Spread, spread
-from cryosip.reports.style import INK, Look, Plot, draw, log_axes, method_look
+from cryosip.reports.sections.budgets import BUDGET_UNITS, METRICS
+from cryosip.reports.spreads import Spread, grouped, spread
+from cryosip.reports.style import INK, Plot, SeriesStyle, draw, log_axes, method_style
+from cryosip.reports.tables import over_floor
 
 NAMES = {"w2": "W2", "w1": "W1", "energy_distance_squared": "D²"}
 COLUMNS = ["method", "replicate", "status"]
-
-
-class ProblemSection(NamedTuple):
-    """What the page says of one problem in words and tables."""
-
-    problem: str
-    verdicts: list[Verdict]
-    reaches: dict[str, list[Reach]]
-
-
-def sections(records: Sequence[Record]) -> list[ProblemSection]:
-    """One for each problem."""
-    return [
-        ProblemSection(problem, budgets.verdicts(own), {c: budgets.reaches(own, c) for c in CURRENCIES})
-        for problem, own in by_problem(records).items()
-    ]
 
 
 def plots(records: Sequence[Record]) -> dict[str, list[Plot]]:
     """For each problem the figures that lead, and under "... more" the other metrics."""
     groups: dict[str, list[Plot]] = {}
     for problem, own in by_problem(records).items():
-        curves = {m: [_curves(problem, own, m, currency) for currency in CURRENCIES] for m in METRICS}
+        curves = {m: [_curves(problem, own, m, unit) for unit in BUDGET_UNITS] for m in METRICS}
         groups[problem] = [*curves.pop("w2"), _front_of_seconds(problem, own), _front_of_memory(problem, own)]
         groups[f"{problem} more"] = [plot for group in curves.values() for plot in group]
     return groups
 
 
-def median_curve(records: Sequence[Record], metric: str, currency: str) -> tuple[Array, Array]:
-    """Medians over replicates at looks after the same number of steps that at least half of the runs came to."""
-    looks: dict[float, list[tuple[float, float]]] = {}
-    for record in records:
-        values = budgets.over_floor(record, metric)
-        if record.status == "ok" and values.size:
-            for step, cost, value in zip(record.curve["step"], budgets.spent(record, currency), values, strict=True):
-                looks.setdefault(float(step), []).append((cost, value))
-    kept = [np.median(pairs, axis=0) for _, pairs in sorted(looks.items()) if 2 * len(pairs) >= len(records)]
+def median_curve(records: Sequence[Record], metric: str, unit: str) -> tuple[Array, Array]:
+    """Medians over replicates at evaluations after the same number of steps that at least half of the runs came to."""
+    curves = [
+        zip(r.curve["step"], budgets.spent(r, unit), values, strict=True)
+        for r in records
+        if r.status == "ok" and (values := budgets.over_floor(r, metric)).size
+    ]
+    at = grouped(
+        sorted((point for curve in curves for point in curve), key=lambda p: p[0]), lambda point: float(point[0])
+    )
+    kept = [np.median(own, axis=0)[1:] for own in at.values() if 2 * len(own) >= len(records)]
     points = np.array(kept).reshape(-1, 2)
     return points[:, 0], points[:, 1]
 
 
-def _curves(problem: str, records: Sequence[Record], metric: str, currency: str) -> Plot:
-    name = f"{problem}-{metric}-{currency}".replace("_", "-")
-    methods = budgets.longest(records, currency)
-    limits = budgets.budgets(records, currency)
+def _curves(problem: str, records: Sequence[Record], metric: str, unit: str) -> Plot:
+    name = f"{problem}-{metric}-{unit}".replace("_", "-")
+    methods = budgets.longest(records, unit)
+    limits = budgets.budgets(records, unit)
 
     def paint(ax: Axes) -> None:
         _bounds(ax, records, metric)
         for limit in limits:
             ax.axvline(limit, color=INK, linewidth=0.8, alpha=0.35, linestyle=(0, (1, 3)))
         for own in methods.values():
-            series = method_look(own[0])
+            series = method_style(own[0])
             for record in own:
-                x, y = budgets.spent(record, currency), budgets.over_floor(record, metric)
+                x, y = budgets.spent(record, unit), budgets.over_floor(record, metric)
                 if record.status == "ok" and y.size:
                     ax.plot(x[x > 0], y[x > 0], color=series.colour, linewidth=0.7, alpha=0.3)
-            x, y = median_curve(own, metric, currency)
+            x, y = median_curve(own, metric, unit)
             label = series.label + _failures(own)
             ax.plot(x[x > 0], y[x > 0], color=series.colour, linewidth=1.8, marker=series.marker, markersize=4,
                     markevery=[-1] if np.count_nonzero(x > 0) else None, label=label)  # fmt: skip
-            oracle = _oracle(own, metric)
+            oracle = spread([over_floor(r, metric, r.oracle_metrics) for r in own if r.status == "ok"]).median
             if math.isfinite(oracle) and x.size:
                 ax.plot([x[-1] * 1.25], [oracle], marker=series.marker, color=series.colour, markerfacecolor="none",
                         linestyle="", markersize=6)  # fmt: skip
         log_axes(ax, "xy")
-        ax.set(xlabel=CURRENCIES[currency], ylabel=f"{NAMES[metric]} ÷ floor")
+        ax.set(xlabel=BUDGET_UNITS[unit], ylabel=f"{NAMES[metric]} ÷ floor")
 
     caption = (
         "Bold: medians over replicates, of the setting chosen for the longest budget; thin: replicates. Upright "
         "lines: the budgets. Band: 5–95 % of the floor, an i.i.d. sample of the truth as large as the data; dashed: "
-        "the initial law"
+        "the initial distribution"
         + ("." if metric == "energy_distance_squared" else
            "; hollow, at the right end: the best weights on the method's own points, an oracle.")
     )  # fmt: skip
@@ -94,10 +82,10 @@ def _curves(problem: str, records: Sequence[Record], metric: str, currency: str)
         [r.method, r.replicate, r.status, x, y]
         for own in methods.values()
         for r in own
-        for x, y in zip(budgets.spent(r, currency), budgets.over_floor(r, metric), strict=False)
+        for x, y in zip(budgets.spent(r, unit), budgets.over_floor(r, metric), strict=False)
     ]
-    title = f"{problem}: {NAMES[metric]} against {CURRENCIES[currency]}"
-    return Plot(name, title, caption, draw(name, paint), [*COLUMNS, currency, f"{metric}_over_floor"], rows)
+    title = f"{problem}: {NAMES[metric]} against {BUDGET_UNITS[unit]}"
+    return Plot(name, title, caption, draw(name, paint), [*COLUMNS, unit, f"{metric}_over_floor"], rows)
 
 
 def _failures(records: Sequence[Record]) -> str:
@@ -106,26 +94,16 @@ def _failures(records: Sequence[Record]) -> str:
 
 
 def _bounds(ax: Axes, records: Sequence[Record], metric: str) -> None:
-    floors = [r.data_floors[metric] for r in records if _has_floor(r, metric)]
+    floors = [f for r in records if (f := r.data_floors.get(metric)) and f.median > 0]
     if not floors:
         return
     low, high = (np.median([getattr(f, q) / f.median for f in floors]) for q in ("q05", "q95"))
     ax.axhspan(low, high, color=INK, alpha=0.10, linewidth=0)
     ax.axhline(1.0, color=INK, alpha=0.5, linewidth=0.9, linestyle=":", label=f"floor, n = {floors[0].n:,}")
-    initial = [r.initial_metrics[metric] / r.data_floors[metric].median for r in records
-               if metric in r.initial_metrics and _has_floor(r, metric)]  # fmt: skip
-    if initial:
-        ax.axhline(float(np.median(initial)), color=INK, alpha=0.5, linewidth=0.9, linestyle="--", label="initial law")
-
-
-def _has_floor(record: Record, metric: str) -> bool:
-    return metric in record.data_floors and record.data_floors[metric].median > 0
-
-
-def _oracle(records: Sequence[Record], metric: str) -> float:
-    values = [r.oracle_metrics[metric] / r.data_floors[metric].median for r in records
-              if r.status == "ok" and metric in r.oracle_metrics and _has_floor(r, metric)]  # fmt: skip
-    return spread(values).median
+    initial = spread([over_floor(r, metric, r.initial_metrics) for r in records])
+    if initial.n:
+        how: Any = {"linewidth": 0.9, "linestyle": "--", "label": "initial distribution"}
+        ax.axhline(initial.median, color=INK, alpha=0.5, **how)
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -144,7 +122,7 @@ def _front_of_seconds(problem: str, records: Sequence[Record]) -> Plot:
         runs = budgets.runs_for(records, "seconds", budget)
         for s in budgets.standings(records, "w2", "seconds", budget):
             took = spread([budgets.spent_within(r, "seconds", budget) for r in runs[s.method]]).median
-            points.append((s.look, budget if math.isnan(took) else took, s.spread))
+            points.append((s.style, budget if math.isnan(took) else took, s.spread))
     caption = (
         "W2 over its floor within each budget of seconds, with the setting chosen for that budget, at the seconds that "
         "were spent of it: medians, bars 5–95 % over replicates (none below 3). The line joins what no other method "
@@ -159,7 +137,7 @@ def _front_of_memory(problem: str, records: Sequence[Record]) -> Plot:
         method: spread([r.program_memory_mb for r in own]).median
         for method, own in budgets.runs_for(records, "seconds", last).items()
     }
-    points = [(s.look, memory[s.method], s.spread) for s in budgets.standings(records, "w2", "seconds", last)]
+    points = [(s.style, memory[s.method], s.spread) for s in budgets.standings(records, "w2", "seconds", last)]
     caption = (
         "W2 over its floor at the longest budget against the memory that the compiler plans for a block of steps: "
         "arguments, results and temporaries; constants such as the data, and what building the method took, come on "
@@ -168,7 +146,9 @@ def _front_of_memory(problem: str, records: Sequence[Record]) -> Plot:
     return _front(f"{problem}-pareto-memory", f"{problem}: error against memory", caption, "MB planned", points)
 
 
-def _front(name: str, title: str, caption: str, xlabel: str, points: Sequence[tuple[Look, float, Spread]]) -> Plot:
+def _front(
+    name: str, title: str, caption: str, xlabel: str, points: Sequence[tuple[SeriesStyle, float, Spread]]
+) -> Plot:
     shown = [(series, x, s) for series, x, s in points if math.isfinite(x)]
     finite = [s.median for _, _, s in shown if math.isfinite(s.median)]
     top = 2 * max(finite, default=1.0)
@@ -193,3 +173,21 @@ def _front(name: str, title: str, caption: str, xlabel: str, points: Sequence[tu
     rows = [[series.label, x, *s] for series, x, s in shown]
     columns = ["method", xlabel, "median", "q05", "q95", "replicates"]
     return Plot(name, title, caption, draw(name, paint), columns, rows)
+
+
+def _tables(source: Source) -> Context:
+    problems = by_problem(source.records)
+    return problems and {
+        "verdicts": {problem: budgets.verdicts(own) for problem, own in problems.items()},
+        "reaches": {problem: {u: budgets.reaches(own, u) for u in BUDGET_UNITS} for problem, own in problems.items()},
+        "budget_units": BUDGET_UNITS,
+        "thresholds": budgets.THRESHOLDS,
+        "budget_rule": budgets.RULE,
+        "infinity": math.inf,
+    }
+
+
+SECTION = Section(
+    "otd-vs-dto", "OTD against DTO", ("otd-vs-dto",), plots, _tables, template="otd_dto.html",
+    missing="No run of the study otd-vs-dto in the records: run it.",
+)  # fmt: skip

@@ -4,8 +4,10 @@ import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from cryosip.records.read import Floor, Record, largest, observations
-from cryosip.reports.sections import published_numbers
+from cryosip.records.schema import Floor, Record
+from cryosip.records.select import largest, observations
+from cryosip.reports.section import Context, Section, Source, Table
+from cryosip.reports.sections import published_numbers, verdicts
 from cryosip.reports.sections.published_numbers import PUBLISHED, Published
 from cryosip.reports.sections.verdicts import (
     Outcome,
@@ -17,7 +19,16 @@ from cryosip.reports.sections.verdicts import (
     reached,
     statement_verdict,
 )
-from cryosip.reports.spreads import MIN_REPLICATES, Spread, cost_below, counted, prediction_range, spread
+from cryosip.reports.spreads import (
+    MIN_REPLICATES,
+    Spread,
+    cost_below,
+    counted,
+    grouped,
+    prediction_range,
+    spread,
+    typical_floor,
+)
 
 LABELS = {"energy": "energy", "kl": "KL"}
 NOTHING = Spread(math.nan, math.nan, math.nan, 0)
@@ -45,16 +56,8 @@ def paper_rows(records: Sequence[Record]) -> list[Row]:
     return oned + cost_rows(records) + variance_rows(records) + [row for row in numbers if row not in oned]
 
 
-def typical_floor(floors: Sequence[Floor]) -> Floor | None:
-    """The floor over replicates: medians of its quantiles."""
-    if not floors:
-        return None
-    median, q05, q95 = (spread([floor[i] for floor in floors]).median for i in range(3))
-    return Floor(median, q05, q95, floors[0].n)
-
-
 def _size(record: Record) -> tuple[float, float]:
-    return observations(record), record.number("steps")
+    return observations(record), record.config_number("steps")
 
 
 def _largest(records: Sequence[Record]) -> list[Record]:
@@ -82,10 +85,10 @@ def number_row(published: Published, records: Sequence[Record]) -> Row:
     metrics = [r.initial_metrics if published.initial else r.metrics for r in ok]
     values = [m[published.metric] for m in metrics if published.metric in m]
     floor = typical_floor([r.floors[published.metric] for r in ok if published.metric in r.floors])
-    against_samples = [r.initial_sampled if published.initial else r.sampled for r in ok]
+    against_samples = [r.initial_sampled_metrics if published.initial else r.sampled_metrics for r in ok]
     sampled = typical_floor([s[published.metric] for s in against_samples if published.metric in s])
     width = sampled.q95 - sampled.q05 if sampled else 0.0
-    decided = at_size and not published.open_reading
+    decided = at_size and not published.open_interpretation
     accepted = prediction_range(values, width) if decided and len(values) >= MIN_REPLICATES else None
     failed = len(shown) - len(values)
     verdict, why = _judge(published, values, width, failed) if at_size else _undecided(shown)
@@ -97,9 +100,9 @@ def number_row(published: Published, records: Sequence[Record]) -> Row:
 
 def _is_published_run(published: Published, record: Record) -> bool:
     """Runs of the paper's setting; the noise study is left out, for it stops when a threshold is reached."""
-    options = {name: record.number(f"problem.options.{name}") for name in published.options}
+    options = {name: record.config_number(f"problem.options.{name}") for name in published.options}
     return (
-        (record.problem, record.method, record.setting) == (published.problem, "flow", "published")
+        (record.problem, record.method, record.labels.variant) == (published.problem, "flow", "published")
         and record.discrepancy == published.discrepancy
         and record.study != "noise"
         and all(math.isnan(value) or value == published.options[name] for name, value in options.items())
@@ -109,8 +112,8 @@ def _is_published_run(published: Published, record: Record) -> bool:
 def _judge(published: Published, values: Sequence[float], width: float, failed: int) -> tuple[Verdict, str]:
     if failed:
         return "ambiguous", f"{failed} of {failed + len(values)} replicates failed and gave no number."
-    if published.open_reading:
-        return "ambiguous", published.open_reading
+    if published.open_interpretation:
+        return "ambiguous", published.open_interpretation
     if len(values) < MIN_REPLICATES:
         return "ambiguous", f"{counted(len(values))}, fewer than {MIN_REPLICATES}: no interval is drawn."
     verdict = distance_verdict(published.value, values, width)
@@ -118,50 +121,42 @@ def _judge(published: Published, values: Sequence[float], width: float, failed: 
     return verdict, f"The published value lies {place} the range of one further run."
 
 
-class Costs(NamedTuple):
-    """Costs to W2 < 0.2 of the noise study: by discrepancy, then by sigma, one number for each replicate."""
+Costs = dict[str, dict[float, list[float]]]  # by discrepancy, then by sigma, one number for each replicate
 
-    by_sigma: dict[str, dict[float, list[float]]]
 
-    @classmethod
-    def of(cls, records: Sequence[Record], unit: str) -> "Costs":
-        table: dict[str, dict[float, list[float]]] = {name: {} for name in LABELS}
-        for record in sorted(records, key=lambda r: r.number("problem.options.noise_std")):
-            cost = cost_below(record, "w2", published_numbers.FIG2_THRESHOLD, unit)
-            if record.discrepancy in table and not math.isnan(cost):
-                sigma = record.number("problem.options.noise_std")
-                table[record.discrepancy].setdefault(sigma, []).append(cost)
-        return cls(table)
+def _costs(records: Sequence[Record], unit: str) -> Costs:
+    """What the runs of the noise study took to W2 < 0.2."""
+    costs = [(r, cost_below(r, "w2", published_numbers.FIG2_THRESHOLD, unit)) for r in records]
+    kept = [
+        (r.discrepancy, r.config_number("problem.options.noise_std"), cost) for r, cost in costs if not math.isnan(cost)
+    ]
+    return {
+        name: {sigma: [cost for *_, cost in own] for sigma, own in by_sigma.items()}
+        for name in LABELS
+        for by_sigma in [grouped(sorted(c for c in kept if c[0] == name), lambda c: c[1])]
+    }
 
-    @property
-    def shared(self) -> list[float]:
-        return [sigma for sigma in self.by_sigma["energy"] if sigma in self.by_sigma["kl"]]
 
-    def kl_above_energy(self, sigmas: Sequence[float]) -> dict[str, Outcome]:
-        pairs = {s: (self.by_sigma["energy"][s], self.by_sigma["kl"][s]) for s in sigmas}
-        return {f"σ {s:g}": compare(lower=energy, higher=kl) for s, (energy, kl) in pairs.items()}
-
-    def growing(self) -> dict[str, Outcome]:
-        return {LABELS[name]: grows(list(costs.values())) for name, costs in self.by_sigma.items() if len(costs) > 1}
-
-    def reaching(self) -> dict[str, Outcome]:
-        table = self.by_sigma
-        return {f"{LABELS[name]} σ {s:g}": reached(costs) for name in table for s, costs in table[name].items()}
+def _kl_above_energy(costs: Costs, sigmas: Sequence[float]) -> dict[str, Outcome]:
+    return {f"σ {s:g}": compare(lower=costs["energy"][s], higher=costs["kl"][s]) for s in sigmas}
 
 
 def cost_rows(records: Sequence[Record]) -> list[Row]:
     """The statements of Fig. 2 against the noise study."""
-    fits = [r for r in records if (r.study, r.method) == ("noise", "flow") and r.setting != "tuned"]
+    fits = [r for r in records if (r.study, r.method) == ("noise", "flow") and r.labels.variant != "tuned"]
     at_size = largest(r for r in fits if _size(r) == published_numbers.FIG2_SIZE)
     shown = at_size or _largest(fits)
-    steps, seconds = Costs.of(shown, "step"), Costs.of(shown, "seconds")
-    ends = sorted({*steps.shared[:1], *steps.shared[-1:]})
-    growing = {f"{name} {unit}": outcome for unit, costs in (("steps", steps), ("seconds", seconds))
-               for name, outcome in costs.growing().items()}  # fmt: skip
+    units = {"steps": _costs(shown, "step"), "seconds": _costs(shown, "seconds")}
+    steps, seconds = units.values()
+    shared, in_time = ([s for s in costs["energy"] if s in costs["kl"]] for costs in (steps, seconds))
+    ends = sorted({*shared[:1], *shared[-1:]})
+    reaching = {f"{LABELS[d]} σ {s:g}": reached(own) for d, by_sigma in steps.items() for s, own in by_sigma.items()}
+    growing = {f"{LABELS[d]} {unit}": grows(list(by_sigma.values())) for unit, costs in units.items()
+               for d, by_sigma in costs.items() if len(by_sigma) > 1}  # fmt: skip
     statements: list[tuple[str, dict[str, Outcome], Literal["better", "worse"]]] = [
-        ("W2 < 0.2 is reached at every σ", steps.reaching(), "worse"),
-        ("KL needs more time than energy at every σ", seconds.kl_above_energy(seconds.shared), "better"),
-        ("KL needs more iterations than energy at low and at very high σ", steps.kl_above_energy(ends), "better"),
+        ("W2 < 0.2 is reached at every σ", reaching, "worse"),
+        ("KL needs more time than energy at every σ", _kl_above_energy(seconds, in_time), "better"),
+        ("KL needs more iterations than energy at low and at very high σ", _kl_above_energy(steps, ends), "better"),
         ("Iterations and time grow with σ", growing, "better"),
     ]
     rows = []
@@ -209,3 +204,31 @@ def variance_rows(records: Sequence[Record]) -> list[Row]:
         rows.append(Row("§2.5.3", f"Var[Î{'₁₂₃'[index - 1]}], Eq. ({equation}): measured / formula", "1",
                         formula_verdict(ratios, misses), convention, why, spread(ratios)))  # fmt: skip
     return rows
+
+
+def paper_table(rows: Sequence[Row]) -> Table:
+    """The paper-vs-reproduced table, a header and one line for each published number or statement."""
+    columns = ["part", "quantity", "paper", "median", "q05", "q95", "replicates", "floor_median", "floor_q05",
+               "floor_q95", "accepted_low", "accepted_high", "finding", "verdict", "convention", "why"]  # fmt: skip
+    empty = (math.nan,) * 3
+    return [columns] + [
+        [r.part, r.quantity, r.published, *r.ours, *((r.floor.median, r.floor.q05, r.floor.q95) if r.floor else empty),
+         *(r.accepted or empty[:2]), r.finding, r.verdict, r.convention, r.why]
+        for r in rows
+    ]  # fmt: skip
+
+
+def _rows(source: Source) -> Context:
+    rows = paper_rows(source.everything.records)
+    ran, not_run = ([r for r in rows if (r.verdict == "not run") is missing] for missing in (False, True))
+    return {"rows": rows, "ran": ran, "not_run": not_run, "rules": verdicts.RULES}
+
+
+PAPER = Section(
+    "paper", "Paper against reproduction", context=_rows, template="paper.html",
+    tables=lambda context: {"paper_vs_reproduced.csv": paper_table(context["rows"])},
+)  # fmt: skip
+CONVENTIONS = Section(
+    "conventions", "Assumptions", context=lambda _: {"conventions": published_numbers.CONVENTIONS},
+    template="conventions.html",
+)  # fmt: skip

@@ -1,22 +1,24 @@
-"""The figures and tables of the proteins of §4.3: Figs. 5 to 8, the modes, and what the paper leaves open."""
+"""The studies paper-hsp90, paper-adk and hsp90-open of §4.3: Figs. 5 to 8, the modes, what the paper leaves open."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
-from cryosip.records.read import Array, Record
-from cryosip.reports.sections.nanocluster import GREY, strip
-from cryosip.reports.sections.oned import density, outline
-from cryosip.reports.spreads import Spread, spread
-from cryosip.reports.style import INK, Look, Plot, draw, log_axes, look
+from cryosip.records.schema import Array, Molecule, Record
+from cryosip.reports import movies
+from cryosip.reports.drawing import GREY, STANDS, Cloud, first_with, histograms, of_first_replicate, strip, views
+from cryosip.reports.section import Context, Figures, Section, Source, of_study
+from cryosip.reports.spreads import Spread, grouped, spread
+from cryosip.reports.style import INK, Plot, SeriesStyle, draw, log_axes, series_style
+from cryosip.reports.tables import method_rows, shared_data
 
 BINS = 45
-STANDS = (-9.0, -4.5, 0.0, 4.5, 9.0)  # whitened coordinates at which Fig. 7 shows the molecule
-FROM = ((0, 2), (1, 2))  # the two views: which axes go right and up
+PROTEINS = {"paper-hsp90": "HSP90", "paper-adk": "adenylate kinase"}
+METRICS = ("energy_distance_squared", "w1", "w2")
 DISTANCE = "energy_distance_squared"
 
 
@@ -26,7 +28,6 @@ def molecule(records: Sequence[Record], prefix: str) -> list[Plot]:
     if shown is None:
         return []
     beads = shown.arrays["beads"]
-    about = shown.molecule
 
     def paint(ax: Axes) -> None:
         for points, left in views(beads):
@@ -37,22 +38,17 @@ def molecule(records: Sequence[Record], prefix: str) -> list[Plot]:
 
     name = f"{prefix}fig5a"
     caption = (
-        f"{about.get('n_atoms', '?')} Cα atoms of chain {about.get('chain', '?')} of {about.get('source', '?')}, as "
-        f"{len(beads)} beads; two views a quarter turn apart, coloured from the first residue to the last; ångströms."
+        f"{_described(shown.molecule)}{len(beads)} beads; two views a quarter turn apart, coloured from the first "
+        "residue to the last; ångströms."
     )
-    structure = Plot(
-        name, "Fig. 5a: the structure", caption, draw(name, paint, (5.0, 3.4)), ["x", "y", "z"], beads.tolist()
-    )
+    drawing = draw(name, paint, (5.0, 3.4))
+    structure = Plot(name, "Fig. 5a: the structure", caption, drawing, ["x", "y", "z"], beads.tolist())
     size = math.isqrt(shown.arrays["image_clean"].shape[1])
-    pixel = shown.number("problem.options.pixel_size_in_angstroms")
+    pixel = shown.config_number("problem.options.pixel_size_in_angstroms")
     of = f"{size} × {size} pixels" + (f" of {pixel:g} Å" if math.isfinite(pixel) else "")
+    caption = f"Four images of {of}, in one grey scale."
     strips = [
-        strip(
-            f"{prefix}{part}",
-            title,
-            f"Four images of {of}, in one grey scale.",
-            shown.arrays[array].reshape(-1, size, size),
-        )
+        strip(f"{prefix}{part}", title, caption, shown.arrays[array].reshape(-1, size, size))
         for part, title, array in (
             ("fig5b", "Fig. 5b: projections", "image_clean"),
             ("fig5c", "Fig. 5c: the observations made of them", "image_noisy"),
@@ -61,9 +57,13 @@ def molecule(records: Sequence[Record], prefix: str) -> list[Plot]:
     return [structure, *strips]
 
 
+def _described(structure: Molecule | None) -> str:
+    return f"{structure.n_atoms} Cα atoms of chain {structure.chain} of {structure.source}, as " if structure else ""
+
+
 def marginals(records: Sequence[Record], prefix: str) -> list[Plot]:
-    """Fig. 6: the law of each mode, of the first replicate: truth, initial law, and every method."""
-    kept = _of_first_replicate(records, {"theta", "weights", "theta_init", "theta_true"})
+    """Fig. 6: the distribution of each mode, of the first replicate: truth, initial distribution, and every method."""
+    kept = _first_replicate(records, {"theta", "weights", "theta_init", "theta_true"})
     if not kept:
         return []
     modes = kept[0].arrays["theta_true"].shape[1]
@@ -71,34 +71,32 @@ def marginals(records: Sequence[Record], prefix: str) -> list[Plot]:
 
 
 def _marginal(records: Sequence[Record], i: int, name: str) -> Plot:
-    true, initial = (records[0].arrays[key][:, i] for key in ("theta_true", "theta_init"))
-    smooth = [r for r in records if r.method != "mixture"]
     mixtures = [r for r in records if r.method == "mixture"]
-    low, high = np.quantile(np.concatenate([true, initial]), [0.0005, 0.9995])
+    clouds = _references(*(records[0].arrays[key][:, i] for key in ("theta_true", "theta_init")))
+    low, high = np.quantile(np.concatenate([cloud.points for cloud in clouds]), [0.0005, 0.9995])
     edges = np.linspace(low - 2, high + 2, BINS + 1)
-    series = [(Look("truth", INK, ""), "-", density(true, None, edges))]
-    series.append((Look("initial", GREY, ""), ":", density(initial, None, edges)))
-    series += [(look(r), "-", density(r.arrays["theta"][:, i], r.arrays["weights"], edges)) for r in smooth]
+    clouds += [
+        Cloud(series_style(r), r.arrays["theta"][:, i], r.arrays["weights"]) for r in records if r not in mixtures
+    ]
 
-    def paint(ax: Axes) -> None:
-        for one, line, heights in series:
-            outline(ax, one, line, heights, edges)
-        top = max(heights.max() for _, _, heights in series)
+    def components(ax: Axes, top: float) -> None:
         for row, r in enumerate(mixtures):
-            at, share = r.arrays["theta"][:, i], r.arrays["weights"]
+            at, share, style = r.arrays["theta"][:, i], r.arrays["weights"], series_style(r)
             level = np.full(len(at), -0.06 * top * (row + 1))
-            ax.scatter(at, level, 160 * share + 4, color=look(r).colour, marker=look(r).marker, alpha=0.75,
-                       linewidths=0, label=f"{look(r).label} {r.setting}")  # fmt: skip
-        ax.set(xlabel=f"z{chr(0x2080 + i + 1)}, whitened", ylabel="density", xlim=(edges[0], edges[-1]))
+            ax.scatter(at, level, 160 * share + 4, color=style.colour, marker=style.marker, alpha=0.75, linewidths=0,
+                       label=f"{style.label} {r.labels.text}")  # fmt: skip
+        ax.set(xlim=(edges[0], edges[-1]))
 
     caption = (
         f"Weighted histograms with {BINS} bins, each of total mass 1; components of mixtures as marks below the axis, "
         f"their area in proportion to the weight; replicate {records[0].replicate}."
     )
-    centres = (edges[1:] + edges[:-1]) / 2
-    columns = ["centre", *(one.label for one, _, _ in series)]
-    rows = np.column_stack([centres, *(heights for _, _, heights in series)]).tolist()
-    return Plot(name, f"Fig. 6: mode {i + 1}", caption, draw(name, paint), columns, rows)
+    xlabel = f"z{chr(0x2080 + i + 1)}, whitened"
+    return histograms(name, f"Fig. 6: mode {i + 1}", caption, clouds, edges, xlabel, components)
+
+
+def _references(true: Array, initial: Array) -> list[Cloud]:
+    return [Cloud(SeriesStyle("truth", INK, ""), true), Cloud(SeriesStyle("initial", GREY, ""), initial, None, ":")]
 
 
 def motions(records: Sequence[Record], prefix: str) -> list[Plot]:
@@ -107,7 +105,7 @@ def motions(records: Sequence[Record], prefix: str) -> list[Plot]:
     if shown is None:
         return []
     beads, moves = shown.arrays["beads"], shown.arrays["motions"].reshape(-1, *shown.arrays["beads"].shape)
-    collectivity = shown.molecule.get("collectivity", [])
+    collectivity = shown.molecule.collectivity if shown.molecule else []
     return [
         _motion(beads, move, i, f"{prefix}fig7-{i + 1}", collectivity[i] if i < len(collectivity) else math.nan)
         for i, move in enumerate(moves)
@@ -134,49 +132,29 @@ def _motion(beads: Array, move: Array, i: int, name: str, collectivity: float) -
     return Plot(name, f"Fig. 7: motion along mode {i + 1}", caption, draw(name, paint, (5.0, 3.6)), columns, rows)
 
 
-def views(points: Array, reference: Array | None = None) -> list[tuple[Array, float]]:
-    """The points in two views, and how far to the right each is drawn."""
-    reference = points if reference is None else reference
-    width = 1.35 * max(float(np.ptp(reference[:, axes[0]])) for axes in FROM)
-    return [(points[:, list(axes)], width * number) for number, axes in enumerate(FROM)]
-
-
 def principal(records: Sequence[Record], prefix: str) -> list[Plot]:
     """Fig. 8: marginals of noisy images in one pose along the first two principal components of the truth's."""
-    kept = _of_first_replicate(records, {"beta_true", "beta_init", "beta_estimated"})
+    kept = _first_replicate(records, {"beta_true", "beta_init", "beta_estimated"})
     return [_component(kept, i, f"{prefix}fig8-{i + 1}") for i in range(2)] if kept else []
 
 
 def _component(records: Sequence[Record], i: int, name: str) -> Plot:
-    true = records[0].arrays["beta_true"][:, i]
-    series = [
-        (Look("truth", INK, ""), "-", true),
-        (Look("initial", GREY, ""), ":", records[0].arrays["beta_init"][:, i]),
+    clouds = _references(*(records[0].arrays[key][:, i] for key in ("beta_true", "beta_init")))
+    dashed = [r.labels.text for r in records if r.method == "mixture"][1:]
+    clouds += [
+        Cloud(_named(r), r.arrays["beta_estimated"][:, i], None, "--" if r.labels.text in dashed else "-")
+        for r in records
     ]
-    mixtures = [r.setting for r in records if r.method == "mixture"]
-    series += [
-        (_named(r), "--" if r.setting in mixtures[1:] else "-", r.arrays["beta_estimated"][:, i]) for r in records
-    ]
-    low, high = np.quantile(np.concatenate([points for _, _, points in series]), [0.002, 0.998])
-    edges = np.linspace(low, high, 30)
-    densities = [density(points, None, edges) for _, _, points in series]
-
-    def paint(ax: Axes) -> None:
-        for (one, line, _), heights in zip(series, densities, strict=True):
-            outline(ax, one, line, heights, edges)
-        ax.set(xlabel=f"β{chr(0x2080 + i + 1)}", ylabel="density")
-
+    low, high = np.quantile(np.concatenate([cloud.points for cloud in clouds]), [0.002, 0.998])
     caption = "Noisy images in the pose behind the first observation; the axes are those of images of the truth."
-    centres = (edges[1:] + edges[:-1]) / 2
-    rows = np.column_stack([centres, *densities]).tolist()
-    title = f"Fig. 8: principal component {i + 1}"
-    return Plot(name, title, caption, draw(name, paint), ["centre", *(one.label for one, _, _ in series)], rows)
+    title, xlabel = f"Fig. 8: principal component {i + 1}", f"β{chr(0x2080 + i + 1)}"
+    return histograms(name, title, caption, clouds, np.linspace(low, high, 30), xlabel)
 
 
-def _named(record: Record) -> Look:
+def _named(record: Record) -> SeriesStyle:
     """With K, for several mixtures stand side by side."""
-    own = look(record)
-    return own._replace(label=f"{own.label} {record.setting}") if record.method == "mixture" else own
+    own = series_style(record)
+    return own._replace(label=f"{own.label} {record.labels.text}") if record.method == "mixture" else own
 
 
 def open_fields(records: Sequence[Record]) -> list[Plot]:
@@ -190,50 +168,44 @@ def open_fields(records: Sequence[Record]) -> list[Plot]:
         field, other = f"problem.options.{option}", f"problem.options.{fixed}"
         # the value of the other at which the most of this were run
         counts = {
-            at: len({r.number(field) for r in ok if r.number(other) == at}) for at in {r.number(other) for r in ok}
+            at: len({r.config_number(field) for r in ok if r.config_number(other) == at})
+            for at in {r.config_number(other) for r in ok}
         }
         best = max(counts, key=lambda at: counts[at], default=math.nan)
         if counts.get(best, 0) > 1:
-            kept = [r for r in ok if r.number(other) == best]
+            kept = [r for r in ok if r.config_number(other) == best]
             plots.append(_against(kept, field, f"hsp90-{name}", label, name == "snr"))
     return plots
 
 
 def _against(records: Sequence[Record], field: str, name: str, label: str, log: bool) -> Plot:
-    groups: dict[tuple[str, float], list[Record]] = {}
-    for r in records:
-        groups.setdefault((look(r).label, r.number(field)), []).append(r)
-
-    def median(values: list[float]) -> float:
-        return spread(values).median
-
-    lines: dict[str, dict[float, tuple[int, float, float, float]]] = {}
-    for (method, at), own in sorted(groups.items()):
-        initial, estimated = ([getattr(r, part)[DISTANCE] for r in own] for part in ("initial_metrics", "metrics"))
-        floor = [r.data_floors[DISTANCE].median for r in own if DISTANCE in r.data_floors]
-        lines.setdefault(method, {})[at] = (len(own), median(initial), median(estimated), median(floor))
-    styles = {look(r).label: look(r) for r in records}
+    rows: list[list[Any]] = []
+    for (method, at), own in sorted(
+        grouped(records, lambda r: (series_style(r).label, r.config_number(field))).items()
+    ):
+        floors = [r.data_floors[DISTANCE].median for r in own if DISTANCE in r.data_floors]
+        values = [r.initial_metrics[DISTANCE] for r in own], [r.metrics[DISTANCE] for r in own], floors
+        rows.append([method, at, len(own), *(spread(part).median for part in values)])
+    styles = {series_style(r).label: series_style(r) for r in records}
 
     def paint(ax: Axes) -> None:
-        for method, line in lines.items():
+        for method, own in grouped(rows, lambda row: str(row[0])).items():
             style = styles[method]
-            ax.plot(
-                list(line), [row[2] for row in line.values()], color=style.colour, marker=style.marker, label=method
-            )
-        first = next(iter(lines.values()))
-        ax.plot(list(first), [row[1] for row in first.values()], color=GREY, linestyle=":", label="initial")
-        ax.plot(list(first), [row[3] for row in first.values()], color=INK, linestyle=":", alpha=0.6, label="floor")
+            ax.plot([r[1] for r in own], [r[4] for r in own], color=style.colour, marker=style.marker, label=method)
+        first = [row for row in rows if row[0] == rows[0][0]]
+        for column, colour, alpha, word in ((3, GREY, 1.0, "initial"), (5, INK, 0.6, "floor")):
+            x, y = [row[1] for row in first], [row[column] for row in first]
+            ax.plot(x, y, color=colour, linestyle=":", alpha=alpha, label=word)
         log_axes(ax, "xy" if log else "y")
         ax.set(xlabel=label, ylabel="D² in z")
 
-    rows = [[method, at, *row] for method, line in lines.items() for at, row in line.items()]
     columns = ["method", label, "replicates", "initial D²", "D²", "floor D²"]
     caption = "Medians over replicates of the squared energy distance in whitened coordinates; the rest is the study's."
     return Plot(name, f"D² against the {label.split(',')[0]}", caption, draw(name, paint), columns, rows)
 
 
 class ModeRow(NamedTuple):
-    """A mode of the network, and how far each method's law of it is from the truth: W1, whitened."""
+    """A mode of the network, and how far each method's distribution of it is from the truth: W1, whitened."""
 
     mode: int
     eigenvalue: float
@@ -242,48 +214,61 @@ class ModeRow(NamedTuple):
 
 
 def mode_table(records: Sequence[Record]) -> tuple[list[str], list[ModeRow]]:
-    """The names of the methods, the initial law first, and a row for each mode."""
+    """The names of the methods, the initial distribution first, and a row for each mode."""
     ok = [r for r in records if r.status == "ok" and r.molecule]
-    if not ok:
+    structure = ok[0].molecule if ok else None
+    if structure is None:
         return [], []
-    groups: dict[str, list[Record]] = {}
-    for r in ok:
-        groups.setdefault(_named(r).label, []).append(r)
-    data = {r.dataset_hash: r for r in ok}  # the initial law is the same for all methods
-    values, shares = ok[0].molecule["eigenvalues"], ok[0].molecule["collectivity"]
-
-    def of(metrics: Callable[[Record], dict[str, float]], own: Sequence[Record], i: int) -> Spread:
-        return spread([metrics(r).get(f"w1_mode_{i + 1}", math.nan) for r in own])
-
-    def distances(i: int) -> list[Spread]:
-        start = of(lambda r: r.initial_metrics, list(data.values()), i)
-        return [start, *(of(lambda r: r.metrics, own, i) for own in groups.values())]
-
-    pairs = zip(values, shares, strict=True)
-    rows = [ModeRow(i + 1, value, share, distances(i)) for i, (value, share) in enumerate(pairs)]
-    return ["initial law", *groups], rows
+    data = {r.dataset_hash: r for r in ok}  # the initial distribution is the same for all methods
+    columns = {"initial distribution": [r.initial_metrics for r in data.values()]}
+    columns |= {name: [r.metrics for r in own] for name, own in grouped(ok, lambda r: _named(r).label).items()}
+    modes = enumerate(zip(structure.eigenvalues, structure.collectivity, strict=True), start=1)
+    return list(columns), [
+        ModeRow(i, *pair, [spread([m.get(f"w1_mode_{i}", math.nan) for m in own]) for own in columns.values()])
+        for i, pair in modes
+    ]
 
 
 def collapsed(records: Sequence[Record]) -> list[str]:
     """One sentence for each mixture: how many of its components stand for nothing of their own."""
     kept = [r for r in records if r.method == "mixture" and math.isfinite(r.collapsed_components)]
-    kept.sort(key=lambda r: (r.number("method.options.n_components"), r.replicate))
+    kept.sort(key=lambda r: (r.config_number("method.options.n_components"), r.replicate))
     return [
-        f"{r.setting}, replicate {r.replicate}: {r.collapsed_components:.0f} of "
-        f"{r.number('method.options.n_components'):.0f} components collapsed."
+        f"{r.labels.text}, replicate {r.replicate}: {r.collapsed_components:.0f} of "
+        f"{r.config_number('method.options.n_components'):.0f} components collapsed."
         for r in kept
     ]
 
 
-def first_with(records: Sequence[Record], arrays: set[str]) -> Record | None:
-    """The record of the first replicate that has these arrays."""
-    kept = [r for r in records if arrays <= set(r.arrays)]
-    return min(kept, key=lambda r: r.replicate) if kept else None
+def _first_replicate(records: Sequence[Record], arrays: set[str]) -> list[Record]:
+    """The flows first."""
+    return sorted(of_first_replicate(records, arrays), key=lambda r: (r.method != "flow", r.method, r.labels.text))
 
 
-def _of_first_replicate(records: Sequence[Record], arrays: set[str]) -> list[Record]:
-    kept = [r for r in records if r.status == "ok" and arrays <= set(r.arrays)]
-    if not kept:
-        return []
-    first = min(r.replicate for r in kept)
-    return sorted((r for r in kept if r.replicate == first), key=lambda r: (r.method != "flow", r.method, r.setting))
+def _figures(records: list[Record]) -> Figures:
+    """Figs. 5 to 8 of each protein, and Fig. 7 moving."""
+    parts = (molecule, marginals, motions, movies.modes, principal)
+    by_study = {study: of_study(records, study) for study in PROTEINS}
+    figures = {study: [plot for part in parts for plot in part(own, f"{study}-")] for study, own in by_study.items()}
+    return figures | {"hsp90-open": open_fields(of_study(records, "hsp90-open"))}
+
+
+def _tables(source: Source) -> Context:
+    proteins = {study: own for study in PROTEINS if (own := source.of(study))}
+    if not proteins and not source.figures["hsp90-open"]:
+        return {}
+    return {
+        "proteins": proteins,
+        "names": PROTEINS,
+        "shared_data": {study: shared_data(own) for study, own in proteins.items()},
+        "methods": {study: method_rows(own, METRICS) for study, own in proteins.items()},
+        "modes": {study: mode_table(own) for study, own in proteins.items()},
+        "collapsed": {study: collapsed(own) for study, own in proteins.items()},
+        "metrics": METRICS,
+    }
+
+
+SECTION = Section(
+    "protein", "Figs. 5–8: protein", (*PROTEINS, "hsp90-open"), _figures, _tables, template="protein.html",
+    missing="No run on a protein: run the study paper-hsp90 with the structure 2IOP, or paper-adk without any file.",
+)  # fmt: skip

@@ -12,11 +12,11 @@ class Published(NamedTuple):
     problem: str
     discrepancy: str
     metric: str
-    initial: bool  # the metric of the initial law, not of the estimate
+    initial: bool  # the metric of the initial distribution, not of the estimate
     size: tuple[int, int]  # observations, steps
     convention: str
     options: dict[str, float]  # problem options that the paper fixes
-    open_reading: str = ""  # why the number has no single reading; forces "ambiguous"
+    open_interpretation: str = ""  # why the number has no single interpretation; forces "ambiguous"
 
     @property
     def value(self) -> float:
@@ -24,18 +24,20 @@ class Published(NamedTuple):
 
 
 _W2 = (
-    "Wasserstein distance read as W2, of the particles against the exact law; Adam, learning rate 1e-3: unstated, and "
-    "chosen by us because it comes close."
+    "Wasserstein distance read as W2, of the particles against the exact distribution; Adam, learning rate 1e-3: "
+    "unstated, and chosen by us because it comes close."
 )
 _W1 = "Wasserstein distance read as W1, the same runs."
-_W1_OPEN = "The paper gives no order; §4.2 names W2, so this reading is shown for comparison and decides nothing."
+_W1_OPEN = (
+    "The paper gives no order; §4.2 names W2, so this interpretation is shown for comparison and decides nothing."
+)
 _D2 = "Energy distance read as D², the square of Eq. (2.9), against a fresh sample of the truth."
 _IMAGE = (
     "Energy distance of images read as D² without the diagonal, between one noisy simulated image per particle and the "
-    "observations; §4.2 has a table of all readings."
+    "observations; §4.2 has a table of all interpretations."
 )
 _IMAGE_OPEN = (
-    "No single reading of D (with or without the diagonal, noisy or clean images, rooted or not) gives both "
+    "No single interpretation of D (with or without the diagonal, noisy or clean images, rooted or not) gives both "
     "published numbers."
 )
 _HSP90_OPEN = (
@@ -45,11 +47,11 @@ _HSP90_OPEN = (
 
 
 def _oned(label: str, discrepancy: str, printed: str) -> list[Published]:
-    readings = (("w2", _W2, ""), ("w1", _W1, _W1_OPEN))
+    interpretations = (("w2", _W2, ""), ("w1", _W1, _W1_OPEN))
     return [
         Published("§4.1, Fig. 1", f"Wasserstein distance, {label}, read as {metric.upper()}", printed, "oned",
                   discrepancy, metric, False, (10_000, 25_000), convention, {"noise_std": 1.5}, reason)
-        for metric, convention, reason in readings
+        for metric, convention, reason in interpretations
     ]  # fmt: skip
 
 
@@ -94,13 +96,13 @@ FIG2_CONVENTION = (
     "neither); seconds without compilation and without the evaluation of metrics."
 )
 VARIANCE_CONVENTION = (
-    "φ is the drift (2.12) at the initial law; θ and ω have discrete laws, for which the formulas of §2.5.3 are "
-    "exact sums."
+    "φ is the drift (2.12) at the initial distribution; θ and ω have discrete distributions, for which the formulas of "
+    "§2.5.3 are exact sums."
 )
 
 CONVENTIONS = (
     ("Order of the Wasserstein distance (§4.1, Fig. 2)",
-     "W2 carries the verdict, W1 stands beside it, both against the exact law.",
+     "W2 carries the verdict, W1 stands beside it, both against the exact distribution.",
      "§4.2 names W2 and W2 fits the published 0.19. W2 < 0.2 is badly conditioned: it is less than three times the "
      "floor at n = 10⁴, where one tail of the sample decides it. W1 is far better conditioned."),
     ("Optimizer and learning rate (§4.1)",
@@ -121,12 +123,12 @@ CONVENTIONS = (
      "Only the loop of Algorithm 4.1 says so."),
     ("Energy distance figures (§4.2, §4.3)",
      "Read as D², not as the root of Eq. (2.9).",
-     "The initial law of §4.2 gives D² about 0.4, which is the published 0.429; its root is about 0.62."),
+     "The initial distribution of §4.2 gives D² about 0.4, which is the published 0.429; its root is about 0.62."),
     ("Width of an atom and learning rate (§4.2)",
      "τ = 0.25 and Adam with learning rate 1e-3.",
      "Neither is stated; with them the distance of parameters falls as the paper says. The study tau varies τ."),
     ("Image-space energy distance (§4.2)",
-     "Every reading is in a table, and the row is marked ambiguous.",
+     "Every interpretation is in a table, and the row is marked ambiguous.",
      _IMAGE_OPEN),
     ("Noise of the nanocluster (§4.2)",
      "Drawn in the coordinates in which images can vary; integrated out of the others.",
@@ -135,7 +137,7 @@ CONVENTIONS = (
     ("Structure and modes (§4.3)",
      "Chain A of 2IOP, its Cα atoms; anisotropic network with a cutoff of 15 Å, the four lowest modes.",
      "None is stated. At a cutoff of 10 Å the initial distance comes close to the published 89.21, but mode 1 is then "
-     "a single flapping end: collectivity tells. At 15 Å it is about 13.7. The study hsp90-open varies the cutoff."),
+     "a single flapping end: collectivity shows it. At 15 Å it is about 13.7. The study hsp90-open varies the cutoff."),
     ("Images (§4.3)",
      "Gaussian atoms of 2.5 Å on pixels of 1.5 Å; mean |signal|² = SNR · 128² with SNR = 1 and noise N(0, I). The "
      "profile small shows the same field of view on 32 × 32 pixels of 6 Å with two atoms to a bead.",

@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cryosip.records.read import Record
-from cryosip.reports.spreads import MIN_REPLICATES, Spread, counted, mean_interval
-from cryosip.reports.style import look
+from cryosip.records.schema import Record
+from cryosip.reports.spreads import MIN_REPLICATES, Spread, counted, grouped, mean_interval
+from cryosip.reports.style import series_style
 
 TOLERANCE = 0.1  # of an exponent: rates are asymptotic, sizes are not
-TELLING = 0.25  # half the distance of the rates that are told apart, N^-1/2 and N^-1
+TELLING = 0.25  # half the distance of the rates to be distinguished, N^-1/2 and N^-1
 
 
 class Axis(NamedTuple):
-    """What varies: `name` is before the "=" of a setting, the value is the first number asked at one of the paths."""
+    """What varies: `name` is that of the labels, the value is the first number asked at one of the paths."""
 
     name: str
     label: str
@@ -28,7 +28,7 @@ AXES = (
     Axis("N", "particles N", ("method.options.n_particles",)),
     Axis("K", "components, or points of the support, K",
          ("method.options.n_components", "method.options.n_support")),
-    Axis("draws", "draws of ω for each particle", ("method.options.n_draws",)),
+    Axis("draws", "samples of ω for each particle", ("method.options.n_draws",)),
     Axis("order", "rotations in the quadrature, 72 · 8^order", ("method.options.quadrature_order",),
          lambda order: 72 * 8.0**order),
     Axis("M", "observations M", ("problem.options.n_observations",)),
@@ -71,7 +71,9 @@ class Rate(NamedTuple):
 
 NONE_KNOWN = Rate(math.nan, math.nan, "none known", "")
 WORK = "operations counted"
-SAMPLE = Rate(-1 / 2, -1 / 4, "i.i.d. draws: N^(−1/2), N^(−1/4) where the law has gaps", "fournier2015, bobkov2019")
+SAMPLE = Rate(
+    -1 / 2, -1 / 4, "i.i.d. samples: N^(−1/2), N^(−1/4) where the distribution has gaps", "fournier2015, bobkov2019"
+)
 QUANTISER = Rate(-1.0, -1.0, "best K points of a line: K^(−1)", "graf2000")
 LOGARITHMIC = Rate(0.0, 0.0, "powers of log M: exponent 0 in the end", "fan1991")
 LINEAR, FLAT = Rate(1.0, 1.0, "linear", WORK), Rate(0.0, 0.0, "none", WORK)
@@ -80,7 +82,7 @@ UP_TO_LINEAR = Rate(0.0, 1.0, "at most linear: tiles and constants are bounded o
 # (quantity, axis, method) for problems on the line, which is where the theory speaks; "*" is any other method
 ON_THE_LINE = {
     ("w2", "N", "flow"): SAMPLE,
-    ("w1", "N", "flow"): Rate(-1 / 2, -1 / 2, "i.i.d. draws: N^(−1/2)", "fournier2015"),
+    ("w1", "N", "flow"): Rate(-1 / 2, -1 / 2, "i.i.d. samples: N^(−1/2)", "fournier2015"),
     ("w2", "K", "mixture"): QUANTISER,
     ("w2", "K", "reweighting"): QUANTISER,
     ("w2", "M", "maximum-likelihood"): Rate(0.0, 0.0, "none: each image keeps its own error", "sanchez2025"),
@@ -105,7 +107,13 @@ ANYWHERE = {
 
 
 def expected(problem: str, quantity: str, axis: str, method: str) -> Rate:
-    """What theory expects; of W1 what it does of W2, of all seconds what of those of a step, if it says no more."""
+    """What theory expects; of W1 what it does of W2, of all seconds what of those of a step, if it says no more.
+
+    Parameters
+    ----------
+    problem, quantity, axis, method
+        Names: theory speaks of the errors on the problem "oned" alone, and of the cost of each method.
+    """
     known = ON_THE_LINE | ANYWHERE if problem == "oned" else ANYWHERE
     names = (quantity, {"w1": "w2", "total": "seconds"}.get(quantity, quantity))
     keys = [(name, axis, whose) for name in names for whose in (method, "*")]
@@ -113,14 +121,14 @@ def expected(problem: str, quantity: str, axis: str, method: str) -> Rate:
 
 
 def axis_of(record: Record) -> Axis | None:
-    """The axis that a record's setting names."""
-    name = record.setting.partition("=")[0]
+    """The axis that a record's labels name."""
+    name = record.labels.axis
     return next((axis for axis in AXES if axis.name == name), None)
 
 
 def place(record: Record, axis: Axis) -> float:
     """Where a record is on the axis, nan where its configuration does not say."""
-    asked = (record.number(path) for path in axis.paths)
+    asked = (record.config_number(path) for path in axis.paths)
     return axis.scale(next((value for value in asked if not math.isnan(value)), math.nan))
 
 
@@ -137,7 +145,7 @@ class Fit(NamedTuple):
 
 
 def fitted(records: Sequence[Record], axis: Axis, quantity: Quantity) -> Fit:
-    """The exponent by least squares in logarithms, for each replicate; then the mean and its interval by Student's law.
+    """The exponent by least squares in logarithms, for each replicate; then the mean and Student's interval.
 
     Replicates are fitted at the places that more than half of them have; one that lacks some of these is left out.
     """
@@ -179,7 +187,7 @@ class Exponent(NamedTuple):
     """A line of the table."""
 
     problem: str
-    axis: str
+    axis: Axis
     quantity: str
     method: str
     colour: str
@@ -199,13 +207,10 @@ class Exponent(NamedTuple):
 def groups(records: Sequence[Record]) -> dict[tuple[str, Axis, str], list[Record]]:
     """The records of each problem, axis and method, in that order."""
     order = {axis.name: index for index, axis in enumerate(AXES)}
-    found: dict[tuple[str, Axis, str], list[Record]] = {}
-    for record in records:
-        axis = axis_of(record)
-        if axis is not None and not math.isnan(place(record, axis)):
-            found.setdefault((record.problem, axis, look(record).label), []).append(record)
+    placed = [(axis, r) for r in records if (axis := axis_of(r)) and not math.isnan(place(r, axis))]
+    found = grouped(placed, lambda pair: (pair[1].problem, pair[0], series_style(pair[1]).label))
     keys = sorted(found, key=lambda key: (key[0] != "oned", key[0], order[key[1].name], key[2]))
-    return {key: sorted(found[key], key=lambda r: (place(r, key[1]), r.replicate)) for key in keys}
+    return {key: sorted((r for _, r in found[key]), key=lambda r: (place(r, key[1]), r.replicate)) for key in keys}
 
 
 def exponents(records: Sequence[Record]) -> list[Exponent]:
@@ -218,10 +223,10 @@ def exponents(records: Sequence[Record]) -> list[Exponent]:
 
 
 def _exponent(problem: str, axis: Axis, quantity: Quantity, records: Sequence[Record]) -> Exponent:
-    fit, series = fitted(records, axis, quantity), look(records[0])
+    fit, series = fitted(records, axis, quantity), series_style(records[0])
     rate = expected(problem, quantity.name, axis.name, records[0].method)
     failed = sum(record.status != "ok" for record in records)
-    return Exponent(problem, axis.name, quantity.label, series.label, series.colour, fit, rate, judged(fit, rate),
+    return Exponent(problem, axis, quantity.label, series.label, series.colour, fit, rate, judged(fit, rate),
                     len(records), failed, quantity.shown)  # fmt: skip
 
 
@@ -230,7 +235,7 @@ def exponent_table(rows: Sequence[Exponent]) -> list[list[Any]]:
     columns = ["problem", "axis", "quantity", "method", "exponent", "low", "high", "replicates", "from", "to", "runs",
                "failed", "expected_low", "expected_high", "expected", "source", "verdict", "why"]  # fmt: skip
     return [columns] + [
-        [r.problem, r.axis, r.quantity, r.method, r.fit.slope, r.fit.low, r.fit.high, r.fit.replicates,
+        [r.problem, r.axis.name, r.quantity, r.method, r.fit.slope, r.fit.low, r.fit.high, r.fit.replicates,
          *(r.fit.places[:: len(r.fit.places) - 1] if len(r.fit.places) > 1 else ("", "")), r.runs, r.failed,
          r.rate.low, r.rate.high, r.rate.words, r.rate.source, r.verdict, r.fit.why]
         for r in rows

@@ -1,4 +1,4 @@
-"""What each scheme of §2.5.3 buys the flow: distances over seconds and forward calls, and the time to an accuracy."""
+"""The study sampling of §2.5.3: variances of the estimators (2.13)-(2.15), and what each scheme buys the flow."""
 
 import math
 from collections.abc import Sequence
@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from cryosip.records.read import Record
-from cryosip.reports.sections.oned import floor_band, initial_line
-from cryosip.reports.spreads import MIN_REPLICATES, Spread, cost_below, counted, spread
-from cryosip.reports.style import LOOKS, UNKNOWN, Look, Plot, draw, log_axes
+from cryosip.records.schema import Record
+from cryosip.reports.drawing import floor_band, initial_line
+from cryosip.reports.section import Context, Section, Source
+from cryosip.reports.spreads import MIN_REPLICATES, Spread, cost_below, counted, grouped, spread
+from cryosip.reports.style import INK, STYLES, UNKNOWN, Plot, SeriesStyle, draw, log_axes, series_style
 
 MULTIPLES = (1.5, 2.0, 3.0, 5.0, 10.0)  # of the floor of the data
 METRICS = ("w1", "w2")
-UNITS = {"seconds": "seconds (without compilation)", "forward_calls": "forward calls"}
+UNITS = {"seconds": "seconds (without compilation)", "forward_calls": "forward evaluations"}
 
 
 class Accuracy(NamedTuple):
@@ -44,7 +45,7 @@ class Accuracy(NamedTuple):
 
 
 def schemes(records: Sequence[Record]) -> list[Plot]:
-    """W1 and W2 of the flow over seconds and forward calls, for each way to draw omega."""
+    """W1 and W2 of the flow over seconds and forward evaluations, for each way to draw omega."""
     by_scheme = _by_scheme(records)
     return [
         _curves(by_scheme, metric, unit)
@@ -55,7 +56,7 @@ def schemes(records: Sequence[Record]) -> list[Plot]:
 
 
 def time_to_accuracy(records: Sequence[Record]) -> list[Accuracy]:
-    """Seconds and forward calls until W1 and W2 are below multiples of the floor of the data."""
+    """Seconds and forward evaluations until W1 and W2 are below multiples of the floor of the data."""
     by_scheme = _by_scheme(records)
     return [
         _accuracy(name, own, metric, multiple)
@@ -78,19 +79,17 @@ def accuracy_table(rows: Sequence[Accuracy]) -> list[list[Any]]:
 
 
 def _by_scheme(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The flows of the study, whatever became of them; a scheme also has the number of its draws."""
-    found: dict[str, list[Record]] = {}
-    for record in sorted(records, key=lambda r: (str(r.asked("method.options.sampling")), r.replicate)):
-        if record.method == "flow" and record.asked("method.options.sampling"):
-            found.setdefault(_look(record).label, []).append(record)
-    return found
+    """The flows of the study, whatever became of them; a scheme also has the number of its samples."""
+    kept = [r for r in records if r.method == "flow" and r.config_value("method.options.sampling")]
+    kept.sort(key=lambda r: (str(r.config_value("method.options.sampling")), r.replicate))
+    return grouped(kept, lambda r: _style(r).label)
 
 
-def _look(record: Record) -> Look:
-    name = str(record.asked("method.options.sampling"))
-    series = LOOKS.get(name, UNKNOWN._replace(label=name))
-    draws = record.number("method.options.n_draws")
-    return series._replace(label=f"{series.label}, K = {draws:g}") if draws > 1 else series
+def _style(record: Record) -> SeriesStyle:
+    name = str(record.config_value("method.options.sampling"))
+    series = STYLES.get(name, UNKNOWN._replace(label=name))
+    samples = record.config_number("method.options.n_draws")
+    return series._replace(label=f"{series.label}, K = {samples:g}") if samples > 1 else series
 
 
 def _floor(record: Record, metric: str) -> float:
@@ -104,7 +103,7 @@ def _accuracy(scheme: str, records: Sequence[Record], metric: str, multiple: flo
     seconds, calls = ([_cost(r, metric, threshold, unit) for r in records] for unit in UNITS)
     few = len(records) < MIN_REPLICATES
     return Accuracy(
-        scheme, _look(records[0]).colour, metric, multiple, threshold, spread(seconds), spread(calls),
+        scheme, _style(records[0]).colour, metric, multiple, threshold, spread(seconds), spread(calls),
         sum(math.isfinite(cost) for cost in seconds), len(records), sum(r.status != "ok" for r in records),
         f"{counted(len(records))}, fewer than {MIN_REPLICATES}: no interval" if few else "",
     )  # fmt: skip
@@ -117,7 +116,7 @@ def _cost(record: Record, metric: str, threshold: float, unit: str) -> float:
 
 
 def _curves(by_scheme: dict[str, list[Record]], metric: str, unit: str) -> Plot:
-    """Medians over replicates of both the cost and the distance at each look."""
+    """Medians over replicates of both the cost and the distance at each evaluation."""
     lines = {name: _line([r for r in own if metric in r.curve], metric, unit) for name, own in by_scheme.items()}
     records = [record for own in by_scheme.values() for record in own]
 
@@ -125,7 +124,7 @@ def _curves(by_scheme: dict[str, list[Record]], metric: str, unit: str) -> Plot:
         floor_band(ax, [r.data_floors[metric] for r in records if metric in r.data_floors])
         initial_line(ax, records, metric)
         for name, (cost, values) in lines.items():
-            series = _look(by_scheme[name][0])
+            series = _style(by_scheme[name][0])
             ax.plot(cost, [value.median for value in values], color=series.colour, linewidth=1.4, marker=series.marker,
                     markersize=3, label=name)  # fmt: skip
             low, high = ([value[i] for value in values] for i in (1, 2))
@@ -137,11 +136,11 @@ def _curves(by_scheme: dict[str, list[Record]], metric: str, unit: str) -> Plot:
     if max(len(own) for own in by_scheme.values()) < MIN_REPLICATES:
         words[0] = words[0].replace(" and 5–95 % over replicates", " over replicates")
         words.append(f"Fewer than {MIN_REPLICATES} replicates: no interval is drawn.")
-    words.append("Grey: the floor, an i.i.d. sample of the truth with one draw for each observation.")
+    words.append("Grey: the floor, an i.i.d. sample of the truth with one point for each observation.")
     failed = [f"{name}: {count}" for name, own in by_scheme.items() if (count := sum(r.status != "ok" for r in own))]
     words += [f"Runs that failed: {', '.join(failed)}."] if failed else []
     rows = [
-        [_look(r).label, r.replicate, r.status, x, y]
+        [_style(r).label, r.replicate, r.status, x, y]
         for r in records
         if metric in r.curve
         for x, y in zip(r.curve[unit], r.curve[metric], strict=True)
@@ -152,11 +151,108 @@ def _curves(by_scheme: dict[str, list[Record]], metric: str, unit: str) -> Plot:
 
 
 def _line(records: Sequence[Record], metric: str, unit: str) -> tuple[list[float], list[Spread]]:
-    """Looks are at the same steps in all replicates; the start, which costs nothing, is no point of a log axis."""
-    at: dict[float, list[tuple[float, float]]] = {}
-    for record in records:
-        for step, x, y in zip(record.curve["step"], record.curve[unit], record.curve[metric], strict=True):
-            if x > 0:
-                at.setdefault(float(step), []).append((float(x), float(y)))
-    cost = [float(np.median([x for x, _ in points])) for _, points in sorted(at.items())]
-    return cost, [spread([y for _, y in points]) for _, points in sorted(at.items())]
+    """Evaluations are at the same steps in all replicates; the start costs nothing, so that no log axis has it."""
+    curves = [zip(r.curve["step"], r.curve[unit], r.curve[metric], strict=True) for r in records]
+    points = sorted((float(step), float(x), float(y)) for curve in curves for step, x, y in curve if x > 0)
+    at = grouped(points, lambda point: point[0]).values()
+    return [float(np.median([x for _, x, _ in own])) for own in at], [spread([y for *_, y in own]) for own in at]
+
+
+VARIANCE_COLUMNS = ("scheme", "N", "K", "replicate", "variance", "q05", "q95", "formula", "measured / formula")
+
+
+def variances(records: Sequence[Record]) -> list[Plot]:
+    """Variance against K at the largest N, and measured / formula of every record."""
+    kept = [r for r in records if {"variance", "variance_formula"} <= set(r.metrics) and _positive(r)]
+    if not kept:
+        return []
+    kept = sorted(kept, key=lambda r: (r.method, _n(r), _k(r), r.replicate))
+    largest = max(_n(record) for record in kept)
+    return [_against_k([r for r in kept if _n(r) == largest], largest), _ratios(kept)]
+
+
+def _n(record: Record) -> float:
+    return record.config_number("method.options.n")
+
+
+def _k(record: Record) -> float:
+    return record.config_number("method.options.k")
+
+
+def _positive(record: Record) -> bool:
+    return min(record.metrics["variance"], record.metrics["variance_formula"]) > 0 and math.isfinite(_n(record))
+
+
+def _row(record: Record) -> list[object]:
+    m = record.metrics
+    scheme, q05, q95 = series_style(record).label, m.get("variance_q05", math.nan), m.get("variance_q95", math.nan)
+    return [scheme, _n(record), _k(record), record.replicate, m["variance"], q05, q95,
+            m["variance_formula"], m["variance"] / m["variance_formula"]]  # fmt: skip
+
+
+def _measured(ax: Axes, records: Sequence[Record], places: Sequence[float], scales: Sequence[float]) -> None:
+    """The measured variances of a scheme over `scales`, with bars from q05 to q95."""
+    series = series_style(records[0])
+    for at, (r, x, scale) in enumerate(zip(records, places, scales, strict=True)):
+        value = r.metrics["variance"]
+        ends = value - r.metrics.get("variance_q05", value), r.metrics.get("variance_q95", value) - value
+        ax.errorbar([x], [value / scale], np.maximum([[end] for end in ends], 0.0) / scale, color=series.colour,
+                    marker=series.marker, markersize=5, linestyle="", capsize=2.5,
+                    label=None if at else series.label)  # fmt: skip
+
+
+def _against_k(records: Sequence[Record], n: float) -> Plot:
+    def paint(ax: Axes) -> None:
+        for index, own in enumerate(grouped(records, lambda r: r.method).values()):
+            series, shift = series_style(own[0]), 1.06 ** (index - 1)
+            formula = {_k(r): r.metrics["variance_formula"] for r in own}
+            ax.plot(list(formula), list(formula.values()), color=series.colour, linewidth=1.3)
+            _measured(ax, own, [_k(r) * shift for r in own], [1.0] * len(own))
+        log_axes(ax, "xy")
+        ax.set(xlabel="samples of ω, K", ylabel="variance of the estimator")
+
+    caption = (
+        f"N = {n:g}. Lines: formulas of §2.5.3. Markers: measured, with 5–95 %; shifted sideways so that none hides "
+        "another."
+    )
+    drawing, rows = draw("variance-k", paint), [_row(record) for record in records]
+    return Plot("variance-k", "Variance of the estimators against K", caption, drawing, VARIANCE_COLUMNS, rows)
+
+
+def _ratios(records: Sequence[Record]) -> Plot:
+    cases = sorted({(_n(r), _k(r)) for r in records})
+    replicates = sorted({r.replicate for r in records})
+    apart = 0.13 / max(1, len(replicates) - 1)
+
+    def paint(ax: Axes) -> None:
+        for index, own in enumerate(grouped(records, lambda r: r.method).values()):
+            middle = (index - 1) * 0.25 - apart * (len(replicates) - 1) / 2
+            places = [cases.index((_n(r), _k(r))) + middle + apart * replicates.index(r.replicate) for r in own]
+            _measured(ax, own, places, [r.metrics["variance_formula"] for r in own])
+        ax.axhline(1.0, color=INK, linewidth=0.9, alpha=0.6)
+        ax.set_xticks(range(len(cases)), [f"{n:g}, {k:g}" for n, k in cases], rotation=60, ha="right")
+        ax.set(xlabel="N, K", ylabel="measured / formula")
+
+    caption = "1 where the formula of §2.5.3 holds; a marker for each replicate, bars are the 5–95 % of its variance."
+    drawing, rows = draw("variance-ratio", paint), [_row(record) for record in records]
+    return Plot("variance-ratio", "Measured variance over its formula", caption, drawing, VARIANCE_COLUMNS, rows)
+
+
+def _accuracies(source: Source) -> Context:
+    rows = time_to_accuracy(source.records)
+    return {"accuracies": rows} if rows else {}
+
+
+SECTIONS = (
+    Section(
+        "variances", "Variances", ("sampling",), lambda records: {"variances": variances(records)},
+        heading="Variance of the estimators (§2.5.3)",
+        missing="No run of the sampling study in the records: run the study sampling.",
+    ),
+    Section(
+        "schemes", "Sampling schemes", ("sampling",), lambda records: {"schemes": schemes(records)}, _accuracies,
+        lambda context: {"time_to_accuracy.csv": accuracy_table(context["accuracies"])} if context else {},
+        template="sampling.html",
+        missing="No flow of the sampling study in the records: run the study sampling.",
+    ),
+)  # fmt: skip

@@ -1,48 +1,44 @@
-"""The figures of the study of scaling: W2, seconds for each step and planned memory along each axis."""
+"""The study scaling: W2, seconds for each step and planned memory along each axis, and their exponents."""
 
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from cryosip.records.read import Record
-from cryosip.reports.sections.oned import initial_line
-from cryosip.reports.sections.rates import (
-    QUANTITIES,
-    Axis,
-    Exponent,
-    Fit,
-    Quantity,
-    fitted,
-    groups,
-    place,
-    step_seconds,
-)
-from cryosip.reports.spreads import spread
-from cryosip.reports.style import INK, Plot, draw, log_axes, look
+from cryosip.records.schema import Record
+from cryosip.reports.drawing import initial_line
+from cryosip.reports.section import Context, Section, Source
+from cryosip.reports.sections import rates
+from cryosip.reports.sections.rates import QUANTITIES, Axis, Fit, Quantity, fitted, groups, place
+from cryosip.reports.spreads import grouped, spread
+from cryosip.reports.style import INK, Plot, draw, log_axes, series_style
 
 COLUMNS = ("problem", "axis", "value", "method", "replicate", "status", "w2", "w1", "initial w2", "floor w2",
-           "seconds for each step", "setup seconds", "compile seconds", "run seconds", "steps", "forward calls",
+           "seconds for each step", "setup seconds", "compile seconds", "run seconds", "steps", "forward evaluations",
            "planned memory MB", "peak memory MB")  # fmt: skip
 DRAWN = {"w2": "W2", "seconds": "Seconds for each step", "memory": "Planned memory"}
 
 Panel = dict[str, list[Record]]  # by method
 
 
-def scaling(records: Sequence[Record]) -> list[Plot]:
+def scaling(records: Sequence[Record]) -> dict[str, list[Plot]]:
     """For each problem and axis W2, seconds for each step and planned memory, with the fitted lines."""
-    panels: dict[tuple[str, Axis], Panel] = {}
-    for (problem, axis, method), own in groups(records).items():
-        panels.setdefault((problem, axis), {})[method] = own
+    by_axis = grouped(groups(records).items(), lambda item: item[0][:2])
+    panels = {key: {method: own for (_, _, method), own in items} for key, items in by_axis.items()}
     drawn = [quantity for quantity in QUANTITIES if quantity.name in DRAWN]
-    return [_panel(*key, panel, quantity) for key, panel in panels.items() for quantity in drawn]
+    return {heading(*key): [_panel(*key, panel, quantity) for quantity in drawn] for key, panel in panels.items()}
+
+
+def heading(problem: str, axis: Axis) -> str:
+    """Of what the page shows of one axis of one problem."""
+    return f"{problem}: {axis.label}"
 
 
 def _panel(problem: str, axis: Axis, panel: Panel, quantity: Quantity) -> Plot:
-    name = f"{_prefix(problem, axis)}-{quantity.name}"
+    name = re.sub(r"[^a-z0-9-]+", "-", f"scaling-{problem}-{axis.name}".lower()) + f"-{quantity.name}"  # a file's too
     records = [record for own in panel.values() for record in own]
     fits = {method: fitted(own, axis, quantity) for method, own in panel.items()}
 
@@ -62,11 +58,9 @@ def _panel(problem: str, axis: Axis, panel: Panel, quantity: Quantity) -> Plot:
 
 def _series(ax: Axes, axis: Axis, quantity: Quantity, records: Sequence[Record], fit: Fit) -> None:
     """Replicates as faint markers, the line of their medians and the fitted line."""
-    series = look(records[0])
-    values: dict[float, list[float]] = {}
-    for record in records:
-        if record.status == "ok" and quantity.of(record) > 0:
-            values.setdefault(place(record, axis), []).append(quantity.of(record))
+    series = series_style(records[0])
+    kept = [r for r in records if r.status == "ok" and quantity.of(r) > 0]
+    values = {x: [quantity.of(r) for r in own] for x, own in grouped(kept, lambda r: place(r, axis)).items()}
     for x, own in values.items():
         ax.plot([x] * len(own), own, linestyle="", marker=series.marker, color=series.colour, markersize=4, alpha=0.35)
     if values:
@@ -82,14 +76,14 @@ def _failures(ax: Axes, axis: Axis, records: Sequence[Record], height: float) ->
     """A cross at the top of the axes at each place where a run failed."""
     at = sorted({place(record, axis) for record in records if record.status != "ok"})
     if at:
-        series = look(records[0])
+        series = series_style(records[0])
         crosses: Any = {"linestyle": "", "marker": "x", "markersize": 8, "markeredgewidth": 2, "clip_on": False}
         ax.plot(at, [height] * len(at), transform=ax.get_xaxis_transform(), color=series.colour,
                 label=f"{series.label}, failed", **crosses)  # fmt: skip
 
 
 def _references(ax: Axes, axis: Axis, records: Sequence[Record]) -> None:
-    """The floor of a sample of the truth as large as the data, and the initial law."""
+    """The floor of a sample of the truth as large as the data, and the initial distribution."""
     floors = {place(r, axis): r.data_floors["w2"] for r in records if "w2" in r.data_floors}
     if floors:
         at = sorted(floors)
@@ -102,7 +96,7 @@ def _references(ax: Axes, axis: Axis, records: Sequence[Record]) -> None:
 def _caption(axis: Axis, quantity: Quantity, panel: Panel, fits: dict[str, Fit]) -> str:
     words = ["Faint markers: replicates; solid: their medians; dashed: the fitted power law."]
     if quantity.name == "w2":
-        words.append("Band: 5–95 % of an i.i.d. sample of the truth with one draw for each observation.")
+        words.append("Band: 5–95 % of an i.i.d. sample of the truth with one point for each observation.")
     if quantity.name == "memory":
         words.append("Arguments, results and temporaries of compiled steps; constants, such as the data, come on top.")
     unfitted = [f"{method}: {fit.why}" for method, fit in fits.items() if fit.why]
@@ -119,36 +113,21 @@ def _caption(axis: Axis, quantity: Quantity, panel: Panel, fits: dict[str, Fit])
 
 def _row(problem: str, axis: Axis, record: Record) -> list[object]:
     floor = record.data_floors.get("w2")
-    return [problem, axis.name, place(record, axis), look(record).label, record.replicate, record.status,
+    return [problem, axis.name, place(record, axis), series_style(record).label, record.replicate, record.status,
             record.metrics.get("w2", math.nan), record.metrics.get("w1", math.nan),
-            record.initial_metrics.get("w2", math.nan), floor.median if floor else math.nan, step_seconds(record),
+            record.initial_metrics.get("w2", math.nan), floor.median if floor else math.nan, rates.step_seconds(record),
             record.setup_seconds, record.compile_seconds, record.run_seconds, record.steps, record.forward_calls,
             record.program_memory_mb, record.peak_memory_mb]  # fmt: skip
 
 
-class Section(NamedTuple):
-    """What the page shows of one axis of one problem."""
-
-    problem: str
-    axis: Axis
-    plots: list[Plot]
-    rows: list[Exponent]
+def _exponents(source: Source) -> Context:
+    rows = rates.exponents(source.records)
+    shown = grouped((row for row in rows if row.shown), lambda row: heading(row.problem, row.axis))
+    return {"shown": shown, "exponents": rows, "tolerance": rates.TOLERANCE} if rows else {}
 
 
-def sections(records: Sequence[Record], plots: Sequence[Plot], rows: Sequence[Exponent]) -> list[Section]:
-    """The figures and the exponents by problem and axis."""
-    seen = dict.fromkeys((problem, axis) for problem, axis, _ in groups(records))
-    return [
-        Section(
-            problem,
-            axis,
-            [plot for plot in plots if plot.name.startswith(f"{_prefix(problem, axis)}-")],
-            [row for row in rows if (row.problem, row.axis) == (problem, axis.name) and row.shown],
-        )
-        for problem, axis in seen
-    ]
-
-
-def _prefix(problem: str, axis: Axis) -> str:
-    """Of the names of the figures, which are names of files."""
-    return re.sub(r"[^a-z0-9-]+", "-", f"scaling-{problem}-{axis.name}".lower())
+SECTION = Section(
+    "scaling", "Scaling", ("scaling",), scaling, _exponents, template="scaling.html",
+    tables=lambda context: {"scaling_exponents.csv": rates.exponent_table(context["exponents"])} if context else {},
+    missing="No run of the study scaling in the records: run the study scaling.",
+)  # fmt: skip

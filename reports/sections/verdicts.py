@@ -27,9 +27,9 @@ RULES = (
     "“Reproduced” when it holds at every σ it speaks of, “better” (lower cost than stated) or “worse” when it "
     "fails at every one, “ambiguous” otherwise.",
     "Variance formulas: “reproduced” when the 90 % intervals of the measured variances miss the formula no more often "
-    "than chance allows (99 % quantile of the binomial law at 10 %).",
+    "than chance allows (99 % quantile of the binomial distribution at 10 %).",
     f"“Ambiguous” also when fewer than {MIN_REPLICATES} replicates ran (no interval is drawn then), when a replicate "
-    "failed, or when the paper's number has no single reading.",
+    "failed, or when the paper's number has no single interpretation.",
 )
 
 

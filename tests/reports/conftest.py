@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 
-from cryosip.records.read import digest
+from cryosip.records.files import digest
 
 
 @pytest.fixture(autouse=True)
@@ -100,50 +100,20 @@ def write_everything(results: Path, replicates: int = 3) -> None:
         same: dict[str, Any] = {"replicate": i, "seed": 7 + i, "dataset_hash": f"feed{i}"}
         for name, w2 in (("energy", 0.22), ("kl", 0.21)):
             for setting, factor in (("published", 1.0), ("tuned", 0.6)):
-                w2_now = factor * w2 + 0.02 * (i - 1)
-                write_record(
-                    results,
-                    clouds(rng),
-                    discrepancy=name,
-                    setting=setting,
-                    metrics={"w1": 0.42 * w2_now, "w2": w2_now},
-                    curve=curve(w2_now, 2500 * factor),
-                    **same,
-                )
+                now = factor * w2 + 0.02 * (i - 1)
+                write_record(results, clouds(rng), discrepancy=name, setting=setting, curve=curve(now, 2500 * factor),
+                             metrics={"w1": 0.42 * now, "w2": now}, **same)  # fmt: skip
             for sigma in (0.5, 1.0, 1.5, 2.0, 2.5):
                 pace = 600 * (1 + sigma) * (3 if name == "kl" and sigma < 1 else 1) * (1 + 0.1 * i)
                 final = 0.15 if sigma < 2 else 0.17 + 0.02 * i if sigma < 2.5 else 0.3
-                write_record(
-                    results,
-                    study="noise",
-                    setting=f"sigma={sigma}",
-                    discrepancy=name,
-                    sigma=sigma,
-                    curve=curve(final, pace),
-                    **same,
-                )
+                write_record(results, study="noise", setting=f"sigma={sigma}", discrepancy=name, sigma=sigma,
+                             curve=curve(final, pace), **same)  # fmt: skip
         for k in (2, 5, 10, 50, 100, 1000):
             w2 = 0.57 * (2 / k) ** 0.25 + 0.02 * rng.normal()
-            write_record(
-                results,
-                method="mixture",
-                setting=f"K={k}",
-                options={"n_components": k},
-                metrics={"w1": 0.4 * w2, "w2": w2},
-                floors=floors(k),
-                run_seconds=0.02 * k,
-                **same,
-            )
-        write_record(
-            results,
-            method="reweighting",
-            setting="grid 100",
-            metrics={"w1": 0.06, "w2": 0.14 + 0.01 * i},
-            floors=floors(100),
-            run_seconds=0.05,
-            curve=curve(0.14, 30, 200),
-            **same,
-        )
+            write_record(results, method="mixture", setting=f"K={k}", options={"n_components": k}, floors=floors(k),
+                         metrics={"w1": 0.4 * w2, "w2": w2}, run_seconds=0.02 * k, **same)  # fmt: skip
+        write_record(results, method="reweighting", setting="grid 100", metrics={"w1": 0.06, "w2": 0.14 + 0.01 * i},
+                     floors=floors(100), run_seconds=0.05, curve=curve(0.14, 30, 200), **same)  # fmt: skip
     for scheme in (1, 2, 3):
         for n in (10, 100, 1000):
             for k in (1, 4, 16):

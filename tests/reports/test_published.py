@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from same_page import difference
 
-from cryosip.records.read import read_records
+from cryosip.records.select import read_records
 from cryosip.reports import page, publish
 
 PUBLISHED = Path(__file__).parents[2] / "reports/published"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cryosip.records.read import read_records
+from cryosip.records.select import read_records
 from cryosip.reports import publish
 from cryosip.reports.card import find
 from cryosip.reports.page import build

@@ -8,7 +8,7 @@ import pytest
 from compared_runs import scattered
 from rich.console import Console
 
-from cryosip.records.read import read_records
+from cryosip.records.select import read_records
 from cryosip.reports import page
 from cryosip.reports.sections import board, budgets
 

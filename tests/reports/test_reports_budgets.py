@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from compared_runs import FLOOR, scattered
 
-from cryosip.records.read import read_records
+from cryosip.records.select import read_records
 from cryosip.reports import page
 from cryosip.reports.sections import budgets, otd_dto
 
 
 def verdicts(results):
     records, _ = read_records(results)
-    return {(v.currency, v.budget): v for v in budgets.verdicts(records)}
+    return {(v.unit, v.budget): v for v in budgets.verdicts(records)}
 
 
 def test_the_floor_of_the_tests_is_known(compared, results):
@@ -159,7 +159,7 @@ def test_the_section_has_every_problem_and_its_bounds(compared, write, results):
     section = text[start : text.index("</section>", start)]
     assert "<h3>oned</h3>" in section
     assert "<h3>nanocluster</h3>" in section
-    for bound in ("initial law", "floor, n = ", "an oracle"):
+    for bound in ("initial distribution", "floor, n = ", "an oracle"):
         assert bound in section
     drawn = {plot.stem for plot in (results / "out" / "figures").glob("oned-*.csv")}
     assert {"oned-w2-seconds", "oned-w1-forward-calls", "oned-energy-distance-squared-seconds",

@@ -75,7 +75,7 @@ def test_all_that_a_record_says_is_printed(write, results):
         "metric value ÷ floor floor, n = 10,000 floor, n = 50 initial best weights",
         "w2 0.2 2.63 0.076 [0.034, 0.155] 0.7 [0.6, 0.8] 1.6 0.11",
         "w1 0.08 3.81 0.021 [0.012, 0.036] — —", "start — 4.5 —",
-        "steps 25,000", "forward calls 250,000,000", "seconds 7.5, building the method 0.25, compilation 1.2",
+        "steps 25,000", "forward evaluations 250,000,000", "seconds 7.5, building the method 0.25, compilation 1.2",
         "memory in MB 310 peak of the process, 12 planned by the compiler", "jax 0.8.1", "prody —",
         "engine e1", "method m1", "problem p1",
         str(path), f"{path.with_suffix('.npz')}: theta 40×2, weights 40",

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryosip.records.read import read_records
+from cryosip.records.select import read_records
 from cryosip.reports.page import build
-from cryosip.reports.sections.consistency import exponent, gaps, judged, sign, statements
-from cryosip.reports.sections.consistency_figures import consistency_plots
+from cryosip.reports.sections.consistency import consistency_plots
+from cryosip.reports.sections.statements import exponent, gaps, judged, sign, statements
 from cryosip.reports.spreads import Estimate, mean_interval
 
 N, K = np.array([30.0, 300.0, 3_000.0, 30_000.0]), np.array([1.0, 2.0, 4.0, 8.0, 16.0])

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cryosip.records.read import Record, read_records
+from cryosip.records.schema import Record
+from cryosip.records.select import read_records
 from cryosip.reports.page import build
 from cryosip.reports.sections import nanocluster
 from cryosip.reports.sections.paper import paper_rows
@@ -19,12 +20,8 @@ READINGS = [f"images_{kind}_{statistic}" for kind in ("noisy", "clean", "mixed")
 def plane(seed: int, n: int = 60) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     cloud = {name: rng.normal(4, 1, (n, 2)) for name in ("theta", "theta_init")}
-    return cloud | {
-        "theta_true": rng.normal(4.5, 1, (3 * n, 2)),
-        "weights": rng.dirichlet(np.ones(n)),
-        "image_clean": rng.random((4, 64)),
-        "image_noisy": rng.normal(size=(4, 64)),
-    }
+    cloud |= {"theta_true": rng.normal(4.5, 1, (3 * n, 2)), "weights": rng.dirichlet(np.ones(n))}
+    return cloud | {"image_clean": rng.random((4, 64)), "image_noisy": rng.normal(size=(4, 64))}
 
 
 def put(write: Write, study: str, method: str, setting: str, replicate: int, tau: float | None = None, **more: Any):
@@ -32,12 +29,9 @@ def put(write: Write, study: str, method: str, setting: str, replicate: int, tau
     options = {"discrepancy": {"name": "energy"}} if method == "flow" else more.pop("options", {})
     problem = {"n_observations": n} | ({} if tau is None else {"tau": tau})
     config = {
-        "problem": {"name": "nanocluster", "options": problem},
-        "method": {"name": method, "options": options},
-        "steps": steps,
-        "every": 600,
-        "stop_below": {},
-    }
+        "problem": {"name": "nanocluster", "options": problem}, "method": {"name": method, "options": options},
+        "steps": steps, "every": 600, "stop_below": {},
+    }  # fmt: skip
     far, near = (dict.fromkeys(READINGS, value) for value in (0.095, 0.001))
     metrics = {"w1": 0.2, "w2": 0.3, "energy_distance_squared": 0.0163 + 0.001 * replicate, "w2_to_data": 0.25} | near
     start = {"w1": 0.8, "w2": 1.0, "energy_distance_squared": 0.40 + 0.02 * replicate} | far
@@ -75,7 +69,7 @@ def test_the_section_has_every_figure(records, results, tmp_path):
 
 
 def test_every_reading_is_in_the_table_and_says_what_it_fits(records):
-    rows = nanocluster.readings(records)
+    rows = nanocluster.interpretations(records)
     assert len(rows) == 3 * 2 * 3
     by_scale = {row.scale: row for row in rows[:3]}
     assert by_scale["D²"].initial.median == pytest.approx(0.095)
@@ -90,13 +84,15 @@ def test_every_reading_is_in_the_table_and_says_what_it_fits(records):
 def test_a_reading_that_fits_both_says_so(write, results):
     for i in range(3):
         put(write, "paper-nanocluster", "flow", "published", i, metrics={"images_clean_u": 0.028})
-    fits = {(r.images, r.statistic, r.scale): r.fits for r in nanocluster.readings(read_records(results)[0])}
+    fits = {(r.images, r.statistic, r.scale): r.fits for r in nanocluster.interpretations(read_records(results)[0])}
     assert fits[nanocluster.KINDS["clean"], nanocluster.STATISTICS["u"], "D²"] == "initial and final"
 
 
 def test_negative_readings_have_no_root(write, results):
     put(write, "paper-nanocluster", "flow", "published", 0, metrics={"images_noisy_u": -0.002})
-    rows = [r for r in nanocluster.readings(read_records(results)[0]) if r.statistic == nanocluster.STATISTICS["u"]]
+    rows = [
+        r for r in nanocluster.interpretations(read_records(results)[0]) if r.statistic == nanocluster.STATISTICS["u"]
+    ]
     root = next(r for r in rows if r.scale == "D, the root" and r.images == nanocluster.KINDS["noisy"])
     assert root.estimated.n == 0
     assert next(r for r in rows if r.scale == "D²").estimated.median == -0.002
@@ -111,7 +107,7 @@ def test_the_rows_of_the_paper(records):
 
 
 def test_samples_widen_what_counts_as_reproduced(write, results):
-    """The initial law is judged by its own distances to samples, the estimate by its own."""
+    """The initial distribution is judged by its own distances to samples, the estimate by its own."""
     wide = {"energy_distance_squared": {"median": 0.4, "q05": 0.3, "q95": 0.5, "n": 1_000}}
     for i in range(3):
         put(write, "paper-nanocluster", "flow", "published", i, initial_sampled_metrics=wide, sampled_metrics={})
@@ -134,7 +130,7 @@ def test_clouds_show_weights_and_tell_what_is_left_out(write, results):
     put(write, "paper-nanocluster", "reweighting", "grid of 60", 0)
     plots = nanocluster.clouds(read_records(results)[0])
     assert [plot.title for plot in plots] == [
-        "Fig. 4: initial law (a sample of its own)",
+        "Fig. 4: initial distribution (a sample of its own)",
         "Fig. 4: reweighting, grid of 60",
         "Fig. 4: truth",
     ]

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import test_reports_protein
 
-from cryosip.records.read import Record, read_records
+from cryosip.records.schema import Record
+from cryosip.records.select import read_records
+from cryosip.reports.drawing import STANDS
+from cryosip.reports.movies import film, modes, particles
 from cryosip.reports.page import build
-from cryosip.reports.sections.movies import film, modes, particles
-from cryosip.reports.sections.protein import STANDS
 from cryosip.reports.style import Plot
 
 MOST = 150_000  # bytes of a movie
@@ -82,20 +83,8 @@ def test_particles_on_the_line_are_where_the_records_have_them(write) -> None:
     assert correlation(np.array(centre), theta.mean((1, 2))) > 0.999
 
 
-def test_particles_in_the_plane_go_up_and_to_the_right(write) -> None:
-    theta = way(2)
-    (plot,) = particles([put(write, theta)], "fig4-")
-    (dots,), _ = animated(plot.movie)
-    moved = positions(dots)[1:-1]
-    assert correlation(moved[:, :, 0], theta[:, :, 0]) > 0.999999
-    assert correlation(moved[:, :, 1], theta[:, :, 1]) < -0.999999
-    x, y = ((np.ptp(moved[:, :, i]) / np.ptp(theta[:, :, i])) for i in (0, 1))
-    assert x == pytest.approx(y, rel=0.01)  # one scale
-
-
-@pytest.mark.parametrize("d", [1, 2])
-def test_one_label_at_a_time_tells_the_step(write, d: int) -> None:
-    (plot,) = particles([put(write, way(d))], "x-")
+def test_one_label_at_a_time_says_the_step(write) -> None:
+    (plot,) = particles([put(write, way(1))], "x-")
     (path, *_), labels = animated(plot.movie)
     assert [label.text for label in labels] == [f"step {step:,}" for step in STEPS]
     times = [float(time) for time in change(path)["keyTimes"].split(";")]
@@ -137,7 +126,7 @@ def test_a_protein_swings_between_the_ends_of_its_mode(write, results: Path) -> 
 
 
 def everything(write, results: Path) -> dict[str, Plot]:
-    plots = particles([put(write, way(1)), put(write, way(1), "kl")], "fig1-") + particles([put(write, way(2))], "f-")
+    plots = particles([put(write, way(1)), put(write, way(1), "kl"), put(write, way(2), "mmd")], "fig1-")
     test_reports_protein.put(write, "paper-hsp90", "flow", "published", 0, "energy")
     proteins = [r for r in read_records(results)[0] if r.study == "paper-hsp90"]
     return {plot.name: plot for plot in plots + modes(proteins, "p-")}
@@ -146,7 +135,7 @@ def everything(write, results: Path) -> dict[str, Plot]:
 def test_movies_are_small_and_run_no_script(write, results: Path) -> None:
     """With as many frames and particles as a record may hold."""
     plots = everything(write, results)
-    assert set(plots) == {"fig1-movie-0", "fig1-movie-1", "f-movie-0", "p-movie-1", "p-movie-2"}
+    assert set(plots) == {"fig1-movie-0", "fig1-movie-1", "p-movie-1", "p-movie-2"}
     for plot in plots.values():
         assert 5_000 < len(plot.movie.encode()) < MOST
         assert not re.search(r"<script|onload|href=\"http", plot.movie)
@@ -189,17 +178,9 @@ def test_what_is_no_film_is_no_movie(write, arrays) -> None:
     assert particles([record], "") == []
 
 
-def test_old_records_have_none(write, results: Path) -> None:
-    path = write({"theta": np.zeros((5, 1)), "theta_true": np.ones((5, 1)), "weights": np.full(5, 0.2)})
-    (record,), _ = read_records(path.parent.parent)
-    assert film(record) is None
-    assert "<animate" not in build(results, results.parent / "out").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("d", [1, 2])
-def test_a_flow_and_a_truth_of_one_point_are_drawn(write, d: int) -> None:
-    theta = np.zeros((2, 5, d))
-    record = put(write, theta, arrays={"theta_true": np.zeros((9, d))})
+def test_a_flow_and_a_truth_of_one_point_are_drawn(write) -> None:
+    theta = np.zeros((2, 5, 1))
+    record = put(write, theta, arrays={"theta_true": np.zeros((9, 1))})
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # of limits that are one
         (plot,) = particles([record], "x-")
@@ -208,9 +189,9 @@ def test_a_flow_and_a_truth_of_one_point_are_drawn(write, d: int) -> None:
 
 
 def test_the_numbers_of_a_movie_are_all_its_particles(write) -> None:
-    theta = way(2, frames=3, k=4)
+    theta = way(1, frames=3, k=4)
     (plot,) = particles([put(write, theta)], "x-")
-    assert plot.columns == ["step", "particle", "theta_1", "theta_2"]
+    assert plot.columns == ["step", "particle", "theta"]
     assert len(plot.rows) == 12
     assert plot.rows[5] == pytest.approx([100, 1, *theta[1, 1]])
     assert plot.caption.startswith("4 of 4 particles, the same ones in all 3 frames")

@@ -60,14 +60,14 @@ def test_page_is_one_self_contained_file(out: Path) -> None:
 
 
 def test_every_figure_comes_as_svg_pdf_and_numbers(out: Path) -> None:
-    for ending in (".svg", ".pdf", ".csv", ".drawn.csv"):
-        found = {path.name.partition(".")[0] for path in (out / "figures").glob(f"*{ending}")}
+    for ending in (".svg", ".pdf", ".csv"):
+        found = {path.stem for path in (out / "figures").glob(f"*{ending}")}
         assert found == FIGURES, ending
     page = (out / "index.html").read_text(encoding="utf-8")
     assert all(f'<figure id="{name}">' in page for name in FIGURES)
     for name in FIGURES:
         assert f'<a href="figures/{name}.pdf">PDF</a>' in page
-        assert f'<a href="figures/{name}.drawn.csv">' in page
+        assert f'<a href="figures/{name}.csv">' in page
     assert (out / "figures" / "redraw.py").read_text(encoding="utf-8") == Path(redraw.__file__).read_text("utf-8")
 
 
@@ -136,18 +136,6 @@ def test_text_of_records_is_escaped(write, results: Path) -> None:
     assert page.count("&lt;script&gt;") > 10
 
 
-def test_failures_and_files_are_named(write, results: Path) -> None:
-    write()
-    failed = write(status="error", message="out of memory", metrics={}, replicate=1)
-    (results / "paper-1d" / "cut.json").write_text('{"schema": 1')
-    page = build(results, results.parent / "out").read_text(encoding="utf-8")
-    assert f"paper-1d/{failed.name}" in page
-    assert "out of memory" in page
-    assert "paper-1d/cut.json" in page
-    assert "Runs that failed: 1. Files not read: 1." in page
-    assert "1 error, 1 ok" in page
-
-
 def test_unknown_studies_get_a_table(write, results: Path) -> None:
     write(study="brand-new", metrics={"score": 1.25})
     page = build(results, results.parent / "out").read_text(encoding="utf-8")
@@ -174,7 +162,7 @@ def test_mixtures_are_set_against_the_floor_of_the_data(write, results: Path) ->
 def test_building_twice_gives_the_same_bytes(everything: Path, out: Path, tmp_path: Path) -> None:
     build(everything, tmp_path / "again", command="cryosip reproduce")
     names = [path.relative_to(out) for path in out.rglob("*") if path.is_file()]
-    assert len(names) == 3 + 4 * len(FIGURES)
+    assert len(names) == 3 + 3 * len(FIGURES)
     for name in names:
         assert (out / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryosip.records.read import largest, of_other_engines, read_records
+from cryosip.records.select import largest, of_other_engines, read_records
 from cryosip.reports.tables import method_rows
 
 
@@ -17,26 +17,6 @@ def test_a_record_keeps_its_numbers(write, results: Path) -> None:
     assert record.number("problem.options.noise_std") == 1.5
     assert record.asked("problem.options.nothing.there") is None
     assert record.arrays["theta"].shape == (3, 1)
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ('{"schema": 1, "run_id": "a', "not complete JSON"),
-        ("[1, 2]", "not a cryosip record"),
-        ('{"name": "other"}', "not a cryosip record"),
-        ('{"schema": 3, "run_id": "b"}', "schema 3"),
-        ('{"schema": 1, "run_id": "c"}', "status"),
-    ],
-)
-def test_files_that_cannot_be_read_are_named(write, results: Path, text: str, reason: str) -> None:
-    write()
-    (results / "paper-1d" / "bad.json").write_text(text)
-    records, skipped = read_records(results)
-    assert len(records) == 1
-    ((path, why),) = skipped
-    assert path == Path("paper-1d/bad.json")
-    assert reason in why
 
 
 @pytest.mark.parametrize(

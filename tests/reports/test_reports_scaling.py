@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryosip.records.read import largest, read_records
+from cryosip.records.select import largest, read_records
 from cryosip.reports.page import build
 from cryosip.reports.sections import rates
 from cryosip.reports.sections.rates import Fit, Rate, exponents, judged
@@ -15,6 +15,11 @@ from cryosip.reports.sections.scaling import scaling
 from cryosip.reports.spreads import mean_interval
 
 PARTICLES = (100, 1_000, 10_000)
+
+
+def plots_of(results: Path):
+    """Of the first problem and axis."""
+    return next(iter(scaling(read_records(results)[0]).values()))
 
 
 def write_law(write, replicate: int, slope: float, method: str = "flow", places=PARTICLES, axis: str = "N") -> None:
@@ -79,27 +84,10 @@ def test_one_value_has_no_exponent(write, results: Path) -> None:
     (w2,) = rows_of(results)
     assert math.isnan(w2.fit.slope)
     assert w2.fit.why == "1 value on the axis: no exponent"
-    assert "1 value on the axis" in scaling(read_records(results)[0])[0].caption
+    assert "1 value on the axis" in plots_of(results)[0].caption
 
 
-def test_a_failed_run_is_a_cross_and_is_counted(write, results: Path) -> None:
-    for i in range(3):
-        write_law(write, i, -0.5, places=PARTICLES[: 3 if i else 2])
-    write(study="scaling", setting="N=10000", options={"n_particles": 10_000}, status="error",
-          message="MemoryError: no", metrics={}, steps=0)  # fmt: skip
-    (w2,) = rows_of(results)
-    assert (w2.runs, w2.failed, w2.fit.replicates) == (9, 1, 2)
-    plot = scaling(read_records(results)[0])[0]
-    assert "energy flow failed in 1 of 9 runs (crosses at the top, at 10000)" in plot.caption
-    assert "energy flow, failed" in plot.svg
-    page = build(results, results.parent / "out").read_text(encoding="utf-8")
-    assert "9, 1 failed" in page
-    with open(results.parent / "out/figures/scaling-oned-n-w2.csv", encoding="utf-8", newline="") as stream:
-        table = list(csv.DictReader(stream))
-    assert [row["value"] for row in table if row["status"] == "error"] == ["10000.0"]
-
-
-def test_a_method_that_always_fails_is_not_dropped(write, results: Path) -> None:
+def test_failed_runs_are_crosses_and_counted_and_a_method_that_always_fails_is_not_dropped(write, results) -> None:
     for i in range(3):
         write_law(write, i, 0.0, axis="M")
         for m in PARTICLES:
@@ -109,26 +97,23 @@ def test_a_method_that_always_fails_is_not_dropped(write, results: Path) -> None
     assert (own.method, own.runs, own.failed, own.verdict) == ("own", 9, 9, "undecided")
     assert own.rate.words.startswith("powers of log M")
     assert flow.verdict == "as expected"
-    plot = scaling(read_records(results)[0])[0]
+    plot = plots_of(results)[0]
     assert "own, failed" in plot.svg
-    assert "own failed in 9 of 9 runs" in plot.caption
+    assert "own failed in 9 of 9 runs (crosses at the top, at 100, 1000, 10000)" in plot.caption
     page = build(results, results.parent / "out").read_text(encoding="utf-8")
     assert "own() misses an argument" in page
+    assert "9, 9 failed" in page
+    with open(results.parent / "out/figures/scaling-oned-m-w2.csv", encoding="utf-8", newline="") as stream:
+        assert sum(row["status"] == "error" for row in csv.DictReader(stream)) == 9
 
 
-def test_a_replicate_that_was_stopped_half_way_is_left_out(write, results: Path) -> None:
+@pytest.mark.parametrize(("other", "count"), [(PARTICLES[:2], 2), ((*PARTICLES, 30_000), 3)])
+def test_replicates_are_fitted_where_most_of_them_are(write, results: Path, other: tuple[int, ...], count: int) -> None:
+    """One that was stopped half way is left out, one that went further counts where the others are."""
     for i in range(3):
-        write_law(write, i, -0.5)
-    write_law(write, 3, -3.0, places=PARTICLES[:2])
+        write_law(write, i, -0.5 if i else -0.5 if count == 3 else -3.0, places=PARTICLES if i else other)
     (w2,) = rows_of(results)
-    assert (w2.fit.slope, w2.fit.replicates) == (pytest.approx(-0.5), 3)
-
-
-def test_a_replicate_that_went_further_is_fitted_where_the_others_are(write, results: Path) -> None:
-    for i in range(3):
-        write_law(write, i, -0.5, places=(*PARTICLES, 30_000) if i == 0 else PARTICLES)
-    (w2,) = rows_of(results)
-    assert (w2.fit.replicates, w2.fit.places) == (3, PARTICLES)
+    assert (w2.fit.slope, w2.fit.replicates, w2.fit.places) == (pytest.approx(-0.5), count, PARTICLES)
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,16 @@ from typing import Any
 
 import pytest
 
-from cryosip.records.read import read_records
+from cryosip.records.select import read_records
 from cryosip.reports.page import build
 from cryosip.reports.sections.paper import variance_rows
-from cryosip.reports.sections.sampling import MULTIPLES, schemes, time_to_accuracy
-from cryosip.reports.sections.variances import variances
+from cryosip.reports.sections.sampling import MULTIPLES, schemes, time_to_accuracy, variances
 
 FLOOR = 0.02
 
 
 def write_flow(write, scheme: str, replicate: int, w1: list[float], draws: int = 1, **changes: Any) -> None:
-    """A flow whose W1 is looked at after 1, 10, 100, ... steps of 0.1 seconds and 50 forward calls."""
+    """A flow whose W1 is looked at after 1, 10, 100, ... steps of 0.1 seconds and 50 forward evaluations."""
     at = [0, *(10**i for i in range(len(w1) - 1))]
     curve = {"step": at, "seconds": [0.1 * s for s in at], "forward_calls": [50 * s for s in at], "w1": w1, "w2": w1}
     floor = {"median": FLOOR, "q05": 0.01, "q95": 0.03, "n": 10_000}

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cryosip.records.read import read_records
+from cryosip.records.select import read_records
 from cryosip.reports.sections.verdicts import (
     compare,
     distance_verdict,
@@ -37,14 +37,10 @@ def test_prediction_range_by_hand() -> None:
 @pytest.mark.parametrize(
     ("published", "floor_spread", "verdict"),
     [
-        (0.1911, 0.12, "reproduced"),
-        (0.2990, 0.12, "reproduced"),
-        (0.3010, 0.12, "better"),
-        (0.1190, 0.12, "worse"),
-        (0.2990, 0.0, "better"),
-        (0.1300, 0.0, "worse"),
+        (0.1911, 0.12, "reproduced"), (0.2990, 0.12, "reproduced"), (0.3010, 0.12, "better"),
+        (0.1190, 0.12, "worse"), (0.2990, 0.0, "better"), (0.1300, 0.0, "worse"),
     ],
-)
+)  # fmt: skip
 def test_distance_verdict_by_hand(published: float, floor_spread: float, verdict: str) -> None:
     assert distance_verdict(published, THREE, floor_spread) == verdict
 

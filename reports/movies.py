@@ -8,17 +8,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from cryosip.records.read import Array, Record
-from cryosip.reports.sections.nanocluster import GREY
-from cryosip.reports.sections.oned import density, flows, outline
-from cryosip.reports.sections.protein import STANDS, first_with, views
-from cryosip.reports.style import INK, SIZE, Look, Plot, draw, look
+from cryosip.records.schema import Array, Record
+from cryosip.reports.drawing import STANDS, density, first_with, flows, outline, views
+from cryosip.reports.style import INK, SIZE, Plot, SeriesStyle, draw, series_style
 from cryosip.reports.svg_animation import Track, moving, once, swing
 
 BINS, TRUE_BINS = 30, 60
 RUG = 0.3  # the height of the strip of particles, of the highest density
 GOLDEN = 0.6180339887  # its multiples, modulo 1, lie evenly
-BEHIND = 700  # points of the truth
 MODES = 2
 RUNS = 8  # of beads, each in a colour
 
@@ -41,38 +38,28 @@ def film(record: Record) -> Film | None:
 
 
 def particles(records: Sequence[Record], prefix: str) -> list[Plot]:
-    """The particles of published flows on a line or in a plane."""
+    """The particles of published flows on a line."""
     films = [
         (r, shot) for r in flows(records, "published") if np.size(r.arrays.get("theta_true", ())) and (shot := film(r))
     ]
-    films = [(r, shot) for r, shot in films if shot.theta.shape[2] == r.arrays["theta_true"].shape[1] < 3]
-    return [
-        (_on_the_line if shot.theta.shape[2] == 1 else _in_the_plane)(f"{prefix}movie-{at}", r, shot)
-        for at, (r, shot) in enumerate(films)
-    ]
+    films = [(r, shot) for r, shot in films if shot.theta.shape[2] == r.arrays["theta_true"].shape[1] == 1]
+    return [_on_the_line(f"{prefix}movie-{at}", r, shot) for at, (r, shot) in enumerate(films)]
 
 
-def _even(n: int, most: int) -> list[int]:
-    return [int(at) for at in np.linspace(0, n - 1, min(n, most)).round()]
-
-
-def _caption(record: Record, shot: Film, shown: str) -> str:
+def _caption(record: Record, shot: Film) -> str:
     of = len(record.arrays["theta"]) if "theta" in record.arrays else shot.theta.shape[1]
     return (
-        f"{shot.theta.shape[1]:,} of {of:,} particles, the same ones in all {len(shot.steps)} frames, {shown}; between "
-        f"frames they are drawn on straight lines. Replicate {record.replicate}, setting “{record.setting}”."
+        f"{shot.theta.shape[1]:,} of {of:,} particles, the same ones in all {len(shot.steps)} frames, as a histogram "
+        f"of {BINS} bins and, below, one by one; grey: the truth; between frames they are drawn on straight lines. "
+        f"Replicate {record.replicate}, setting “{record.labels.text}”."
     )
-
-
-def _labels(shot: Film) -> list[str]:
-    return [f"step {step:,}" for step in shot.steps]
 
 
 def _rows(shot: Film) -> list[list[Any]]:
     return [
-        [step, particle, *map(float, point)]
-        for step, frame in zip(shot.steps, shot.theta, strict=True)
-        for particle, point in enumerate(frame)
+        [step, particle, float(theta)]
+        for step, frame in zip(shot.steps, shot.theta[:, :, 0], strict=True)
+        for particle, theta in enumerate(frame)
     ]
 
 
@@ -83,82 +70,42 @@ def _staircase(heights: Array, edges: Array) -> Array:
 
 def _on_the_line(name: str, record: Record, shot: Film) -> Plot:
     """The histogram of the particles over the truth's, and the particles themselves below."""
-    true, series, theta = record.arrays["theta_true"][:, 0], look(record), shot.theta[:, :, 0]
+    true, series, theta = record.arrays["theta_true"][:, 0], series_style(record), shot.theta[:, :, 0]
     ranges = [np.quantile(points, [0.001, 0.999]) for points in (true, *theta)]
     low, high = (float(of([ends[i] for ends in ranges])) for i, of in enumerate((min, max)))
     low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
     edges, fine = (np.linspace(low, high, bins + 1) for bins in (BINS, TRUE_BINS))
-    law = density(true, None, fine)
+    truth = density(true, None, fine)
     outlines = np.stack([_staircase(density(points, None, edges), edges) for points in theta])
-    top = 1.05 * max(law.max(), outlines[:, :, 1].max())
+    top = 1.05 * max(truth.max(), outlines[:, :, 1].max())
     places = -RUG * top * (0.1 + 0.8 * (np.arange(theta.shape[1]) * GOLDEN % 1))
     rug = np.stack([theta, np.broadcast_to(places, theta.shape)], -1)
 
     def paint(ax: Axes) -> None:
-        outline(ax, Look("truth", INK, ""), "-", law, fine)
+        outline(ax, SeriesStyle("truth", INK, ""), "-", truth, fine)
         ax.plot([], [], color=series.colour, linewidth=1.6, label=series.label)
         ax.axhline(0, color=INK, linewidth=0.8, alpha=0.5)
         ax.set(xlim=(low, high), ylim=(-RUG * top, top), xlabel="θ", ylabel="density")
         ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= top])
 
-    kept = _even(len(theta), 5)
+    labels = [f"step {step:,}" for step in shot.steps]
+    kept = [int(at) for at in np.linspace(0, len(theta) - 1, min(len(theta), 5)).round()]
     bases = [-top * row for row in range(len(kept))]
 
     def stills(ax: Axes) -> None:
         for base, at in zip(bases, kept, strict=True):
-            (x, y), (x_own, y_own) = _staircase(law, fine).T, outlines[at].T
+            (x, y), (x_own, y_own) = _staircase(truth, fine).T, outlines[at].T
             ax.fill(x, y + base, color=INK, alpha=0.16, linewidth=0, label=None if base else "truth")
             ax.plot(x_own, y_own + base, color=series.colour, linewidth=1.4, label=None if base else series.label)
-        ax.set_yticks(bases, [_labels(shot)[at] for at in kept])
+        ax.set_yticks(bases, [labels[at] for at in kept])
         ax.set(xlim=(low, high), xlabel="θ")
 
     tracks = [Track(outlines, series.colour, 1.6), Track(rug, series.colour, 3.0, 0.6, dots=True)]
-    movie = moving(f"{name}-moving", paint, SIZE, tracks, once(len(theta)), _labels(shot))
-    caption = _caption(record, shot, f"as a histogram of {BINS} bins and, below, one by one; grey: the truth")
+    movie = moving(f"{name}-moving", paint, SIZE, tracks, once(len(theta)), labels)
     title = f"Fig. 1 in motion: {series.label}"
-    return Plot(name, title, caption, draw(name, stills, (5.0, 4.6)), ["step", "particle", "theta"], _rows(shot), movie)
-
-
-def _in_the_plane(name: str, record: Record, shot: Film) -> Plot:
-    """The particles before points of the truth."""
-    true, series = record.arrays["theta_true"], look(record)
-    true = true[_even(len(true), BEHIND)]
-    ranges = np.stack([np.quantile(points, [0.002, 0.998], axis=0) for points in (true, *shot.theta)])
-    low, high = ranges[:, 0].min(0), ranges[:, 1].max(0)
-    margin = np.maximum(0.05 * (high - low), 0.01)
-    low, high = low - margin, high + margin
-
-    def behind(ax: Axes, points: Array, across: float = 0.0) -> None:
-        x, y = points.T
-        label = None if across else "truth"
-        ax.scatter(x + across, y, 9, color=GREY, alpha=0.35, linewidths=0, rasterized=True, label=label)
-
-    def paint(ax: Axes) -> None:
-        behind(ax, true)
-        ax.scatter([], [], 16, color=series.colour, linewidths=0, label=series.label)
-        ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel="width θ₁", ylabel="height θ₂", aspect=1)
-
-    kept, width = _even(len(shot.theta), 4), 1.08 * (high[0] - low[0])
-
-    def stills(ax: Axes) -> None:
-        for column, at in enumerate(kept):
-            behind(ax, true[:300], width * column)
-            x, y = shot.theta[at].T
-            label = None if column else series.label
-            ax.scatter(x + width * column, y, 3, color=series.colour, linewidths=0, rasterized=True, label=label)
-            left, right = low[0] + width * column, high[0] + width * column
-            edges = [left, right, right, left, left], [low[1], low[1], high[1], high[1], low[1]]
-            ax.plot(*edges, color=INK, alpha=0.5, linewidth=0.6)
-            ax.text((left + right) / 2, high[1], _labels(shot)[at], ha="center", va="bottom")
-        ax.set(xlim=(low[0], high[0] + width * (len(kept) - 1)), ylim=(low[1], high[1]), aspect=1)
-        ax.set_axis_off()
-
-    tracks = [Track(shot.theta, series.colour, 4.0, 0.8, dots=True)]
-    movie = moving(f"{name}-moving", paint, (3.6, 3.6), tracks, once(len(shot.theta)), _labels(shot))
-    drawing = draw(name, stills, (5.0, 1.9))
-    columns = ["step", "particle", "theta_1", "theta_2"]
-    caption = _caption(record, shot, f"before {len(true):,} points of the truth")
-    return Plot(name, f"Fig. 4 in motion: {series.label}", caption, drawing, columns, _rows(shot), movie)
+    columns = ["step", "particle", "theta"]
+    drawing = draw(name, stills, (5.0, 4.6))
+    return Plot(name, title, _caption(record, shot), drawing, columns, _rows(shot), movie)
 
 
 def modes(records: Sequence[Record], prefix: str) -> list[Plot]:
@@ -173,7 +120,7 @@ def modes(records: Sequence[Record], prefix: str) -> list[Plot]:
 
 
 def _mode(beads: Array, move: Array, i: int, name: str) -> Plot:
-    """Two views of the trace from one end of Fig. 7 to the other and back, and a mark that tells z."""
+    """Two views of the trace from one end of Fig. 7 to the other and back, and a mark that shows z."""
     ends = (STANDS[0], STANDS[-1])
     traces = [
         np.stack([points + np.array([left, 0.0]) for points, left in view])

@@ -1,0 +1,54 @@
+"""All sections of the page in its order: a study has its section in the file of its name, and its line here."""
+
+from cryosip.reports.section import Context, Section, Source
+from cryosip.reports.sections import (
+    board,
+    consistency,
+    nanocluster,
+    oned,
+    otd_dto,
+    paper,
+    protein,
+    sampling,
+    scaling,
+    summary,
+)
+from cryosip.reports.sections.baselines import baseline_table
+from cryosip.reports.spreads import grouped
+from cryosip.reports.tables import method_rows
+
+
+def _other_studies(source: Source) -> Context:
+    """The runs of studies that no section takes, as plain tables of all their metrics."""
+    others = grouped((r for r in source.everything.shown if r.study not in KNOWN_STUDIES), lambda r: r.study)
+    metrics = {study: sorted({name for r in own for name in r.metrics}) for study, own in sorted(others.items())}
+    tables = [(study, names, method_rows(others[study], names)) for study, names in metrics.items()]
+    return {"studies": tables} if tables else {}
+
+
+OTHER_STUDIES = Section("others", "", context=_other_studies, template="other_studies.html")
+BASELINES = Section(
+    "baselines", "Speed", template="baselines.html",
+    missing="No timings in the records: run cryosip speed --baselines.",
+    context=lambda source: {"baselines": source.everything.baselines} if source.everything.baselines else {},
+    tables=lambda context: {"baselines.csv": baseline_table(context["baselines"])} if context else {},
+)  # fmt: skip
+
+SECTIONS = (
+    board.SECTION,
+    summary.SUMMARY,
+    paper.PAPER,
+    *oned.SECTIONS,
+    *sampling.SECTIONS,
+    scaling.SECTION,
+    nanocluster.SECTION,
+    protein.SECTION,
+    consistency.SECTION,
+    OTHER_STUDIES,
+    otd_dto.SECTION,
+    BASELINES,
+    paper.CONVENTIONS,
+    summary.FAILURES,
+    summary.PROVENANCE,
+)
+KNOWN_STUDIES = frozenset(study for section in SECTIONS for study in section.studies)

@@ -57,5 +57,6 @@ def _config(table: Table) -> Any:
     for part in ("problem", "method"):
         choice = config.get(part)
         if isinstance(choice, dict):
-            config[part] = choice | {"defaults": DEFAULTS.get(str(choice.get("name")), {})}
+            name = table.get(part, choice.get("name"))
+            config[part] = choice | {"name": name, "defaults": DEFAULTS.get(str(name), {})}
     return config

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cryosip.records.read import read_record, record_files
 from cryosip.records.schema import Floor, Record
-from cryosip.reports.tables import flat, interval, number, plain
+from cryosip.reports.tables import as_table, flat, interval, number, plain
 
 CANDIDATES = 5  # that an error names
 
@@ -72,7 +71,7 @@ def _parts(record: Record) -> Iterator[tuple[str, Table]]:
                 "data set": record.dataset_hash,
                 "created": record.created,
             }
-            | {f"algorithm {name}": value for name, value in _fields(record.algorithm).items()}
+            | {f"algorithm {name}": value for name, value in as_table(record.algorithm).items()}
         ),
     )
     yield "configuration", _pairs(dict(flat(record.config.resolved)))
@@ -90,12 +89,8 @@ def _parts(record: Record) -> Iterator[tuple[str, Table]]:
             }
         ),
     )
-    yield "code that can change the result, by parts", _pairs(_fields(record.identity))
+    yield "code that can change the result, by parts", _pairs(as_table(record.identity))
     yield "environment", _pairs(record.environment)
-
-
-def _fields(part: msgspec.Struct | None) -> dict[str, Any]:
-    return {} if part is None else msgspec.structs.asdict(part)
 
 
 def _pairs(table: dict[str, Any]) -> Table:

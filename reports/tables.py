@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from cryosip.records.schema import Floor, Record
 from cryosip.records.select import of_other_engines
 from cryosip.reports.spreads import MIN_REPLICATES, Estimate, Spread, counted, grouped, spread, typical_floor
@@ -15,11 +17,11 @@ DAGGER = " †"  # behind what another engine made than the youngest record of i
 
 
 class MethodRow(NamedTuple):
-    """One method at one setting over its replicates; `ratios` are metric / floor, the headline."""
+    """One method in one variant over its replicates; `ratios` are metric / floor, the headline."""
 
     label: str
     colour: str
-    setting: str
+    variant: str
     profile: str
     metrics: dict[str, Spread]
     ratios: dict[str, Spread]
@@ -31,7 +33,7 @@ class MethodRow(NamedTuple):
 
 
 def method_rows(records: Sequence[Record], metrics: Sequence[str]) -> list[MethodRow]:
-    """Group runs by method, setting and profile; each metric is set against the floor of the size of the data."""
+    """Group runs by method, variant and profile; each metric is set against the floor of the size of the data."""
     groups = grouped(records, lambda r: (r.problem, r.method, r.discrepancy, r.profile, r.labels.text))
     others = of_other_engines(records)
     ordered = sorted(groups.values(), key=lambda own: _order(own[0]))
@@ -84,11 +86,16 @@ def shared_data(records: Iterable[Record]) -> str:
     return f"Every method saw the same data set in each of the {len(replicates)} replicates (equal hashes)."
 
 
+def as_table(part: msgspec.Struct | dict[str, Any] | None) -> dict[str, Any]:
+    """A part of a record as a dictionary."""
+    return part if isinstance(part, dict) else {} if part is None else msgspec.structs.asdict(part)
+
+
 def distinct(records: Iterable[Record], field: str) -> list[tuple[str, str]]:
     """Each key of a table such as "environment", with its distinct values and how many records have each."""
     values: dict[str, Counter[str]] = {}
     for record in records:
-        for key, value in getattr(record, field).items():
+        for key, value in as_table(getattr(record, field)).items():
             values.setdefault(key, Counter())[plain(value)] += 1
     return [(key, _counted(values[key])) for key in values]
 

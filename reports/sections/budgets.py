@@ -136,7 +136,7 @@ def standings(records: Iterable[Record], metric: str, unit: str, budget: float) 
 def options(record: Record) -> str:
     """The setting of a method in words; as many particles as observations go without saying."""
     words = []
-    for name, value in (record.config_value("method.options") or {}).items():
+    for name, value in record.config.method.options.items():
         if isinstance(value, dict):
             words.append(" ".join(_plain(part) for key, part in value.items() if key != "options"))
         elif name != "n_particles":

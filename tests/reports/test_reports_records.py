@@ -144,7 +144,7 @@ def made(write, day, method="flow", replicate=0, dtype="float32", parts=PARTS):
 
 def kept(results, **how):
     records, skipped = read_records(results, **how)
-    return {(r.method, r.replicate, r.engine) for r in records}, {path.stem for path, _ in skipped}
+    return {(r.method, r.replicate, r.identity.engine) for r in records}, {path.stem for path, _ in skipped}
 
 
 @pytest.mark.parametrize("part", ["engine", "method", "problem", "measure"])
@@ -184,7 +184,7 @@ def test_older_records_know_one_hash_of_all_code(write, results: Path) -> None:
     old = write(replicate=0, environment={"code": "a", "dtype": "float32"}, created="2025-01-01T00:00:00Z")
     write(replicate=1, environment={"code": "b", "dtype": "float32"}, created="2025-01-02T00:00:00Z")
     records, skipped = read_records(results)
-    assert [r.engine for r in records] == ["b"]
+    assert [r.identity.engine for r in records] == ["b"]
     assert [path for path, _ in skipped] == [old.relative_to(results)]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial, update_wrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,20 @@ from cryosip.methods.problem import Images, Points, PRNGKey, Problem
 
 SNR_PIXEL_IN_ANGSTROMS = 1.5  # the pixel of the default images
 SPAN_DRAWS = 200  # images from which the error of cropped images is measured
+
+
+class Experiment(NamedTuple):
+    """The options of `protein` that say what is drawn and how strong the signal is, checked."""
+
+    name: str
+    n_observations: int
+    snr: float
+    noise_std: float
+    distributions: list[GaussianMixture]  # of each mode
+    init_half_width: float
+    poses: PoseRange
+    cropped_size: int | None
+    seed: int
 
 
 def protein(
@@ -119,58 +133,30 @@ def protein(
     OSError
         There is no structure to be had.
     """
-    n = checks.positive_int("n_observations", n_observations)
     size = checks.positive_int("image_size (of square images)", image_size)
     pixel = checks.positive("pixel_size_in_angstroms", pixel_size_in_angstroms)
     atom_std = checks.positive("atom_std_in_angstroms", atom_std_in_angstroms)
-    snr = checks.positive("snr", snr)
-    noise_std = checks.positive("noise_std", noise_std)
-    init_half_width = checks.positive("init_half_width", init_half_width)
     max_shift = checks.non_negative("max_shift_in_angstroms", max_shift_in_angstroms)
-    checks.non_negative_int("seed", seed)
-    within = PoseRange(max_shift, checked_defocus(defocus_range_in_angstroms))
     _check_cropped(cropped_size, size)
     if checks.positive_int("atoms_per_bead", atoms_per_bead) > 4:
         raise ValueError(f"atoms_per_bead is {atoms_per_bead}; wanted 1 to 4")
-    distributions = _checked_distributions(means, std)
-    d = len(distributions)
-    trace = load(name, structure, chain)
-    molecule, beads = _beads(trace, normal_modes(trace, cutoff_in_angstroms, d), atoms_per_bead)
-    camera = Camera(size, pixel, atom_std, within.defocus is not None)
-    images = jax.jit(partial(unscaled_images, camera, beads), inline=True)
-    sample_pose = jax.jit(partial(sample_poses, within), static_argnums=1, inline=True)
-    sample_truth = jax.jit(partial(sample_modes, distributions), static_argnums=1)
-    sample_init = partial(_uniform, init_half_width, d)
-
-    key_theta, key_pose, key_noise, key_span = jr.split(jr.key(seed), 4)
-    theta, pose = sample_truth(key_theta, n), sample_pose(key_pose, n)
-    clean = images(theta, pose)
-    fine_pixels = (size * pixel / SNR_PIXEL_IN_ANGSTROMS) ** 2
-    # an array: a number of the data would be written into programs, which then served one data set only
-    scale = np.full(1, noise_std * np.sqrt(snr * fine_pixels * n) / jnp.linalg.norm(clean))
-
-    def render(theta: Points, pose: ProteinPose) -> Images:
-        return jnp.asarray(scale, theta.dtype) * images(theta, pose)
-
-    span = None
-    if cropped_size is not None:
-        span = cropped_span(camera, beads._replace(atoms=scale * beads.atoms), cropped_size)
-        drawn = sample_init(key_span, SPAN_DRAWS), sample_pose(key_span, SPAN_DRAWS)
-        span = span._replace(error=largest_distance(span, drawn, render(*drawn)))
-    problem = Problem(
+    experiment = Experiment(
         name=name,
-        observations=clean * jnp.asarray(scale, clean.dtype) + noise_std * jr.normal(key_noise, clean.shape),
-        noise_std=float(noise_std),
-        render=render,
-        sample_pose=sample_pose,
-        pose_quadrature=partial(pose_cells, within),
-        sample_init=sample_init,
-        log_prior=lambda theta: -1.5 * (theta**2).sum(1) / init_half_width**2,
-        theta_box=(jnp.full(d, -2.0 * init_half_width), jnp.full(d, 2.0 * init_half_width)),
-        span=span,
-        pose_motion=pose_motion(within),
+        n_observations=checks.positive_int("n_observations", n_observations),
+        snr=checks.positive("snr", snr),
+        noise_std=checks.positive("noise_std", noise_std),
+        distributions=_checked_distributions(means, std),
+        init_half_width=checks.positive("init_half_width", init_half_width),
+        poses=PoseRange(max_shift, checked_defocus(defocus_range_in_angstroms)),
+        cropped_size=cropped_size,
+        seed=checks.non_negative_int("seed", seed),
     )
-    return checked(Instance(problem, Truth(sample_truth, theta, pose=pose), molecule))
+    trace = load(name, structure, chain)
+    modes = normal_modes(trace, cutoff_in_angstroms, len(experiment.distributions))
+    molecule, beads = _beads(trace, modes, atoms_per_bead)
+    camera = Camera(size, pixel, atom_std, experiment.poses.defocus is not None)
+    problem, truth = simulate(camera, beads, experiment)
+    return checked(Instance(problem, truth, molecule))
 
 
 def hsp90(**options: Any) -> Instance:
@@ -186,6 +172,46 @@ def adk(**options: Any) -> Instance:
 # inspect.signature then shows the options and their defaults
 update_wrapper(hsp90, protein, assigned=(), updated=())
 update_wrapper(adk, protein, assigned=(), updated=())
+
+
+def simulate(camera: Camera, beads: Beads, experiment: Experiment) -> tuple[Problem, Truth]:
+    """The observations of an experiment, and the truth behind them."""
+    n, d, half_width = experiment.n_observations, len(experiment.distributions), experiment.init_half_width
+    images = jax.jit(partial(unscaled_images, camera, beads), inline=True)
+    sample_pose = jax.jit(partial(sample_poses, experiment.poses), static_argnums=1, inline=True)
+    sample_truth = jax.jit(partial(sample_modes, experiment.distributions), static_argnums=1)
+    sample_init = partial(_uniform, half_width, d)
+
+    key_theta, key_pose, key_noise, key_span = jr.split(jr.key(experiment.seed), 4)
+    theta, pose = sample_truth(key_theta, n), sample_pose(key_pose, n)
+    clean = images(theta, pose)
+    fine_pixels = (camera.size * camera.pixel / SNR_PIXEL_IN_ANGSTROMS) ** 2
+    # an array: a number of the data would be written into programs, which then served one data set only
+    scale = np.full(1, experiment.noise_std * np.sqrt(experiment.snr * fine_pixels * n) / jnp.linalg.norm(clean))
+
+    def render(theta: Points, pose: ProteinPose) -> Images:
+        return jnp.asarray(scale, theta.dtype) * images(theta, pose)
+
+    span = None
+    if experiment.cropped_size is not None:
+        span = cropped_span(camera, beads._replace(atoms=scale * beads.atoms), experiment.cropped_size)
+        drawn = sample_init(key_span, SPAN_DRAWS), sample_pose(key_span, SPAN_DRAWS)
+        span = span._replace(error=largest_distance(span, drawn, render(*drawn)))
+    noise = experiment.noise_std * jr.normal(key_noise, clean.shape)
+    problem = Problem(
+        name=experiment.name,
+        observations=clean * jnp.asarray(scale, clean.dtype) + noise,
+        noise_std=experiment.noise_std,
+        render=render,
+        sample_pose=sample_pose,
+        pose_quadrature=partial(pose_cells, experiment.poses),
+        sample_init=sample_init,
+        log_prior=lambda theta: -1.5 * (theta**2).sum(1) / half_width**2,
+        theta_box=(jnp.full(d, -2.0 * half_width), jnp.full(d, 2.0 * half_width)),
+        span=span,
+        pose_motion=pose_motion(experiment.poses),
+    )
+    return problem, Truth(sample_truth, theta, pose=pose)
 
 
 def sample_modes(distributions: Sequence[GaussianMixture], key: PRNGKey, n: int) -> Points:

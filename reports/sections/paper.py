@@ -20,6 +20,7 @@ from cryosip.reports.sections.verdicts import (
 )
 from cryosip.reports.spreads import (
     MIN_REPLICATES,
+    NOTHING,
     Spread,
     cost_below,
     counted,
@@ -30,7 +31,6 @@ from cryosip.reports.spreads import (
 )
 
 LABELS = {"energy": "energy", "kl": "KL"}
-NOTHING = Spread(math.nan, math.nan, math.nan, 0)
 
 
 class Row(NamedTuple):

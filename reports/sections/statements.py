@@ -111,9 +111,8 @@ def large_data(records: Sequence[Record]) -> Statement:
     """Proposition 3.1: the exponent of |min E_N - min E| in N."""
     findings = []
     for (_, setting), own in by_setting(records, "large-data").items():
-        number, tail = _decay(own)
+        number, outcome = _decay(own)
         expected = "−1" if setting.startswith("energy") else "−1/2"
-        outcome = judged([sign(number), sign(tail)], [-1, -1])
         findings.append(Finding(setting, "exponent of |min E_N − min E| in N", number, expected, outcome))
     return _statement(
         "large-data",
@@ -130,8 +129,7 @@ def particle_number(records: Sequence[Record]) -> Statement:
     """Lemma 3.2: the exponent of E(rho^K) - E(rho*) in K."""
     findings = []
     for (_, setting), own in by_setting(records, "particle-number").items():
-        number, tail = _decay(own)
-        outcome = judged([sign(number), sign(tail)], [-1, -1])
+        number, outcome = _decay(own)
         if any((r.curve["gap"] < -r.curve["certificate"] - 1e-12).any() for r in own):
             outcome = "undecided"
         findings.append(Finding(setting, "exponent of E(ρ^K) − E(ρ*) in K", number, "below 0", outcome))
@@ -206,13 +204,12 @@ def equivalence(records: Sequence[Record]) -> Statement:
     )
 
 
-def _decay(records: Sequence[Record]) -> tuple[Estimate, Estimate]:
-    """The exponent of the gap over all N, or K, and over their upper half."""
+def _decay(records: Sequence[Record]) -> tuple[Estimate, Outcome]:
+    """The exponent of the gap over all N, or K, and whether it and that over their upper half are below 0."""
     own = [gaps(record) for record in records]
-    return (
-        mean_interval([exponent(*pair) for pair in own]),
-        mean_interval([exponent(*upper_half(*pair)) for pair in own]),
-    )
+    number = mean_interval([exponent(*pair) for pair in own])
+    tail = mean_interval([exponent(*upper_half(*pair)) for pair in own])
+    return number, judged([sign(number), sign(tail)], [-1, -1])
 
 
 def _split(pairs: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:

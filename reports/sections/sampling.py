@@ -140,7 +140,7 @@ def _curves(by_scheme: dict[str, list[Record]], metric: str, unit: str) -> Plot:
         for x, y in zip(r.curve[unit], r.curve[metric], strict=True)
     ]
     name = f"schemes-{metric}-{unit}".replace("_", "-")
-    title = f"{metric.upper()} over {unit.replace('_', ' ')}: what each scheme buys the flow"
+    title = f"{metric.upper()} over {unit.replace('_calls', ' evaluations')}: what each scheme buys the flow"
     return Plot(name, title, " ".join(words), draw(name, paint), ["scheme", "replicate", "status", unit, metric], rows)
 
 

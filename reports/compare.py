@@ -9,7 +9,17 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from cryosip.records.schema import Record
 from cryosip.records.select import Skipped
-from cryosip.reports.spreads import MIN_REPLICATES, Ratio, Spread, counted, grouped, paired_ratio, spread
+from cryosip.reports.spreads import (
+    MIN_REPLICATES,
+    NOTHING,
+    Ratio,
+    Spread,
+    counted,
+    data_floor,
+    grouped,
+    paired_ratio,
+    spread,
+)
 from cryosip.reports.tables import flat, over_floor, plain, statuses
 
 Verdict = Literal[
@@ -22,7 +32,6 @@ STATUS, SECONDS = "status", "seconds"
 MACHINE = ("device", "cpu", "threads")
 MARGIN = 1.001  # what is nearer than this is rounding, however often it repeats
 CHANCE = 0.05  # of either side of a 90 % interval
-NOTHING = Spread(math.nan, math.nan, math.nan, 0)
 NO_RATIO = Ratio(math.nan, math.nan, math.nan, "")
 RULES = (
     f"Compared are {', '.join(METRICS)} of the estimate and the seconds of the run without compilation, over the "
@@ -143,7 +152,7 @@ def _rows(run: Run, a: Sequence[Record], b: Sequence[Record]) -> Iterator[Row]:
     quantities: list[tuple[str, Of, str]] = []
     for metric in METRICS:
         quantities.append((metric, lambda record, name: record.metrics.get(name, math.nan), metric))
-        floors = [_floor(side, metric) for side in (a, b)]
+        floors = [data_floor(side, metric) for side in (a, b)]
         if max(floors) > MARGIN * min(floors):
             quantities.append((f"{metric} ÷ floor", over_floor, metric))
     quantities += [] if timed else [(SECONDS, lambda record, _: record.run_seconds, "")]
@@ -164,11 +173,6 @@ def _status(a: Sequence[Record], b: Sequence[Record]) -> Verdict:
 
 
 Of = Callable[[Record, str], float]
-
-
-def _floor(records: Sequence[Record], metric: str) -> float:
-    """The floor of the data, nan where none is known."""
-    return spread([r.data_floors[metric].median for r in records if metric in r.data_floors]).median
 
 
 def _number(

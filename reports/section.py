@@ -32,10 +32,6 @@ class Source(NamedTuple):
     figures: Figures
     everything: Everything
 
-    def of(self, study: str) -> list[Record]:
-        """The records of one study."""
-        return of_study(self.records, study)
-
 
 class Section(NamedTuple):
     """A section of the page.

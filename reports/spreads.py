@@ -32,11 +32,14 @@ class Spread(NamedTuple):
     n: int
 
 
+NOTHING = Spread(math.nan, math.nan, math.nan, 0)
+
+
 def spread(values: Sequence[float]) -> Spread:
     """Median and 5-95 % over replicates; an infinite value is a threshold that was never reached and counts as such."""
     kept = np.sort([value for value in values if not math.isnan(value)])
     if kept.size == 0:
-        return Spread(math.nan, math.nan, math.nan, 0)
+        return NOTHING
     enough = kept.size >= MIN_REPLICATES
     q05, q95 = (_quantile(kept, q) if enough else math.nan for q in (0.05, 0.95))
     return Spread(_quantile(kept, 0.5), q05, q95, int(kept.size))
@@ -48,6 +51,11 @@ def _quantile(ordered: np.ndarray, q: float) -> float:
     low, high = ordered[math.floor(position)], ordered[math.ceil(position)]
     share = position - math.floor(position)
     return float(low) if share == 0 or low == high else float(low * (1 - share) + high * share)
+
+
+def data_floor(records: Iterable[Record], metric: str) -> float:
+    """The median over records of the floor of their data, nan where none is known."""
+    return spread([r.data_floors[metric].median for r in records if metric in r.data_floors]).median
 
 
 def typical_floor(floors: Sequence[Floor]) -> Floor | None:

@@ -93,17 +93,14 @@ def as_table(part: msgspec.Struct | dict[str, Any] | None) -> dict[str, Any]:
 
 def distinct(records: Iterable[Record], field: str) -> list[tuple[str, str]]:
     """Each key of a table such as "environment", with its distinct values and how many records have each."""
-    values: dict[str, Counter[str]] = {}
-    for record in records:
-        for key, value in as_table(getattr(record, field)).items():
-            values.setdefault(key, Counter())[plain(value)] += 1
-    return [(key, _counted(values[key])) for key in values]
-
-
-def _counted(counts: Counter[str]) -> str:
-    if len(counts) == 1:
-        return next(iter(counts))
-    return "; ".join(f"{value} ({count})" for value, count in sorted(counts.items()))
+    pairs = grouped(
+        ((k, plain(v)) for r in records for k, v in as_table(getattr(r, field)).items()), lambda pair: pair[0]
+    )
+    counts = {key: sorted(Counter(value for _, value in own).items()) for key, own in pairs.items()}
+    return [
+        (key, own[0][0] if len(own) == 1 else "; ".join(f"{value} ({count})" for value, count in own))
+        for key, own in counts.items()
+    ]
 
 
 def algorithms(records: Iterable[Record]) -> list[tuple[str, str, str]]:

@@ -228,7 +228,7 @@ def _figures(records: list[Record]) -> Figures:
 
 
 def _tables(source: Source) -> Context:
-    in_plane = source.of("paper-nanocluster")
+    in_plane = of_study(source.records, "paper-nanocluster")
     if not in_plane and not source.figures["tau"]:
         return {}
     return {

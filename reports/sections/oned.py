@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -59,10 +58,14 @@ def _histograms(name: str, title: str, xlabel: str, clouds: Sequence[Cloud], rep
     return histograms(name, title, caption, clouds, edges, xlabel)
 
 
+def _sigma(record: Record) -> float:
+    return record.config_number("problem.options.noise_std")
+
+
 def costs(records: Sequence[Record]) -> list[Plot]:
     """Fig. 2: steps (a) and seconds (b) to W < 0.2 against sigma, read as W2 and, since no order is given, as W1."""
     kept = [r for r in records if r.method == "flow" and r.labels.variant != "tuned"]
-    kept = [r for r in kept if math.isfinite(r.config_number("problem.options.noise_std"))]
+    kept = [r for r in kept if math.isfinite(_sigma(r))]
     kept.sort(key=lambda r: r.discrepancy)
     if not kept:
         return []
@@ -73,34 +76,25 @@ def costs(records: Sequence[Record]) -> list[Plot]:
     ]
 
 
-class Cost(NamedTuple):
-    """The cost of one replicate to reach a threshold, inf where it never did."""
-
-    method: str
-    sigma: float
-    replicate: int
-    status: str
-    cost: float
-
-
 def _cost(records: Sequence[Record], name: str, metric: str, threshold: float, unit: str) -> Plot:
-    costs = [
-        Cost(series_style(r).label, r.config_number("problem.options.noise_std"), r.replicate, r.status,
-             cost_below(r, metric, threshold, unit))
+    """The cost of each replicate to reach a threshold, inf where it never did."""
+    rows = sorted(
+        (series_style(r).label, _sigma(r), r.replicate, r.status, cost)
         for r in records
-    ]  # fmt: skip
-    costs = sorted(c for c in costs if not math.isnan(c.cost))
-    finite = [c.cost for c in costs if 0 < c.cost < math.inf]
+        if not math.isnan(cost := cost_below(r, metric, threshold, unit))
+    )
+    finite = [row[-1] for row in rows if 0 < row[-1] < math.inf]
     low, high = (min(finite), max(finite)) if finite else (1.0, 10.0)
     budget = max((r.config_number("steps") for r in records if unit == "step"), default=math.nan)
     top = 1.7 * (max(high, budget) if math.isfinite(budget) else high)
-    gap = min(np.diff(sorted({c.sigma for c in costs})), default=1.0)
+    gap = min(np.diff(sorted({row[1] for row in rows})), default=1.0)
 
     def paint(ax: Axes) -> None:
         styles = dict.fromkeys(series_style(record) for record in records)
         for index, series in enumerate(styles):
             shift = (index - (len(styles) - 1) / 2) * 0.28 * gap
-            _replicates(ax, series, [(c.sigma + shift, c.cost) for c in costs if c.method == series.label], gap, top)
+            points = [(row[1] + shift, row[-1]) for row in rows if row[0] == series.label]
+            _replicates(ax, series, points, gap, top)
         ax.axhline(top, color=INK, linestyle=(0, (4, 3)), linewidth=0.9, alpha=0.6)
         note = f"not reached in {budget:,.0f} steps" if math.isfinite(budget) else "not reached"
         ax.text(0.01, top * 1.08, note, transform=ax.get_yaxis_transform(), va="bottom", fontsize=9)
@@ -114,7 +108,7 @@ def _cost(records: Sequence[Record], name: str, metric: str, threshold: float, u
     caption += "" if metric == "w2" else NO_ORDER
     panel = f"Fig. 2{name[4]}" if metric == "w2" else f"Companion of Fig. 2{name[4]}"
     title = f"{panel}: {'steps' if unit == 'step' else 'seconds'} to {metric.upper()} < {threshold:g}"
-    return Plot(name, title, caption, draw(name, paint), [*Cost._fields[:-1], unit], costs)
+    return Plot(name, title, caption, draw(name, paint), ["method", "sigma", "replicate", "status", unit], rows)
 
 
 def _replicates(ax: Axes, series: SeriesStyle, points: Sequence[tuple[float, float]], gap: float, top: float) -> None:

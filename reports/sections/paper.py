@@ -21,6 +21,7 @@ from cryosip.reports.sections.verdicts import (
 )
 from cryosip.reports.spreads import (
     MIN_REPLICATES,
+    NOTHING,
     Spread,
     cost_below,
     counted,
@@ -31,7 +32,6 @@ from cryosip.reports.spreads import (
 )
 
 LABELS = {"energy": "energy", "kl": "KL"}
-NOTHING = Spread(math.nan, math.nan, math.nan, 0)
 
 
 class Row(NamedTuple):

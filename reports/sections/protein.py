@@ -254,7 +254,7 @@ def _figures(records: list[Record]) -> Figures:
 
 
 def _tables(source: Source) -> Context:
-    proteins = {study: own for study in PROTEINS if (own := source.of(study))}
+    proteins = {study: own for study in PROTEINS if (own := of_study(source.records, study))}
     if not proteins and not source.figures["hsp90-open"]:
         return {}
     return {

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from cryosip.records.schema import Record
 from cryosip.reports.drawing import floor_band, initial_line
 from cryosip.reports.section import Context, Section, Source
-from cryosip.reports.spreads import MIN_REPLICATES, Spread, cost_below, counted, grouped, spread
+from cryosip.reports.spreads import MIN_REPLICATES, Spread, cost_below, counted, data_floor, grouped, spread
 from cryosip.reports.style import INK, STYLES, UNKNOWN, Plot, SeriesStyle, draw, log_axes, series_style
 
 MULTIPLES = (1.5, 2.0, 3.0, 5.0, 10.0)  # of the floor of the data
@@ -92,14 +92,8 @@ def _style(record: Record) -> SeriesStyle:
     return series._replace(label=f"{series.label}, K = {samples:g}") if samples > 1 else series
 
 
-def _floor(record: Record, metric: str) -> float:
-    floor = record.data_floors.get(metric)
-    return floor.median if floor else math.nan
-
-
 def _accuracy(scheme: str, records: Sequence[Record], metric: str, multiple: float) -> Accuracy:
-    floor = spread([_floor(record, metric) for record in records]).median
-    threshold = multiple * floor
+    threshold = multiple * data_floor(records, metric)
     seconds, calls = ([_cost(r, metric, threshold, unit) for r in records] for unit in UNITS)
     few = len(records) < MIN_REPLICATES
     return Accuracy(
@@ -146,7 +140,7 @@ def _curves(by_scheme: dict[str, list[Record]], metric: str, unit: str) -> Plot:
         for x, y in zip(r.curve[unit], r.curve[metric], strict=True)
     ]
     name = f"schemes-{metric}-{unit}".replace("_", "-")
-    title = f"{metric.upper()} over {unit.replace('_', ' ')}: what each scheme buys the flow"
+    title = f"{metric.upper()} over {unit.replace('_calls', ' evaluations')}: what each scheme buys the flow"
     return Plot(name, title, " ".join(words), draw(name, paint), ["scheme", "replicate", "status", unit, metric], rows)
 
 

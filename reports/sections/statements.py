@@ -110,11 +110,10 @@ def judged(signs: Sequence[int], wanted: Sequence[int]) -> Outcome:
 def large_data(records: Sequence[Record]) -> Statement:
     """Proposition 3.1: the exponent of |min E_N - min E| in N."""
     findings = []
-    for (_, setting), own in by_variant(records, "large-data").items():
-        number, tail = _decay(own)
-        expected = "−1" if setting.startswith("energy") else "−1/2"
-        outcome = judged([sign(number), sign(tail)], [-1, -1])
-        findings.append(Finding(setting, "exponent of |min E_N − min E| in N", number, expected, outcome))
+    for (_, case), own in by_variant(records, "large-data").items():
+        number, outcome = _decay(own)
+        expected = "−1" if own[0].labels.value == "energy" else "−1/2"
+        findings.append(Finding(case, "exponent of |min E_N − min E| in N", number, expected, outcome))
     return _statement(
         "large-data",
         "Proposition 3.1: min E_N → min E as data grow",
@@ -129,12 +128,11 @@ def large_data(records: Sequence[Record]) -> Statement:
 def particle_number(records: Sequence[Record]) -> Statement:
     """Lemma 3.2: the exponent of E(rho^K) - E(rho*) in K."""
     findings = []
-    for (_, setting), own in by_variant(records, "particle-number").items():
-        number, tail = _decay(own)
-        outcome = judged([sign(number), sign(tail)], [-1, -1])
+    for (_, case), own in by_variant(records, "particle-number").items():
+        number, outcome = _decay(own)
         if any((r.curve["gap"] < -r.curve["certificate"] - 1e-12).any() for r in own):
             outcome = "undecided"
-        findings.append(Finding(setting, "exponent of E(ρ^K) − E(ρ*) in K", number, "below 0", outcome))
+        findings.append(Finding(case, "exponent of E(ρ^K) − E(ρ*) in K", number, "below 0", outcome))
     return _statement(
         "particle-number",
         "Lemma 3.2: E(ρ^K) → E(ρ*) as particles grow",
@@ -149,12 +147,12 @@ def particle_number(records: Sequence[Record]) -> Statement:
 def distance(records: Sequence[Record]) -> Statement:
     """Proposition 3.3: the exponent alpha of d(rho^K, rho*) in E(rho^K) - E(rho*)."""
     findings = []
-    for (_, setting), own in by_variant(records, "particle-number").items():
+    for (_, case), own in by_variant(records, "particle-number").items():
         for metric, name in DISTANCES.items():
             alpha = mean_interval([exponent(*distances(r, metric)) for r in own])
             decay = mean_interval([exponent(r.curve["k"], r.curve[metric]) for r in own])
             outcome = judged([sign(alpha), sign(decay)], [1, -1])
-            findings.append(Finding(setting, f"α for d = {name}", alpha, "above 0", outcome))
+            findings.append(Finding(case, f"α for d = {name}", alpha, "above 0", outcome))
     return _statement(
         "distance",
         "Proposition 3.3: d(ρ^K, ρ*) ≤ C |E(ρ^K) − E(ρ*)|^α",
@@ -175,23 +173,23 @@ def distances(record: Record, metric: str) -> tuple[Array, Array]:
 def equivalence(records: Sequence[Record]) -> Statement:
     """§3.1: lambda = K/N, and the flow against gradient descent."""
     findings = []
-    for (_, setting), own in by_variant(records, "prior-weight").items():
+    for (_, case), own in by_variant(records, "prior-weight").items():
         same, other = _split([(r.curve["factor"], r.curve["objective_difference"]) for r in own])
         near, far = _split([(r.curve["factor"], r.curve["distance"]) for r in own])
         objective_holds = bool(same.max() <= AGREE and other.min() >= DIFFER)
         nearest = bool(near.max() <= 1e-3 * far.min())
         quantity = "N L_{N,K} against the log-posterior at λ = K/N, ulps"
-        findings.append(_agreement(setting, quantity, same, f"at most {AGREE:,.0f}", objective_holds))
+        findings.append(_agreement(case, quantity, same, f"at most {AGREE:,.0f}", objective_holds))
         quantity = "distance of the minimiser from the MAP estimate at λ = K/N"
-        findings.append(_agreement(setting, quantity, near, "0", nearest))
-    for (problem, setting), own in by_variant(records, "gradient-descent").items():
+        findings.append(_agreement(case, quantity, near, "0", nearest))
+    for (problem, case), own in by_variant(records, "gradient-descent").items():
         for other_name, label in OTHERS.items():
             for precision in PRECISIONS:
                 largest = np.array([r.curve[f"{other_name}_{precision}"].max() for r in own])
                 moved = all(r.metrics.get(f"fall_{precision}", 0.0) > 0 for r in own)
                 quantity = f"flow against {label}, {precision}, ulps"
                 agrees = bool(moved and largest.max() <= AGREE)
-                findings.append(_agreement(f"{problem}, {setting}", quantity, largest, f"at most {AGREE:,.0f}", agrees))
+                findings.append(_agreement(f"{problem}, {case}", quantity, largest, f"at most {AGREE:,.0f}", agrees))
     rounded = [finding for finding in findings if finding.quantity.endswith("ulps")]
     located = [finding for finding in findings if finding not in rounded]
     return _statement(
@@ -206,13 +204,12 @@ def equivalence(records: Sequence[Record]) -> Statement:
     )
 
 
-def _decay(records: Sequence[Record]) -> tuple[Estimate, Estimate]:
-    """The exponent of the gap over all N, or K, and over their upper half."""
+def _decay(records: Sequence[Record]) -> tuple[Estimate, Outcome]:
+    """The exponent of the gap over all N, or K, and whether it and that over their upper half are below 0."""
     own = [gaps(record) for record in records]
-    return (
-        mean_interval([exponent(*pair) for pair in own]),
-        mean_interval([exponent(*upper_half(*pair)) for pair in own]),
-    )
+    number = mean_interval([exponent(*pair) for pair in own])
+    tail = mean_interval([exponent(*upper_half(*pair)) for pair in own])
+    return number, judged([sign(number), sign(tail)], [-1, -1])
 
 
 def _split(pairs: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:

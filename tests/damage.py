@@ -166,7 +166,9 @@ RECORD = {
     "floors": {"w2": {"median": 0.1, "q05": 0.05, "q95": 0.2, "n": 10}},
     "data_floors": {"w2": {"median": 0.1, "q05": 0.05, "q95": 0.2, "n": 10}},
     "curve": {"step": [0, 9], "seconds": [0, 1], "w2": [1.6, 0.2]}, "environment": {"code": "c", "dtype": "float32"},
-    "molecule": {"eigenvalues": [0.1], "collectivity": [0.5]},
+    "molecule": {
+        "source": "a.pdb", "chain": "A", "n_atoms": 4, "n_beads": 4, "eigenvalues": [0.1], "collectivity": [0.5],
+    },
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import json
 import random
 import warnings
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from fuzzing import answer
 
 from cryosip.datasets import structures
 from cryosip.datasets.structures import load, normal_modes
-from cryosip.records.schema import STATUSES
+from cryosip.records.schema import Status
 from cryosip.records.select import largest, observations, read_records
 
 PIECES, PIECE = 20, 2_500  # so many pieces of so many files of either kind
@@ -59,8 +60,8 @@ def read_damaged_records(seed, count, folder):
         assert len(named) == len({path.name for path, _ in skipped})
         assert {r.path.name for r in records} | named >= {"whole.json", "damaged.json"}
         for record in records:
-            assert record.status in STATUSES
-            assert isinstance(record.number("problem.options.n_observations"), float)
+            assert record.status in get_args(Status)
+            assert isinstance(record.config_number("problem.options.n_observations"), float)
             assert all(array.ndim <= 2 for array in record.arrays.values())
             assert isinstance(observations(record), float)
         assert len(largest(records)) >= 1

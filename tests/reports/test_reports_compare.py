@@ -18,6 +18,10 @@ HERE = {"device": "cpu", "cpu": "one processor", "threads": 4}
 BASE = [0.10, 0.20, 0.40]
 
 
+def configured(problem, **options):
+    return {"problem": {"name": problem, "options": options}, "method": {"name": "flow"}, "steps": 3}
+
+
 @pytest.fixture
 def folder(write, results: Path):
     """Makes a results folder of that name with these runs."""
@@ -190,7 +194,7 @@ def test_runs_are_in_the_order_of_their_numbers_and_none_in_common_is_an_error(f
 
 def test_where_a_machine_keeps_a_structure_does_not_matter(folder):
     def at(path):
-        return run(BASE, config={"problem": {"name": "adk", "options": {"structure": path}}})
+        return run(BASE, config=configured("adk", structure=path))
 
     a, b, c = folder("a", at("/here/4ake.pdb")), folder("b", at("/there/4ake.pdb")), folder("c", at("/here/2iop.pdb"))
     status = compared(a, b)[0]
@@ -262,7 +266,7 @@ def test_seconds_are_a_regression_on_one_machine_alone(folder, here, there, regr
 
 def test_errors_of_runs_that_stop_by_the_clock_hang_on_the_machine(folder):
     def timed(w2s, machine):
-        config = {"problem": {"name": "oned", "options": {}}, "stop_after_seconds": 5.0}
+        config = configured("oned") | {"stop_after_seconds": 5.0}
         return [record | {"config": config, "run_seconds": 5.0 + w2} for w2, record in
                 zip(w2s, run(w2s, environment=machine), strict=True)]  # fmt: skip
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from cryosip.records.schema import Floor
 from cryosip.records.select import read_records
 from cryosip.reports.sections.paper import Row, paper_rows
 
@@ -32,7 +33,7 @@ def test_published_size_gives_a_verdict_beside_its_floor(write, results: Path) -
         write(replicate=i, sigma=0.5, metrics={"w2": 9.0})
     w2 = row(results, "energy distance", "W2")
     assert (w2.verdict, w2.ours.median, w2.ours.n) == ("reproduced", pytest.approx(0.21), 3)
-    assert w2.floor == (0.076, 0.034, 0.155, 10_000)
+    assert w2.floor == Floor(0.076, 0.034, 0.155, 10_000)
     assert w2.accepted == pytest.approx((0.1195, 0.3005), abs=2e-3)
     w1 = row(results, "energy distance", "W1")
     assert (w1.verdict, w1.ours.median, w1.accepted) == ("ambiguous", pytest.approx(0.08), None)

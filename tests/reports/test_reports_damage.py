@@ -4,7 +4,6 @@ import html
 import json
 import os
 import re
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -12,6 +11,8 @@ import pytest
 from cryosip.reports.page import build
 
 EVIL = '<b onload="x">'
+CONFIG = {"problem": {"name": "oned"}, "method": {"name": "flow"}, "steps": 5}
+MOLECULE = {"source": "a", "chain": "A", "n_atoms": 5, "n_beads": 5, "eigenvalues": [1.0], "collectivity": [0.5]}
 
 
 @pytest.fixture
@@ -33,9 +34,12 @@ def damaged(write, results) -> dict[str, str]:
         "list": ("[1, 2]", "not a cryosip record"),
         **{
             f"schema {n}": (json.dumps(json.loads(whole) | {"schema": n}), f"schema {n}: this version of cryosip reads")
-            for n in (0, 3)
+            for n in (0, 4)
         },
-        "wrong": (json.dumps(json.loads(whole) | {"metrics": [EVIL]}), f"metrics is ['{EVIL}']: wanted a table"),
+        "wrong": (
+            json.dumps(json.loads(whole) | {"metrics": [EVIL]}),
+            "Expected `object`, got `array` - at `$.metrics`",
+        ),
         EVIL: ("{", "not complete JSON"),
     }
     for name, (text, _) in texts.items():
@@ -54,53 +58,39 @@ def test_a_page_counts_and_names_everything_that_was_not_read(damaged, results, 
     page = build(results, tmp_path / "out").read_text(encoding="utf-8")
     assert f"Runs that failed: 3. Files not read: {len(damaged)}." in page
     for path, reason in damaged.items():
-        row = f'<code>{html.escape(path)}</code></th><td class="text">{html.escape(reason)}'
-        assert row.replace("&quot;", "&#34;").replace("&#x27;", "&#39;") in page
+        row = html.unescape(page)[html.unescape(page).index(f"<code>{path}</code>") :]
+        assert reason in row[: row.index("</tr>")]
     for message in ("out of memory", "loss is nan", "too slow"):
         assert f'<td class="text">{message}' in page
     assert "<b onload" not in page
     assert str(tmp_path) not in page
 
 
-def test_a_long_value_of_the_wrong_type_is_cut(write, results, tmp_path):
+def test_a_folder_whose_name_no_text_can_hold_is_named(write, results, tmp_path):
     write()
-    write(metrics=list(range(100_000)))
-    page = build(results, tmp_path / "out").read_text(encoding="utf-8")
-    reason = re.search(r"metrics is [^<]*", page)
-    assert reason
-    assert len(reason.group()) < 200
-
-
-def test_characters_that_no_file_may_hold_are_written_out(write, results, tmp_path):
-    """A half of a pair comes from a path in another encoding; an escape of a terminal from a message."""
-    odd = "a\ud83d\x1b[1mb"
-    for replicate in (0, 1):
-        write(study="scaling", setting="N=100", method=odd, discrepancy=None, options={"n_particles": 100 + replicate},
-              message=odd, replicate=replicate, environment={odd: odd})  # fmt: skip
-    write(status="error", message="\U0001f600\tω\b", metrics={})
     (results / os.fsdecode(b"odd\xff")).mkdir()
     (results / os.fsdecode(b"odd\xff") / "a.json").write_text("{")
-    out = build(results, tmp_path / "out").parent
-    page = (out / "index.html").read_text(encoding="utf-8")
-    assert page.count(r"a\ud83d\x1b[1mb") > 3
-    assert "\U0001f600\tω\\x08" in page
+    page = build(results, tmp_path / "out").read_text(encoding="utf-8")
     assert r"odd\udcff/a.json" in page
-    texts = {
-        path.stem: "".join(ElementTree.parse(path).getroot().itertext()) for path in (out / "figures").glob("*.svg")
-    }
-    assert r"a\ud83d\x1b[1mb" in texts["scaling-oned-n-w2"]
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"config": {"method": {"options": [1]}}}, "options is [1]: wanted a table"),
-        ({"config": {"problem": "oned"}}, "problem is 'oned': wanted a table"),
-        ({"steps": 2**63}, "steps is 9223372036854775808: wanted a whole number of 64 bits"),
-        ({"config": {"steps": 10**400}}, "int too large to convert to float"),
-        ({"molecule": {"eigenvalues": [1.0, 2.0], "collectivity": [0.5]}}, "as many numbers in eigenvalues"),
-        ({"molecule": {"eigenvalues": ["a"], "collectivity": [0.5]}}, "as many numbers in eigenvalues"),
-        ({"curve": {"seconds": [1.0], "w2": [0.5]}}, "curve: wanted step and seconds beside the distances"),
+        (
+            {"config": CONFIG | {"method": {"options": [1]}}},
+            "at `$.config.method.options`",
+        ),
+        ({"config": CONFIG | {"problem": "oned"}}, "Expected `object`, got `str` - at `$.config.problem`"),
+        ({"steps": 2**63}, "at `$.steps`"),
+        ({"config": CONFIG | {"steps": 10**400}}, "int too large to convert to float"),
+        ({"molecule": MOLECULE | {"eigenvalues": [1.0, 2.0]}}, "as many eigenvalues as collectivities"),
+        (
+            {"molecule": MOLECULE | {"eigenvalues": ["a"]}},
+            "at `$.molecule.eigenvalues[0]`",
+        ),
+        ({"colour": "red"}, "Object contains unknown field `colour`"),
+        ({"message": "\x1b[1m"}, "Expected `str` matching regex"),
     ],
 )
 def test_what_no_figure_could_be_drawn_of_is_named(write, results, tmp_path, changes, reason):
@@ -132,7 +122,7 @@ CLOUD = {"theta": np.ones((4, 2)), "weights": np.full(4, 0.25), "theta_true": np
 )
 def test_arrays_that_no_figure_could_be_drawn_of_are_named(write, results, tmp_path, changes, reason):
     write(CLOUD | {"beads": np.ones((5, 3)), "motions": np.ones((2, 15)), "image_clean": np.ones((4, 9))})
-    bad = write(CLOUD | changes, study="paper-adk", molecule={"eigenvalues": [1.0], "collectivity": [0.5]})
+    bad = write(CLOUD | changes, study="paper-adk", molecule=MOLECULE)
     page = build(results, tmp_path / "out").read_text(encoding="utf-8")
     assert "Files not read: 1." in page
     row = page[page.index(f"<code>paper-adk/{bad.stem}.npz</code>") :]
@@ -142,12 +132,12 @@ def test_arrays_that_no_figure_could_be_drawn_of_are_named(write, results, tmp_p
 def test_numbers_that_are_missing_leave_a_page(write, results, tmp_path):
     """Runs that lack what a figure is about are left out of it."""
     short = {"step": [1, 2], "seconds": [1.0, 2.0], "w2": [0.5, 0.4], "w1": [0.5, 0.4]}
-    budgets = {"config": {"budgets": {"seconds": [2.0], "forward_calls": [10.0]}}}
+    budgets = {"config": CONFIG | {"budgets": {"seconds": [2.0], "forward_calls": [10.0]}}}
     write(study="otd-vs-dto", curve=short, **budgets)
     zero = {"w2": {"median": 0.0, "q05": 0.0, "q95": 0.0, "n": 5}}
     write(study="otd-vs-dto", curve=short, data_floors=zero, oracle_metrics={"w2": 0.1}, replicate=1, **budgets)
     for replicate, cutoff in enumerate((10.0, 12.0)):
-        settings = {"problem": {"options": {"cutoff_in_angstroms": cutoff, "snr": 1.0}}}
+        settings = CONFIG | {"problem": {"name": "hsp90", "options": {"cutoff_in_angstroms": cutoff, "snr": 1.0}}}
         write(study="hsp90-open", config=settings, replicate=replicate, metrics={"energy_distance_squared": 1.0})
     for method in ("large-data", "particle-number", "prior-weight", "gradient-descent", "another"):
         write(study="consistency", method=method, discrepancy=None, curve={"n": [1.0, 2.0]})

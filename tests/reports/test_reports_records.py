@@ -14,22 +14,20 @@ def test_a_record_keeps_its_numbers(write, results: Path) -> None:
     assert skipped == []
     assert record.path == path.relative_to(results)
     assert (record.discrepancy, record.metrics, record.floors["w2"].median) == ("kl", {"w1": 0.08}, 0.076)
-    assert record.number("problem.options.noise_std") == 1.5
-    assert record.asked("problem.options.nothing.there") is None
     assert record.arrays["theta"].shape == (3, 1)
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"status": "fine"}, "status 'fine'"),
-        ({"metrics": [1.0]}, "metrics is"),
-        ({"replicate": "first"}, "replicate is 'first'"),
+        ({"status": "fine"}, "$.status"),
+        ({"metrics": [1.0]}, "Expected `object`, got `array` - at `$.metrics`"),
+        ({"replicate": "first"}, "Expected `int`, got `str` - at `$.replicate`"),
         ({"curve": {"step": [1, 2], "w2": [0.5]}}, "differ in length"),
         ({"metrics": {"w2": 10**400}}, "too large"),
-        ({"metrics": {"w2": "0.1"}}, "w2 is '0.1': wanted a number, or null"),
-        ({"floors": {"w2": {"median": [0.1], "q05": 0, "q95": 1, "n": 5}}}, "median is [0.1]: wanted a number"),
-        ({"arrays_hash": None}, "arrays_hash is None: wanted text"),
+        ({"metrics": {"w2": "0.1"}}, "Expected `float`, got `str` - at `$.metrics[...]`"),
+        ({"floors": {"w2": {"median": [0.1], "q05": 0, "q95": 1, "n": 5}}}, "$.floors[...].median"),
+        ({"arrays_hash": None}, "arrays_hash is missing"),
     ],
 )
 def test_records_that_break_the_schema_are_named(write, results: Path, changes: dict, reason: str) -> None:
@@ -50,7 +48,7 @@ def test_names_that_lead_elsewhere_are_refused(write, results: Path, key: str, n
     bad.write_text(json.dumps(json.loads(bad.read_text()) | {key: name}))
     records, ((path, why),) = read_records(results)
     assert (len(records), path) == (1, bad.relative_to(results))
-    assert why.endswith(": wanted a plain name")
+    assert "matching regex" in why
 
 
 def test_a_record_of_schema_1_is_upgraded(write, results: Path) -> None:
@@ -128,7 +126,7 @@ def test_the_largest_size_is_chosen_in_each_study_whatever_profile_ran_it(write,
     for n in sizes:
         write(study="paper-1d", profile="small", n=n, setting=f"M={n}")
     records, _ = read_records(results)
-    chosen = sorted((r.study, r.profile, r.number("problem.options.n_observations")) for r in largest(records))
+    chosen = sorted((r.study, r.profile, r.config_number("problem.options.n_observations")) for r in largest(records))
     small = [("paper-1d", "small", n) for n in sizes]
     assert chosen == [("noise", "smoke", 300), ("paper-1d", "paper", 900), *small]
 

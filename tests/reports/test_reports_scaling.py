@@ -148,7 +148,7 @@ def test_all_sizes_of_the_furthest_profile_are_shown(write, results: Path) -> No
         write(study="scaling", setting=f"M={m}", n=m, profile="small")
         write(study="scaling", setting=f"M={m // 10}", n=m // 10, profile="smoke")
     shown = largest(read_records(results)[0])
-    assert sorted((record.profile, record.setting) for record in shown) == [("small", "M=100"), ("small", "M=1000")]
+    assert sorted((record.profile, record.labels.text) for record in shown) == [("small", "M=100"), ("small", "M=1000")]
 
 
 def test_text_of_records_makes_no_path(write, results: Path) -> None:

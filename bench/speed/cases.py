@@ -69,9 +69,9 @@ def line_gradient(name: str, algorithm: str, n: int, calls: int) -> Implementati
     return looped(target.gradient, lambda: GRADIENTS[name](y, observed), jnp.asarray(y), calls)
 
 
-def _best_tile(gradient: Callable[[int, Any], Any], exact: Exact, y: Sample) -> Implementation:
+def _best_tile(gradient: Callable[[int], Callable[[Any], Any]], exact: Exact, y: Sample) -> Implementation:
     """A gradient by sums over all pairs, of so many pairs at a time as is fastest."""
-    return fastest({f"tiles of {tile}": looped(partial(gradient, tile), exact, jnp.asarray(y), 1) for tile in TILES})
+    return fastest({f"tiles of {tile}": looped(gradient(tile), exact, jnp.asarray(y), 1) for tile in TILES})
 
 
 def _at_bandwidth(baselines: Mapping[str, PrepareKde], std: float) -> dict[str, Prepare]:
@@ -93,8 +93,8 @@ def energy_line(n: int = LINE) -> Comparison:
     y, observed = line_samples(n)
     exact = cache(lambda: formulas.energy_gradient(y, observed))
 
-    def all_pairs(tile: int, y: Any) -> Any:
-        return DISCREPANCIES["energy"]("pairwise", tile=tile).bind(jnp.asarray(observed), 0.0).gradient(y)
+    def all_pairs(tile: int) -> Callable[[Any], Any]:
+        return DISCREPANCIES["energy"]("pairwise", tile=tile).bind(jnp.asarray(observed), 0.0).gradient
 
     others = third_party.implementations(third_party.LINE, exact, y, observed)
     wanted = {("sorted", ALL_PAIRS): 80.0, ("binned", ALL_PAIRS): 400.0} | {("sorted", name): 100.0 for name in others}
@@ -116,8 +116,8 @@ def kl_line(n: int = LINE) -> Comparison:
     y, observed = line_samples(n)
     std, exact = formulas.silverman(observed), cache(lambda: formulas.kl_gradient(y, observed))
 
-    def all_pairs(tile: int, y: Any) -> Any:
-        return pairwise.kde_score(y, y, std, tile) - pairwise.kde_score(y, jnp.asarray(observed), std, tile)
+    def all_pairs(tile: int) -> Callable[[Any], Any]:
+        return lambda y: pairwise.kde_score(y, y, std, tile) - pairwise.kde_score(y, jnp.asarray(observed), std, tile)
 
     return Comparison(
         "kl-line",

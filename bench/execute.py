@@ -130,25 +130,9 @@ def run_method(config: RunConfig, session: Session) -> tuple[Result, Arrays]:
             break
     if last is None:
         return Result(status="diverged", message="the initial state is not finite"), {}
-    final = {name: column[-1] for name, column in curve.items()}
     result, arrays = describe(config, instance, points, last, known, session.shared or sharing.PROCESS)
-    program = snapshot.program
-    result = msgspec.structs.replace(
-        result,
-        status=status,
-        message=message,
-        steps=final["step"],
-        forward_calls=final["forward_calls"],
-        setup_seconds=setup_seconds,
-        trace_seconds=program.trace_seconds,
-        compile_seconds=program.compile_seconds,
-        program="found" if program.found else "compiled",
-        run_seconds=final["seconds"],
-        program_memory_mb=program.memory_mb,
-        tile_share=program.tile_share,
-        resumed_at=resumed_at,
-        curve={name: np.asarray(column, np.float64) for name, column in curve.items()},
-    )
+    cost = _cost(setup_seconds, snapshot, curve)
+    result = msgspec.structs.replace(result, status=status, message=message, resumed_at=resumed_at, **cost)
     return result, arrays | film(frames)
 
 
@@ -160,6 +144,23 @@ def _set_up(problem: Problem, config: RunConfig) -> tuple[Method, float]:
     method = build_method(problem, config.method, config.method_options)
     jax.block_until_ready(jax.live_arrays())
     return method, time.perf_counter() - began
+
+
+def _cost(setup_seconds: float, snapshot: Snapshot, curve: Curve) -> dict[str, Any]:
+    """The fields of a record that say what a run took, and its curve."""
+    final, program = {name: column[-1] for name, column in curve.items()}, snapshot.program
+    return {
+        "steps": final["step"],
+        "forward_calls": final["forward_calls"],
+        "setup_seconds": setup_seconds,
+        "trace_seconds": program.trace_seconds,
+        "compile_seconds": program.compile_seconds,
+        "program": "found" if program.found else "compiled",
+        "run_seconds": final["seconds"],
+        "program_memory_mb": program.memory_mb,
+        "tile_share": program.tile_share,
+        "curve": {name: np.asarray(column, np.float64) for name, column in curve.items()},
+    }
 
 
 def _append(curve: Curve, snapshot: Snapshot, values: dict[str, float]) -> None:

@@ -1,17 +1,13 @@
 """The command line. What a command needs is imported inside it, so that --help answers at once."""
 
-import math
-import os
-import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from cryosip.bench.app.messages import command_line, name_unread, plain_errors
 from cryosip.bench.app.options import (
     X64,
     Cache,
@@ -27,9 +23,6 @@ from cryosip.bench.app.options import (
     Structure,
     Timeout,
 )
-
-if TYPE_CHECKING:
-    from cryosip.records.schema import RunConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -67,16 +60,18 @@ def reproduce(
     --all. adk stands in for hsp90 where 2IOP cannot be had.
     """
     from cryosip.bench.app import reproduction
+    from cryosip.bench.app.runs import RunOptions, execute_all, plan
     from cryosip.records import files
 
     asked = profile, replicates, only, structure
-    _plan([*reproduction.studies("hsp90", everything), "paper-adk"], *asked)  # wrong usage is reported first
-    with _plain_errors():
+    plan([*reproduction.studies("hsp90", everything), "paper-adk"], *asked)  # wrong usage is reported first
+    with plain_errors():
         files.check_writable(out)
         protein = reproduction.available_protein(structure, only, lambda text: typer.echo(text, err=True))
-    planned = _plan(reproduction.studies(protein, everything), *asked)
+    planned = plan(reproduction.studies(protein, everything), *asked)
     configs = reproduction.selected(planned, protein, everything or replicates is not None)
-    failed = _run(configs, profile, results, fresh, retry_failed, x64, jobs, timeout, max_memory, cache)
+    options = RunOptions(results, fresh, retry_failed, x64, jobs, timeout, max_memory, cache)
+    failed = execute_all(configs, profile, options)
     _report(results, out)
     raise typer.Exit(failed)
 
@@ -98,8 +93,11 @@ def run(
     cache: Cache = True,
 ) -> None:
     """Run studies into records."""
-    configs = _plan(studies, profile, replicates, only, structure)
-    raise typer.Exit(_run(configs, profile, results, fresh, retry_failed, x64, jobs, timeout, max_memory, cache))
+    from cryosip.bench.app.runs import RunOptions, execute_all, plan
+
+    configs = plan(studies, profile, replicates, only, structure)
+    options = RunOptions(results, fresh, retry_failed, x64, jobs, timeout, max_memory, cache)
+    raise typer.Exit(execute_all(configs, profile, options))
 
 
 @app.command()
@@ -116,7 +114,7 @@ def report(
 
 @app.command()
 def show(
-    run_id: Annotated[str, typer.Argument(help="A run id, or as much of its beginning as no other has.")],
+    run_id: Annotated[str, typer.Argument(help="A run id or a unique prefix.")],
     results: Results = Path("results"),
 ) -> None:
     """Print one record. What ran, its metrics beside their floors, what it cost and where its files are."""
@@ -124,28 +122,30 @@ def show(
 
     from cryosip.reports import card
 
-    with _plain_errors():
+    with plain_errors():
         card.show(results, run_id, Console())
 
 
 @app.command()
 def export(
     results: Results = Path("results"),
-    out: Annotated[Path, typer.Option(metavar="FILE", help="CSV, Parquet where it ends in .parquet, - prints.")] = DASH,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Output file: .csv or .parquet; " - " writes CSV to stdout.")
+    ] = DASH,
 ) -> None:
     """Write all records as one table. It has a row for each record and metric."""
     from cryosip.records import files
     from cryosip.records.select import read_records
     from cryosip.reports import export
 
-    with _plain_errors():
+    with plain_errors():
         records, skipped = read_records(results)
         form = export.as_parquet if out.suffix.lower() == ".parquet" else export.as_csv
         table = form(records)
         if out != DASH:
             files.check_writable(out.parent)
             files.write_bytes(out, table)
-    _tell_unread(skipped)
+    name_unread(skipped)
     typer.echo(table if out == DASH else out, nl=out != DASH)
 
 
@@ -164,11 +164,11 @@ def compare(
     from cryosip.reports import compare_page
     from cryosip.reports.compare import regressions
 
-    with _plain_errors():
+    with plain_errors():
         comparison = compare_page.read(a, b)
         compare_page.tell(comparison, Console())
         if out is not None:
-            typer.echo(compare_page.build(comparison, out, _command()))
+            typer.echo(compare_page.build(comparison, out, command_line()))
     raise typer.Exit(1 if fail_on_regression and regressions(comparison.rows) else 0)
 
 
@@ -181,15 +181,16 @@ def tune(
     only: Only = None,
 ) -> None:
     """Find the settings of every method. Sweeps them on other replicates, and keeps those that otd-vs-dto compares."""
+    from cryosip.bench.app.runs import RunOptions, execute_all, plan
     from cryosip.bench.studies import otd_dto, tuning
     from cryosip.bench.studies.registry import STUDIES
     from cryosip.records import files
 
-    runs = _plan(["tuning"], profile, replicates, only, None)
+    runs = plan(["tuning"], profile, replicates, only, None)
     file = out or otd_dto.tuned_file()
-    with _plain_errors():
+    with plain_errors():
         files.check_writable(file.parent)
-    failed = _run(runs, profile, results)
+    failed = execute_all(runs, profile, RunOptions(results))
     tuning.keep(profile, STUDIES["tuning"].sizes[profile], runs, results, file)
     typer.echo(file)
     raise typer.Exit(failed)
@@ -218,7 +219,7 @@ def list_() -> None:
 
 @app.command()
 def speed(
-    everything: Annotated[bool, typer.Option("--all", help="All benchmarks, not only those of every day.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All benchmarks, not only the daily subset.")] = False,
     bench: Annotated[list[str] | None, typer.Option(metavar="REGEX", help="Only benchmarks of such names.")] = None,
     against: Annotated[str | None, typer.Option(metavar="REV", help="Compare with another commit.")] = None,
     fail: Annotated[bool, typer.Option("--fail", help="With --against: exit 1 where something got slower.")] = False,
@@ -233,7 +234,7 @@ def speed(
         raise typer.BadParameter("--baselines is given with another option; wanted it alone, or with --results")
     if fail and against is None:
         raise typer.BadParameter("--fail is given without --against; wanted the revision to compare with")
-    with _plain_errors():
+    with plain_errors():
         if baselines:
             _against_baselines(results)
             return
@@ -262,71 +263,6 @@ def main() -> None:
     app()
 
 
-def _run(
-    configs: list["RunConfig"],
-    profile: str,
-    results: Path,
-    fresh: bool = False,
-    retry_failed: bool = False,
-    x64: bool = False,
-    jobs: int = 1,
-    timeout: float | None = None,
-    max_memory: float | None = None,
-    cache: bool = True,
-) -> int:
-    import jax
-    from rich.console import Console
-
-    jax.config.update("jax_enable_x64", x64)
-    from cryosip.bench import cache as programs
-    from cryosip.bench.app import campaign, progress
-    from cryosip.bench.app import jobs as processes
-    from cryosip.bench.limits import Limits
-    from cryosip.records import files
-
-    if cache:
-        programs.switch_on()
-    jobs = min(jobs, len(processes.cores()), len(configs))
-    if jobs > 1:
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first takes most of a GPU
-    limits = Limits(timeout or math.inf, max_memory or math.inf)
-    console, notes = Console(), []
-    with _plain_errors():
-        campaign.check_memory(configs, limits.memory_mb)
-        now = files.check_writable(results)
-        orders = campaign.Orders(profile, now if fresh else 0, limits, jobs, now if retry_failed else 0)
-        if jobs > 1:
-            notes = processes.run_all(configs, results, orders)
-            outcome = campaign.tally(configs, results, orders, now)
-        else:
-            with progress.watching(console) as watcher:
-                outcome = campaign.run_all(configs, results, orders, watcher)
-    told = f"{outcome.done} executed, {outcome.skipped} already recorded, {len(outcome.failed)} failed"
-    console.print("; ".join([told, *notes]), markup=False, highlight=False)
-    for failure in outcome.failed:
-        console.print(failure, markup=False, highlight=False, soft_wrap=True)
-    return 1 if outcome.failed else 0
-
-
-def _plan(
-    studies: list[str], profile: str, replicates: int | None, only: str | None, structure: Path | None
-) -> list["RunConfig"]:
-    """The runs that are asked for, or wrong usage."""
-    from cryosip.bench.app import campaign
-    from cryosip.datasets.registry import DATASETS
-    from cryosip.methods import checks
-
-    try:
-        if only is not None:
-            checks.one_of("--only", only, DATASETS)
-        configs = campaign.plan(studies, profile, replicates, only, structure)
-        if not configs:
-            raise ValueError(f"no study of {', '.join(studies)} is on problem {only!r} in profile {profile}")
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    return configs
-
-
 def _against_baselines(results: Path) -> None:
     from rich.console import Console
 
@@ -342,35 +278,8 @@ def _report(results: Path, out: Path, one_engine: bool = False) -> None:
     from cryosip.reports import page
     from cryosip.reports.sections import board
 
-    with _plain_errors():
-        report = page.make(results, out, _command(), one_engine)
-    _tell_unread(report.unread)
+    with plain_errors():
+        report = page.make(results, out, command_line(), one_engine)
+    name_unread(report.unread)
     board.show(report.boards, Console())
     typer.echo(report.page)
-
-
-def _tell_unread(files: Sequence[tuple[Path, str]]) -> None:
-    from cryosip.records.select import SUPERSEDED
-    from cryosip.reports.card import visible
-
-    unread = [(path, reason) for path, reason in files if not reason.startswith(SUPERSEDED)]
-    if superseded := len(files) - len(unread):
-        typer.echo(f"cryosip: records superseded by younger ones, not shown: {superseded}", err=True)
-    if unread:
-        typer.echo(f"cryosip: files that were not read: {len(unread)}", err=True)
-    for path, reason in unread:
-        typer.echo(visible(f"  {path}: {reason}"), err=True)
-
-
-def _command() -> str:
-    return shlex.join(["cryosip", *sys.argv[1:]])
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """What the user can mend, such as a folder that cannot be written, is told in a line, without a traceback."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        typer.echo(f"cryosip: {error}", err=True)
-        raise typer.Exit(1) from error

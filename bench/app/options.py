@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 Profile = Annotated[
-    str, typer.Option(help="smoke (a minute or two, mostly compilation), small (minutes) or paper (the paper's sizes).")
+    str, typer.Option(help="smoke (minutes, mostly compilation), small (minutes to hours) or paper (its sizes).")
 ]
 Results = Annotated[Path, typer.Option(help="Folder of the records.")]
 Out = Annotated[Path, typer.Option(help="Folder of the report.")]
@@ -36,12 +36,18 @@ def _positive(value: float | None) -> float | None:
 Timeout = Annotated[
     float | None,
     typer.Option(
-        callback=_positive, metavar="SECONDS", help="End a run that builds and steps for longer; its record says so."
+        callback=_positive,
+        metavar="SECONDS",
+        help="Stop a run after SECONDS of setup and stepping (status timeout).",
     ),
 ]
 MaxMemory = Annotated[
     float | None,
-    typer.Option(callback=_positive, metavar="MB", help="Take smaller tiles, or refuse, where a process needs more."),
+    typer.Option(
+        callback=_positive,
+        metavar="MB",
+        help="Memory limit per process: use smaller tiles, or fail and say how much is needed.",
+    ),
 ]
 
 Structure = Annotated[

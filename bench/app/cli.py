@@ -130,7 +130,7 @@ def show(
 def export(
     results: Results = Path("results"),
     out: Annotated[
-        Path, typer.Option(metavar="FILE", help="Output file: .csv or .parquet; " - " writes CSV to stdout.")
+        Path, typer.Option(metavar="FILE", help="Output file: .csv or .parquet; '-' writes CSV to stdout.")
     ] = DASH,
 ) -> None:
     """Write all records as one table. It has a row for each record and metric."""

@@ -79,7 +79,12 @@ def _mean_between(x: np.ndarray, a: np.ndarray, y: np.ndarray, b: np.ndarray) ->
     return float(sum(a[i : i + 500] @ scipy.spatial.distance.cdist(x[i : i + 500], y) @ b for i in rows))
 
 
-METRICS = {"w1": w1, "w2": w2, "energy_distance": energy_distance, "energy_distance_squared": energy_distance_squared}
+METRICS = {
+    "w1": w1,
+    "w2": w2,
+    "energy_distance": energy_distance,
+    "energy_distance_squared": energy_distance_squared,
+}
 
 
 def evaluate(

@@ -7,4 +7,9 @@ from cryosip.datasets.nanocluster import nanocluster
 from cryosip.datasets.oned import oned
 from cryosip.datasets.protein import adk, hsp90
 
-DATASETS: dict[str, Callable[..., Instance]] = {"adk": adk, "hsp90": hsp90, "nanocluster": nanocluster, "oned": oned}
+DATASETS: dict[str, Callable[..., Instance]] = {
+    "adk": adk,
+    "hsp90": hsp90,
+    "nanocluster": nanocluster,
+    "oned": oned,
+}

@@ -36,6 +36,8 @@ def read_records(results: Path, one_engine: bool = False) -> tuple[list[Record],
         records.append(record)
         if reason:
             skipped.append((relative.with_suffix(".npz"), reason))
+    records, twins = _one_of_each_id(records)
+    skipped += twins
     older: list[Skipped] = []
     study_wide = [_precision, lambda record: record.identity.engine] if one_engine else [_precision]
     for group, version in ((_configuration, _code), *((lambda record: record.study, of) for of in study_wide)):
@@ -71,6 +73,14 @@ def of_other_engines(records: Iterable[Record]) -> set[Path]:
     records = sorted(records, key=_age)
     newest = {record.study: record.identity.engine for record in records}
     return {record.path for record in records if record.identity.engine != newest[record.study]}
+
+
+def _one_of_each_id(records: list[Record]) -> tuple[list[Record], list[Skipped]]:
+    """Of the records under one id the youngest; an id says what was run and by which code, so there should be one."""
+    newest = {record.run_id: record for record in sorted(records, key=_age)}
+    kept = [record for record in records if newest[record.run_id] is record]
+    reason = "{} has the same run_id and is younger: wanted one record of a run"
+    return kept, [(r.path, reason.format(newest[r.run_id].path)) for r in records if newest[r.run_id] is not r]
 
 
 def _rank(record: Record) -> float:

@@ -47,7 +47,7 @@ def read_damaged_records(seed, count, folder):
     """A whole record beside a damaged one: the first is always read, the other too or named; how many were read."""
     rng, study, read = random.Random(seed), folder / "study", 0
     study.mkdir()
-    (study / "whole.json").write_text(json.dumps(RECORD | {"replicate": 5}))
+    (study / "whole.json").write_text(json.dumps(RECORD | {"replicate": 5, "run_id": "whole"}))
     text = json.dumps(RECORD, indent=1).encode()
     for i in range(count):
         damaged = mutated(rng, text) if i % 3 == 0 else mutated_json(rng, RECORD)

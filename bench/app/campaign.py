@@ -3,17 +3,16 @@
 import json
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from cryosip.bench import sharing
 from cryosip.bench.app import locks
+from cryosip.bench.app.callbacks import Callbacks
 from cryosip.bench.environment import memory_in_use_mb
 from cryosip.bench.execute import Session, execute, record_of
 from cryosip.bench.limits import MEASURING_MB, NO_LIMITS, Limits, as_json
-from cryosip.bench.runner import Snapshot
 from cryosip.bench.studies import tuning
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.datasets.registry import DATASETS
@@ -23,16 +22,6 @@ from cryosip.records.schema import Record, RunConfig
 from cryosip.records.write import record_path, write
 
 PROTEINS = ("hsp90", "adk")
-
-
-class Watcher(NamedTuple):
-    """What is told while runs go on."""
-
-    start: Callable[[int, int, RunConfig], None]
-    snapshot: Callable[[Snapshot], None]
-    finish: Callable[[Record], None]
-    wait: Callable[[int], None] = lambda _runs: None
-    plan: Callable[[list[tuple[int, RunConfig]]], None] = lambda _pending: None
 
 
 class Orders(NamedTuple):
@@ -120,16 +109,16 @@ def _images_mb(config: RunConfig) -> float:
     return 2 * n * few.shape[1] * few.dtype.itemsize / 2**20
 
 
-def run_all(configs: list[RunConfig], results: Path, orders: Orders, watcher: Watcher) -> Outcome:
+def run_all(configs: list[RunConfig], results: Path, orders: Orders, callbacks: Callbacks) -> Outcome:
     """Runs what has no record yet, each into its record; what other processes are at is left to them and waited for."""
     pending, outcome = _pending(configs, results, orders)
-    watcher.plan(pending)
+    callbacks.plan(pending)
     done, skipped, failed = outcome
     for wait in (False, True):
         busy = []
         for index, config in pending:
             path = path_of(results, config)
-            record, made = _obtain(path, config, (index, len(configs)), orders, watcher, wait)
+            record, made = _obtain(path, config, (index, len(configs)), orders, callbacks, wait)
             if record is None:
                 busy.append((index, config))
                 continue
@@ -137,7 +126,7 @@ def run_all(configs: list[RunConfig], results: Path, orders: Orders, watcher: Wa
             failed += _failure(path, record)
         pending = busy
         if pending:
-            watcher.wait(len(pending))
+            callbacks.wait(len(pending))
     for study in {config.study for config in configs}:
         locks.sweep(results / study, {path_of(results, config).stem for config in configs})
     return Outcome(done, skipped, failed)
@@ -177,7 +166,7 @@ def path_of(results: Path, config: RunConfig) -> Path:
 
 
 def _obtain(
-    path: Path, config: RunConfig, place: tuple[int, int], orders: Orders, watcher: Watcher, wait: bool
+    path: Path, config: RunConfig, place: tuple[int, int], orders: Orders, callbacks: Callbacks, wait: bool
 ) -> tuple[Record | None, bool]:
     """The record and whether it was made here; None where another process is at it and is not waited for."""
     if record := _standing(path, orders):
@@ -187,9 +176,9 @@ def _obtain(
             return None, False
         if record := _standing(path, orders):  # made since then
             return record, False
-        watcher.start(*place, config)
-        record = _make(path, config, orders, watcher)
-        watcher.finish(record)
+        callbacks.start(*place, config)
+        record = _make(path, config, orders, callbacks)
+        callbacks.finish(record)
         return record, True
 
 
@@ -214,12 +203,12 @@ def _standing(path: Path, orders: Orders) -> Record | None:
     return None if stale and record.status in ("timeout", "error") else record
 
 
-def _make(path: Path, config: RunConfig, orders: Orders, watcher: Watcher) -> Record:
+def _make(path: Path, config: RunConfig, orders: Orders, callbacks: Callbacks) -> Record:
     """Runs into the record. What seconds decide cannot be taken up to the same bits, and is short: no checkpoint."""
     kept = None if config.stop_after_seconds is not None else locks.checkpoint_path(path)
     if kept and kept.exists() and kept.stat().st_mtime_ns <= orders.fresh_since:
         kept.unlink()
-    session = Session(watcher.snapshot, orders.limits, kept, orders.jobs, sharing.of(path.parent.parent))
+    session = Session(callbacks.snapshot, orders.limits, kept, orders.jobs, sharing.of(path.parent.parent))
     record, arrays = execute(config, orders.profile, STUDIES[config.study].measure, session)
     write(path, record, arrays)
     locks.remove_leftovers(path)

@@ -6,15 +6,15 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from cryosip.bench.app.campaign import Watcher
+from cryosip.bench.app.callbacks import Callbacks
 from cryosip.bench.app.time_left import Stopwatch, in_words
 from cryosip.bench.runner import Snapshot
 from cryosip.records.schema import Record, RunConfig
 
 
 @contextmanager
-def watching(console: Console) -> Iterator[Watcher]:
-    """A watcher for this console."""
+def watching(console: Console) -> Iterator[Callbacks]:
+    """Callbacks for this console."""
     if not console.is_terminal:
         try:
             yield lines(console, Stopwatch())
@@ -36,7 +36,7 @@ def describe(index: int, total: int, config: RunConfig) -> str:
     return f"[{index + 1}/{total}] {config.study}: {setting}"
 
 
-def whole_lines(console: Console, before_each: Callable[[], None], processes: int) -> Watcher:
+def whole_lines(console: Console, before_each: Callable[[], None], processes: int) -> Callbacks:
     """A line for each run that is over, for one of several processes that print to the same place."""
     line, watch = "", Stopwatch(processes)
 
@@ -49,7 +49,7 @@ def whole_lines(console: Console, before_each: Callable[[], None], processes: in
     def finish(record: Record) -> None:
         console.print(f"{line}: {_result(record, watch)}", markup=False, highlight=False, soft_wrap=True)
 
-    return Watcher(start, lambda _snapshot: None, finish, plan=watch.plan)
+    return Callbacks(start, lambda _snapshot: None, finish, plan=watch.plan)
 
 
 def _result(record: Record, watch: Stopwatch) -> str:
@@ -68,7 +68,7 @@ def _waiting(console: Console) -> Callable[[int], None]:
     return lambda runs: console.print(text.format(runs), highlight=False)
 
 
-def lines(console: Console, watch: Stopwatch) -> Watcher:
+def lines(console: Console, watch: Stopwatch) -> Callbacks:
     """A line for each run, begun with it and ended by its result and the time left for all others."""
 
     def start(index: int, total: int, config: RunConfig) -> None:
@@ -78,10 +78,10 @@ def lines(console: Console, watch: Stopwatch) -> Watcher:
     def finish(record: Record) -> None:
         console.print(f": {_result(record, watch)}", markup=False, highlight=False)
 
-    return Watcher(start, lambda _snapshot: None, finish, _waiting(console), watch.plan)
+    return Callbacks(start, lambda _snapshot: None, finish, _waiting(console), watch.plan)
 
 
-def bars(progress: Progress, watch: Stopwatch) -> Watcher:
+def bars(progress: Progress, watch: Stopwatch) -> Callbacks:
     """A bar for the current run, and below it one for all runs together with the time left."""
     run = progress.add_task("", total=1, unit="step", state="")
     everything = progress.add_task("all runs", total=1, unit="run", state="")
@@ -102,4 +102,4 @@ def bars(progress: Progress, watch: Stopwatch) -> Watcher:
         if record.status != "ok":
             progress.console.print(f"{record.status}: {record.message}", markup=False)
 
-    return Watcher(start, snapshot, finish, _waiting(progress.console), watch.plan)
+    return Callbacks(start, snapshot, finish, _waiting(progress.console), watch.plan)

@@ -67,8 +67,8 @@ def execute_all(configs: list[RunConfig], profile: str, options: RunOptions) -> 
             notes = jobs.run_all(configs, results, orders)
             outcome = campaign.tally(configs, results, orders, now)
         else:
-            with progress.watching(console) as watcher:
-                outcome = campaign.run_all(configs, results, orders, watcher)
+            with progress.watching(console) as callbacks:
+                outcome = campaign.run_all(configs, results, orders, callbacks)
     summary = f"{outcome.done} executed, {outcome.skipped} already recorded, {len(outcome.failed)} failed"
     console.print("; ".join([summary, *notes]), markup=False, highlight=False)
     for failure in outcome.failed:

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from cryosip.bench import checkpoint, execute, runner
-from cryosip.bench.app import campaign
+from cryosip.bench.app import callbacks, campaign
 from cryosip.bench.checkpoint import Checkpoint, Keeper
 from cryosip.bench.execute import Session, run_method
 from cryosip.bench.frames import frame
@@ -269,7 +269,7 @@ def test_a_run_that_the_clock_ends_has_no_checkpoint(seconds, name, tmp_path, mo
 
     config = dataclasses.replace(CONFIG, study="clock", stop_after_seconds=seconds)
     monkeypatch.setitem(STUDIES, "clock", Study("", {"smoke": Size(1, 5, 1.0)}, lambda _: [config], measure))
-    watcher = campaign.Watcher(lambda *_: None, lambda _: None, lambda _: None)
+    watcher = callbacks.Callbacks(lambda *_: None, lambda _: None, lambda _: None)
     campaign.run_all([config], tmp_path, campaign.Orders("smoke"), watcher)
     (record,) = (tmp_path / "clock").iterdir()  # and nothing is left of the run
     assert (given[0].checkpoint and given[0].checkpoint.name) == (name and name.format(record.stem))
@@ -284,7 +284,7 @@ def test_fresh_uses_no_checkpoint_from_before(tmp_path, monkeypatch):
 
     config = dataclasses.replace(CONFIG, study="clock")
     monkeypatch.setitem(STUDIES, "clock", Study("", {"smoke": Size(1, 5, 1.0)}, lambda _: [config], measure))
-    watcher = campaign.Watcher(lambda *_: None, lambda _: None, lambda _: None)
+    watcher = callbacks.Callbacks(lambda *_: None, lambda _: None, lambda _: None)
     for since in (0, time.time_ns() + 10**9):
         path = campaign.locks.checkpoint_path(campaign.path_of(tmp_path, config))
         path.parent.mkdir(exist_ok=True)

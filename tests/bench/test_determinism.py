@@ -15,7 +15,7 @@ import pytest
 from examples import METHOD_OPTIONS, SMALL
 
 from cryosip.bench import build, execute, sharing
-from cryosip.bench.app import campaign
+from cryosip.bench.app import callbacks, campaign
 from cryosip.bench.runner import run
 from cryosip.datasets import projection
 from cryosip.datasets.registry import DATASETS
@@ -39,11 +39,11 @@ TIMES = {
 PROCESS = """
 import json, sys
 from cryosip.bench import metrics
-from cryosip.bench.app import campaign
+from cryosip.bench.app import callbacks, campaign
 from cryosip.records.schema import Labels, RunConfig
 vars(metrics).update(json.loads(sys.argv[3]))
 configs = [RunConfig(**config | {"labels": Labels(**config["labels"])}) for config in json.loads(sys.argv[1])]
-quiet = campaign.Watcher(lambda *_: None, lambda _: None, lambda _: None)
+quiet = callbacks.Callbacks(lambda *_: None, lambda _: None, lambda _: None)
 campaign.run_all(configs, campaign.Path(sys.argv[2]), campaign.Orders("smoke"), quiet)
 """
 
@@ -90,7 +90,7 @@ def stored(results):
 
 
 def campaigned(configs, results):
-    quiet = campaign.Watcher(lambda *_: None, lambda _: None, lambda _: None)
+    quiet = callbacks.Callbacks(lambda *_: None, lambda _: None, lambda _: None)
     build._instance.cache_clear()
     sharing.PROCESS.values.clear()
     assert campaign.run_all(configs, results, campaign.Orders("smoke"), quiet).failed == []

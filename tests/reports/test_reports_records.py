@@ -195,3 +195,14 @@ def test_empty_missing_and_unreadable_folders_say_what_is_wanted(results: Path) 
     (results / "paper-1d" / "a.json").write_text(json.dumps({"schema": 9, "run_id": "a"}))
     with pytest.raises(ValueError, match="schema 9"):
         read_records(results)
+
+
+def test_two_records_of_one_id_are_named_and_the_younger_counts(write, results: Path) -> None:
+    old = write(created="2025-01-01T00:00:00Z", metrics={"w2": 0.1})
+    new = old.with_name("copy.json")
+    new.write_text(
+        json.dumps(json.loads(old.read_text()) | {"created": "2025-02-01T00:00:00Z", "metrics": {"w2": 0.3}})
+    )
+    (record,), ((path, why),) = read_records(results)
+    assert (record.metrics, path) == ({"w2": 0.3}, old.relative_to(results))
+    assert why == "paper-1d/copy.json has the same run_id and is younger: wanted one record of a run"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import jax
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -14,7 +15,9 @@ from cryosip.bench.studies import estimators, sampling
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.bench.studies.study import Size, Study
 from cryosip.records.read import written_here
-from cryosip.records.schema import Labels, Result, RunConfig
+from cryosip.records.schema import Identity, Labels, Result, RunConfig, id_of
+from cryosip.records.table import COLUMNS
+from cryosip.records.write import write
 
 
 def cryosip(*words):
@@ -146,7 +149,7 @@ def mended(failing, tmp_path):
     assert cryosip(*words)[0] == 1
     before = {path: path.read_text() for path in (tmp_path / "failing").glob("*.json")}
     study = STUDIES["failing"]
-    STUDIES["failing"] = study._replace(measure=lambda *_: ({"metrics": {"w1": 1.0}}, {}))
+    STUDIES["failing"] = study._replace(measure=lambda *_: (Result(metrics={"w1": 1.0}), {}))
     yield words, before
     STUDIES["failing"] = study
 
@@ -223,14 +226,16 @@ def test_the_report_tells_what_it_did_not_read_beside_its_path(two_records, tmp_
 
 def test_records_that_younger_ones_supersede_are_counted_not_listed(two_records, tmp_path):
     older = next(path for path in (two_records / "failing").glob("*.json") if path.stem != "cut")
-    record = json.loads(older.read_text())
-    record |= {"run_id": "older", "created": "2001-01-01T00:00:00+00:00", "arrays_hash": ""}
-    (older.parent / "older.json").write_text(json.dumps(record))
+    record = written_here(older)
+    old = Identity("of old code")
+    record = msgspec.structs.replace(record, identity=old, created="2001-01-01T00:00:00+00:00")
+    record = msgspec.structs.replace(record, run_id=id_of(record))
+    write(older.with_name(f"{record.run_id}.json"), record, {})
     code, text = cryosip("report", "--results", two_records, "--out", tmp_path / "page")
     assert code == 0
     assert "cryosip: records superseded by younger ones, not shown: 1" in text
     assert "files that were not read: 1 failing/cut.json" in text
-    assert "older.json" not in text
+    assert record.run_id not in text
 
 
 def test_records_are_exported_to_a_file_and_to_the_output(two_records, tmp_path):
@@ -239,7 +244,8 @@ def test_records_are_exported_to_a_file_and_to_the_output(two_records, tmp_path)
     assert code == 0
     assert "cryosip: files that were not read: 1 failing/cut.json: not complete JSON" in text
     assert text.strip().endswith(str(out))
-    assert sorted(line.split(",")[9] for line in out.read_text().splitlines()) == ["error", "ok", "status"]
+    status = COLUMNS.index("status")
+    assert sorted(line.split(",")[status] for line in out.read_text().splitlines()) == ["error", "ok", "status"]
     for words in ([], ["--out", "-"]):
         result = CliRunner().invoke(cli.app, ["export", "--results", str(two_records), *words])
         assert (result.exit_code, result.stdout) == (0, out.read_text())
@@ -261,7 +267,8 @@ def records_of(folder, errors, **changes):
     """One replicate for each error, all of one run."""
     (folder / "paper-1d").mkdir(parents=True)
     same = {"schema": 1, "study": "paper-1d", "profile": "small", "setting": "published", "problem": "oned",
-            "method": "flow", "status": "ok"}  # fmt: skip
+            "method": "flow", "status": "ok", "seed": 0, "created": "", "environment": {},
+            "config": {"problem": {"name": "oned"}, "method": {"name": "flow"}, "steps": 1}}  # fmt: skip
     for i, w2 in enumerate(errors):
         own = {"run_id": f"{i}", "replicate": i, "dataset_hash": f"feed{i}", "metrics": {"w2": w2}}
         (folder / "paper-1d" / f"{i}.json").write_text(json.dumps(same | own | changes))

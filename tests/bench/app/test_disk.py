@@ -16,7 +16,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cryosip.bench.app import campaign, cli, locks
-from cryosip.bench.app.campaign import Orders, Watcher
+from cryosip.bench.app.callbacks import Callbacks
+from cryosip.bench.app.campaign import Orders
 from cryosip.bench.limits import Limits
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.bench.studies.study import Size, Study
@@ -121,7 +122,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(failing, d
 
 def ran(results, **orders):
     configs = STUDIES["failing"].configs(None)
-    watcher = Watcher(lambda *_: None, lambda _: None, lambda _: None)
+    watcher = Callbacks(lambda *_: None, lambda _: None, lambda _: None)
     return campaign.run_all(configs, results, Orders("small", **orders), watcher)
 
 
@@ -162,7 +163,7 @@ def test_a_run_that_is_made_again_under_other_limits_goes_on_too(failing, tmp_pa
     def look(*_):
         found.append([path.exists() for path in checkpoints])
 
-    watcher = Watcher(look, lambda _: None, look)
+    watcher = Callbacks(look, lambda _: None, look)
     orders = Orders("small", limits=Limits(seconds=9.0))
     assert campaign.run_all(STUDIES["failing"].configs(None), tmp_path, orders, watcher)[:2] == (1, 1)
     look()
@@ -237,7 +238,7 @@ def test_what_another_process_is_at_comes_last_and_is_waited_for(failing, tmp_pa
     thread = threading.Thread(target=other)
     thread.start()
     assert held.wait(20)
-    watcher = Watcher(lambda index, *_: told.append(index), lambda _: None, lambda _: None, wait)
+    watcher = Callbacks(lambda index, *_: told.append(index), lambda _: None, lambda _: None, wait)
     outcome = campaign.run_all(configs, tmp_path, Orders("small"), watcher)
     thread.join()
     assert told == [1, "wait 1", 0]

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cryosip.bench.app import cli, reproduction
+from cryosip.bench.app import runs as runs_module
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.datasets import prody_adapter, structures
 from cryosip.reports import page
@@ -41,7 +42,7 @@ def planned(monkeypatch, tmp_path):
 
     def plan(*words):
         runs = []
-        monkeypatch.setattr(cli, "_run", lambda configs, *_: runs.extend(configs) or 0)
+        monkeypatch.setattr(runs_module, "execute_all", lambda configs, *_: runs.extend(configs) or 0)
         monkeypatch.setattr(cli, "_report", lambda *_: None)
         result = CliRunner().invoke(cli.app, ["reproduce", "--out", str(tmp_path / "page"), *map(str, words)])
         assert result.exit_code == 0, result.output

@@ -16,6 +16,7 @@ from asv.benchmarks import Benchmarks
 from asv_runner._aux import update_sys_path
 from asv_runner.discovery import disc_benchmarks
 
+from cryosip.bench import examples
 from cryosip.bench.metrics import METRICS
 from cryosip.bench.speed.tracking import DAILY
 from cryosip.datasets.registry import DATASETS
@@ -85,8 +86,8 @@ def small(monkeypatch):
     monkeypatch.setattr(startup, "STARTS", 1)
     monkeypatch.setattr(sys, "argv", sys.argv)  # which a start sets
     monkeypatch.setattr(methods, "STEPS", 2)
-    monkeypatch.setattr(methods, "SIZES", {"oned": {"n_observations": 30}})
-    monkeypatch.setitem(methods.OPTIONS["flow"], "n_particles", 20)
+    monkeypatch.setitem(examples.PROBLEMS["small"], "oned", {"n_observations": 30})
+    monkeypatch.setitem(examples.METHODS["small"]["flow"], "n_particles", 20)
     monkeypatch.setattr(methods, "small_run", once(methods.small_run))
     monkeypatch.setattr(metrics, "ESTIMATE", 10)
     monkeypatch.setattr(metrics, "TRUTH", 20)

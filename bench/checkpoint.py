@@ -57,7 +57,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "file": path.name,
         "step": progress.step,
         "seconds": progress.seconds,
-        "forward_calls": progress.forward_calls,
+        "forward_evaluations": progress.forward_evaluations,
         "curve": checkpoint.curve,
         "frames": [(frame.step, frame.n, len(frame.theta)) for frame in checkpoint.frames],
         "resumed_at": checkpoint.resumed_at,
@@ -90,7 +90,7 @@ def load(path: Path | None, like: Callable[[], State]) -> Checkpoint | None:
         progress = Progress(
             told["step"],
             told["seconds"],
-            told["forward_calls"],
+            told["forward_evaluations"],
             jax.tree.unflatten(structure, [jnp.asarray(a) for a in state]),
         )
         return Checkpoint(progress, told["curve"], estimate, frames, told["resumed_at"])

@@ -151,7 +151,7 @@ def _cost(setup_seconds: float, snapshot: Snapshot, curve: Curve) -> dict[str, A
     final, program = {name: column[-1] for name, column in curve.items()}, snapshot.program
     return {
         "steps": final["step"],
-        "forward_calls": final["forward_calls"],
+        "forward_evaluations": final["forward_evaluations"],
         "setup_seconds": setup_seconds,
         "trace_seconds": program.trace_seconds,
         "compile_seconds": program.compile_seconds,
@@ -167,7 +167,7 @@ def _append(curve: Curve, snapshot: Snapshot, values: dict[str, float]) -> None:
     row = {
         "step": snapshot.step,
         "seconds": snapshot.seconds,
-        "forward_calls": snapshot.forward_calls,
+        "forward_evaluations": snapshot.forward_evaluations,
         "objective": snapshot.objective,
         **values,
     }

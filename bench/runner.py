@@ -28,7 +28,7 @@ class Progress(NamedTuple):
 
     step: int
     seconds: float
-    forward_calls: int
+    forward_evaluations: int
     state: State
 
 
@@ -54,7 +54,7 @@ class Snapshot(NamedTuple):
 
     step: int
     seconds: float
-    forward_calls: int
+    forward_evaluations: int
     program: Program
     objective: float
     finite: bool
@@ -92,7 +92,7 @@ def run(
     def look(now: Progress, objective: float) -> Snapshot:
         estimate = method.estimate(now.state)
         finite = _finite((now.state, estimate))
-        return Snapshot(now.step, now.seconds, now.forward_calls, program, objective, finite, estimate, now.state)
+        return Snapshot(now.step, now.seconds, now.forward_evaluations, program, objective, finite, estimate, now.state)
 
     now = Progress(0, 0.0, 0, state) if start is None else start
     if start is None:
@@ -107,7 +107,7 @@ def run(
             state, told, calls = jax.block_until_ready(report)
             took = time.perf_counter() - began
             longest = max(1, min(10 * longest, int((end - now.step) * PART_SECONDS / max(took, 1e-9))))
-            counted = now.forward_calls + int(calls[0]) * 2**16 + int(calls[1])
+            counted = now.forward_evaluations + int(calls[0]) * 2**16 + int(calls[1])
             now, objective = Progress(end, now.seconds + took, counted, state), float(told)
             if end < stop:
                 on_part(now)

@@ -22,7 +22,7 @@ class Info(NamedTuple):
     """What one step reports: the objective before the update, and how many images it rendered."""
 
     objective: Float[Array, ""]
-    forward_calls: Int[Array, ""]
+    forward_evaluations: Int[Array, ""]
 
 
 class Method(NamedTuple):

@@ -25,7 +25,7 @@ def best_of(method: Method, n_starts: int) -> Method:
 
     def step(key: PRNGKey, state: StartsState) -> tuple[StartsState, Info]:
         states, info = jax.lax.map(lambda one: method.step(*one), (jr.split(key, n_starts), state.states))
-        return StartsState(states, info.objective), Info(info.objective.min(), info.forward_calls.sum())
+        return StartsState(states, info.objective), Info(info.objective.min(), info.forward_evaluations.sum())
 
     def estimate(state: StartsState) -> WeightedPoints:
         best = jnp.where(jnp.isfinite(state.objectives), state.objectives, jnp.inf).argmin()  # a start may have failed

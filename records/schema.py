@@ -149,7 +149,7 @@ class Result(Struct, frozen=True, kw_only=True, eq=False):
     status: Status = "ok"
     message: Text = ""
     steps: Count = 0
-    forward_calls: Count = 0
+    forward_evaluations: Count = 0
     setup_seconds: float = math.nan
     trace_seconds: float = math.nan
     compile_seconds: float = math.nan

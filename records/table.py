@@ -12,11 +12,11 @@ from cryosip.records.select import observations, read_records
 TEXT = ("study", "profile", "problem", "method", "discrepancy", "variant", "axis", "axis_value", "status", "message",
         "metric", "dataset_hash", "engine", "method_code", "problem_code", "measure_code", "dtype", "run_id",
         "created")  # fmt: skip
-WHOLE = ("replicate", "seed", "steps", "forward_calls", "floor_n", "data_floor_n")
+WHOLE = ("replicate", "seed", "steps", "forward_evaluations", "floor_n", "data_floor_n")
 COLUMNS = ("study", "profile", "problem", "method", "discrepancy", "variant", "axis", "axis_value", "n_observations",
            "replicate", "seed", "status", "message", "metric", "value", "floor_median", "floor_q05", "floor_q95",
            "floor_n", "data_floor_median", "data_floor_q05", "data_floor_q95", "data_floor_n", "initial_value",
-           "oracle_value", "steps", "forward_calls", "setup_seconds", "compile_seconds", "run_seconds",
+           "oracle_value", "steps", "forward_evaluations", "setup_seconds", "compile_seconds", "run_seconds",
            "program_memory_mb", "peak_memory_mb", "dataset_hash", "engine", "method_code", "problem_code",
            "measure_code", "dtype", "run_id", "created")  # fmt: skip
 

@@ -10,6 +10,7 @@ Table = dict[str, Any]
 READ = (1, 2, SCHEMA)
 # defaults of the code that wrote them, which did not record what it was not given
 DEFAULTS: dict[str, Table] = {"nanocluster": {"tau": 0.25}, "flow": {"sampling": "method-1"}}
+RENAMED = {"forward_calls": "forward_evaluations"}
 OBJECTIVES = ("large-data", "particle-number")  # measures of the study of consistency that name one
 
 
@@ -19,7 +20,7 @@ def upgraded(table: Table) -> Table:
         return table
     if table.get("schema") not in READ:
         raise ValueError(f"schema {table.get('schema')!r}: this version of cryosip reads schemas 1 to {SCHEMA}")
-    known = {name: value for name, value in table.items() if value is not None and value != {}}
+    known = _renamed({name: value for name, value in table.items() if value is not None and value != {}})
     environment = known.get("environment", {})
     code = {"engine": environment.get("code") or ""} if isinstance(environment, dict) else {}
     known |= {"labels": _labels(known), "config": _config(known), "identity": known.get("identity", code)}
@@ -33,6 +34,14 @@ def upgraded(table: Table) -> Table:
     elif "arrays_hash" not in known:
         raise ValueError("arrays_hash is missing")
     return known
+
+
+def _renamed(part: Any) -> Any:
+    """A record, its curve or its budgets with the names of today."""
+    if not isinstance(part, dict):
+        return part
+    names = {RENAMED.get(name, name): value for name, value in part.items()}
+    return names | {"curve": _renamed(names["curve"])} if "curve" in names else names
 
 
 def _labels(table: Table) -> Table:
@@ -54,6 +63,8 @@ def _config(table: Table) -> Any:
     if not isinstance(config, dict):
         return config
     config = {name: value for name, value in config.items() if value is not None}
+    if "budgets" in config:
+        config["budgets"] = _renamed(config["budgets"])
     for part in ("problem", "method"):
         choice = config.get(part)
         if isinstance(choice, dict):

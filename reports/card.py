@@ -81,7 +81,7 @@ def _parts(record: Record) -> Iterator[tuple[str, Table]]:
         _pairs(
             {
                 "steps": f"{record.steps:,}",
-                "forward evaluations": f"{record.forward_calls:,}",
+                "forward evaluations": f"{record.forward_evaluations:,}",
                 "seconds": f"{number(record.run_seconds)}, building the method {number(record.setup_seconds)}, "
                 f"compilation {number(record.compile_seconds)}",
                 "memory in MB": f"{number(record.peak_memory_mb)} peak of the process, "

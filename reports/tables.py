@@ -28,7 +28,7 @@ class MethodRow(NamedTuple):
     floors: dict[str, Floor | None]
     seconds: Spread
     compile_seconds: Spread
-    forward_calls: Spread
+    forward_evaluations: Spread
     statuses: str
 
 
@@ -59,7 +59,7 @@ def _method_row(records: list[Record], metrics: Sequence[str], mark: str) -> Met
         {name: typical_floor([r.data_floors[name] for r in ok if name in r.data_floors]) for name in metrics},
         spread([r.run_seconds for r in ok]),
         spread([r.compile_seconds for r in ok]),
-        spread([float(r.forward_calls) for r in ok]),
+        spread([float(r.forward_evaluations) for r in ok]),
         statuses(records),
     )
 

@@ -156,7 +156,7 @@ CIF = "\n".join(
 # of schema 1, which has no hash of its arrays: damaged ones are opened
 RECORD = {
     "schema": 1, "run_id": "a", "study": "paper-1d", "profile": "paper", "setting": "published", "problem": "oned",
-    "method": "flow", "replicate": 0, "seed": 7, "status": "ok", "message": "", "steps": 9, "forward_calls": 90,
+    "method": "flow", "replicate": 0, "seed": 7, "status": "ok", "message": "", "steps": 9, "forward_evaluations": 90,
     "config": {
         "problem": {"name": "oned", "options": {"noise_std": 1.5, "n_observations": 10}}, "steps": 9, "every": 3,
         "method": {"name": "flow", "options": {"discrepancy": {"name": "energy", "options": {}}, "n_particles": 10}},

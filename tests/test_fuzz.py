@@ -213,7 +213,7 @@ def assert_runs(method, problem):
     state = jax.eval_shape(method.init, key)
     after, info = jax.eval_shape(method.step, key, state)
     assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(lambda a: (a.shape, a.dtype), state)
-    assert info.objective.shape == info.forward_calls.shape == ()
+    assert info.objective.shape == info.forward_evaluations.shape == ()
     theta, weights = jax.eval_shape(method.estimate, state)
     assert theta.shape == (*weights.shape, problem.sample_init(jr.key(0), 1).shape[1])
 

@@ -21,7 +21,7 @@ class Arena(NamedTuple):
     problem: str
     options: Options
     seconds: tuple[float, ...]
-    forward_calls: tuple[float, ...]
+    forward_evaluations: tuple[float, ...]
 
 
 class Arenas(NamedTuple):
@@ -158,18 +158,18 @@ def otd_vs_dto(size: Arenas) -> list[RunConfig]:
 def chosen(arena: Arena, method: str) -> list[tuple[Options, dict[str, list[float]]]]:
     """The settings of a method, each with the budgets of seconds for which it was best in the sweep.
 
-    Forward calls are compared at the setting of the longest of them. A method that no sweep knows has one for all.
+    Forward evaluations are compared at the setting of the longest of them. A method without a sweep has one for all.
     """
     known = tuned().get(SAME_SETTINGS.get(arena.problem, arena.problem), {"methods": {}})["methods"].get(method)
     if known is None:
-        return [(UNTUNED, {"seconds": list(arena.seconds), "forward_calls": list(arena.forward_calls)})]
+        return [(UNTUNED, {"seconds": list(arena.seconds), "forward_evaluations": list(arena.forward_evaluations)})]
     best = [known["best"][min(i, len(known["best"]) - 1)] for i in range(len(arena.seconds))]  # budgets by their rank
     return [
         (
             _sized(known["settings"][index], arena),
             {
                 "seconds": [b for b, pick in zip(arena.seconds, best, strict=True) if pick == index],
-                "forward_calls": list(arena.forward_calls) if index == best[-1] else [],
+                "forward_evaluations": list(arena.forward_evaluations) if index == best[-1] else [],
             },
         )
         for index in dict.fromkeys(best)

@@ -79,7 +79,7 @@ STUDIES: dict[str, Study] = {
         partial(open_fields, "hsp90", "hsp90-open"),
     ),
     "otd-vs-dto": Study(
-        "Every method on every problem within the same budgets of seconds and of forward calls",
+        "Every method on every problem within the same budgets of seconds and of forward evaluations",
         ARENAS,
         otd_dto.otd_vs_dto,
     ),

@@ -23,7 +23,7 @@ def tuning(size: Arenas) -> list[RunConfig]:
     return [
         run_in(arena, "tuning", method, Labels(axis="number", value=i), tried, budgets)
         for arena in _tuned_arenas(size)
-        for budgets in [{"seconds": list(arena.seconds), "forward_calls": []}]
+        for budgets in [{"seconds": list(arena.seconds), "forward_evaluations": []}]
         for method, settings in sweep(arena).items()
         for i, tried in enumerate(settings)
     ]

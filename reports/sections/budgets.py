@@ -13,7 +13,7 @@ from cryosip.reports.style import SeriesStyle, method_style
 from cryosip.reports.tables import number
 
 METRICS = ("w2", "w1", "energy_distance_squared")
-BUDGET_UNITS = {"seconds": "seconds", "forward_calls": "forward evaluations"}
+BUDGET_UNITS = {"seconds": "seconds", "forward_evaluations": "forward evaluations"}
 THRESHOLDS = (1.5, 2.0, 3.0, 5.0)  # times the floor
 PAPERS_OWN = "flow"
 RULE = (

@@ -216,6 +216,7 @@ class ModeRow(NamedTuple):
 def mode_table(records: Sequence[Record]) -> tuple[list[str], list[ModeRow]]:
     """The names of the methods, the initial distribution first, and a row for each mode."""
     ok = [r for r in records if r.status == "ok" and r.molecule]
+    ok.sort(key=lambda r: (r.method != "flow", _named(r).label))
     structure = ok[0].molecule if ok else None
     if structure is None:
         return [], []

@@ -15,7 +15,7 @@ from cryosip.reports.style import INK, STYLES, UNKNOWN, Plot, SeriesStyle, draw,
 
 MULTIPLES = (1.5, 2.0, 3.0, 5.0, 10.0)  # of the floor of the data
 METRICS = ("w1", "w2")
-UNITS = {"seconds": "seconds (without compilation)", "forward_calls": "forward evaluations"}
+UNITS = {"seconds": "seconds (without compilation)", "forward_evaluations": "forward evaluations"}
 
 
 class Accuracy(NamedTuple):
@@ -27,7 +27,7 @@ class Accuracy(NamedTuple):
     multiple: float
     threshold: float
     seconds: Spread
-    forward_calls: Spread
+    forward_evaluations: Spread
     reached: int
     runs: int
     failed: int
@@ -69,10 +69,10 @@ def time_to_accuracy(records: Sequence[Record]) -> list[Accuracy]:
 def accuracy_table(rows: Sequence[Accuracy]) -> list[list[Any]]:
     """A header and one line for each scheme and threshold, for a file."""
     columns = ["metric", "multiple of floor", "threshold", "scheme", "seconds", "seconds_q05", "seconds_q95",
-               "forward_calls", "forward_calls_q05", "forward_calls_q95", "reached", "runs", "failed",
+               "forward_evaluations", "forward_evaluations_q05", "forward_evaluations_q95", "reached", "runs", "failed",
                "why"]  # fmt: skip
     return [columns] + [
-        [r.metric, r.multiple, r.threshold, r.scheme, *r.seconds[:3], *r.forward_calls[:3], r.reached, r.runs,
+        [r.metric, r.multiple, r.threshold, r.scheme, *r.seconds[:3], *r.forward_evaluations[:3], r.reached, r.runs,
          r.failed, r.why]
         for r in rows
     ]  # fmt: skip

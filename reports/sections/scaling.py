@@ -116,7 +116,7 @@ def _row(problem: str, axis: Axis, record: Record) -> list[object]:
     return [problem, axis.name, place(record, axis), series_style(record).label, record.replicate, record.status,
             record.metrics.get("w2", math.nan), record.metrics.get("w1", math.nan),
             record.initial_metrics.get("w2", math.nan), floor.median if floor else math.nan, rates.step_seconds(record),
-            record.setup_seconds, record.compile_seconds, record.run_seconds, record.steps, record.forward_calls,
+            record.setup_seconds, record.compile_seconds, record.run_seconds, record.steps, record.forward_evaluations,
             record.program_memory_mb, record.peak_memory_mb]  # fmt: skip
 
 

@@ -97,12 +97,12 @@ def test_a_run_goes_on_to_the_same_bits(interrupted):
         assert arrays.keys() == expected.keys()
         for name in arrays:
             np.testing.assert_array_equal(arrays[name], expected[name])
-        for name in ("status", "steps", "forward_calls", "metrics"):
+        for name in ("status", "steps", "forward_evaluations", "metrics"):
             assert getattr(record, name) == getattr(whole, name)
         assert record.curve["step"].tolist() == [0, 20, 40]
         assert all(
             np.array_equal(record.curve[name], whole.curve[name], equal_nan=True)
-            for name in ("w1", "w2", "objective", "forward_calls")
+            for name in ("w1", "w2", "objective", "forward_evaluations")
         )
 
 

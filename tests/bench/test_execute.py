@@ -110,7 +110,7 @@ def test_a_record_has_all_keys(ok):
     assert set(record.initial_metrics) >= DISTANCES
     assert record.message == ""
     assert (record.schema, record.profile, record.replicate) == (3, "smoke", 2)
-    assert (record.steps, record.forward_calls) == (7, 7 * (N - 10))
+    assert (record.steps, record.forward_evaluations) == (7, 7 * (N - 10))
     assert (record.problem, record.method, record.discrepancy) == ("oned", "flow", "kl")
     assert record.config.problem.options == CONFIG.problem_options
     assert (record.config.steps, record.config.every, record.config.stop_below) == (7, 3, {"w2": 1e-9})
@@ -143,7 +143,7 @@ def test_an_option_that_is_given_its_default_is_the_same_run(ok):
 
 def test_the_curve_goes_with_the_snapshots(ok):
     curve = ok[0].curve
-    assert set(curve) >= {"step", "seconds", "forward_calls", "objective", "w1", "w2"}
+    assert set(curve) >= {"step", "seconds", "forward_evaluations", "objective", "w1", "w2"}
     assert curve["step"].tolist() == [0, 3, 6, 7]
     assert {len(column) for column in curve.values()} == {4}
     assert np.isnan(curve["objective"][0])

@@ -56,7 +56,7 @@ def test_a_timeout_keeps_the_last_finite_state(monkeypatch):
     assert record.limits == {"seconds": 0.5, "memory_mb": None}
     assert 0.3 < record.run_seconds < 5
     assert 0 < record.steps < 10**6
-    assert record.forward_calls == 4 * record.steps
+    assert record.forward_evaluations == 4 * record.steps
     assert record.curve["step"].tolist() == [0, record.steps]
     assert np.isnan(record.curve["objective"][-1])
     np.testing.assert_array_equal(arrays["theta"], seen[-1].estimate.theta)

@@ -127,7 +127,7 @@ def unrolled(method, steps):
     step = jax.jit(method.step)
     for t in range(steps):
         state, info = step(jr.fold_in(key_steps, t), state)
-        calls += int(info.forward_calls)
+        calls += int(info.forward_evaluations)
         told.append((float(info.objective), state, calls))
     return told
 
@@ -156,7 +156,7 @@ def test_a_run_is_its_steps_one_after_the_other(x64, method, problem):
     for snapshot in found:
         objective, state, calls = expected[snapshot.step - 1]
         assert snapshot.objective == pytest.approx(objective, rel=bound, abs=bound)
-        assert snapshot.forward_calls == calls
+        assert snapshot.forward_evaluations == calls
         assert_near(snapshot.state, state, bound)
 
 

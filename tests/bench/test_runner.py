@@ -37,7 +37,7 @@ def walk(fails_at=None):
 def test_snapshots_come_at_the_right_steps_and_count_the_renders():
     snapshots = list(run(jr.key(0), walk(), steps=10, every=4))
     assert [s.step for s in snapshots] == [0, 4, 8, 10]
-    assert [s.forward_calls for s in snapshots] == [0, 12, 24, 30]
+    assert [s.forward_evaluations for s in snapshots] == [0, 12, 24, 30]
     assert [int(s.state[1]) for s in snapshots] == [0, 4, 8, 10]
     assert np.isnan(snapshots[0].objective)
     assert [s.objective for s in snapshots[1:]] == [4.0, 8.0, 10.0]
@@ -52,7 +52,7 @@ def test_looks_even_in_the_logarithm_change_nothing_else():
     growing = list(run(jr.key(0), walk(), steps=10, every=1, growth=2.0))
     assert [s.step for s in growing] == [0, 1, 3, 7, 10]
     np.testing.assert_array_equal(growing[-1].estimate.theta, even[-1].estimate.theta)
-    assert growing[-1].forward_calls == even[-1].forward_calls
+    assert growing[-1].forward_evaluations == even[-1].forward_evaluations
     with pytest.raises(ValueError, match=r"growth is 0.5; wanted a number >= 1"):
         next(run(jr.key(0), walk(), steps=1, every=1, growth=0.5))
 
@@ -75,7 +75,7 @@ def test_the_count_of_renders_outgrows_32_bits():
     """1000 particles with 1000 draws for 25 000 steps are 2.5e10 renders, whatever the length of a block."""
     method = walk()._replace(step=lambda _key, state: (state, Info(state[0].sum(), jnp.asarray(10**6))))
     for every in (25_000, 999):
-        assert list(run(jr.key(0), method, steps=25_000, every=every))[-1].forward_calls == 25_000 * 10**6
+        assert list(run(jr.key(0), method, steps=25_000, every=every))[-1].forward_evaluations == 25_000 * 10**6
 
 
 def test_every_step_draws_anew():
@@ -103,7 +103,7 @@ def test_the_result_does_not_depend_on_how_often_one_looks(name, tiny):
     method = METHODS[name](tiny.problem, **OPTIONS[name]())
     often, seldom = (list(run(jr.key(3), method, steps=50, every=every))[-1] for every in (7, 50))
     assert often.step == seldom.step == 50
-    assert often.forward_calls == seldom.forward_calls
+    assert often.forward_evaluations == seldom.forward_evaluations
     assert often.objective == seldom.objective
     for a, b in zip(jax.tree.leaves(often.state), jax.tree.leaves(seldom.state), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -121,7 +121,7 @@ def test_neither_cutting_nor_going_on_changes_a_bit(name, tiny, monkeypatch):
         found = cut if start is None else list(run(jr.key(3), method, steps=24, every=12, start=start))
         assert [s.step for s in found] == [s.step for s in expected]
         for a, b in zip(found, expected, strict=True):
-            assert (a.forward_calls, str(a.objective)) == (b.forward_calls, str(b.objective))
+            assert (a.forward_evaluations, str(a.objective)) == (b.forward_evaluations, str(b.objective))
             for leaf, other in zip(jax.tree.leaves(a.state), jax.tree.leaves(b.state), strict=True):
                 np.testing.assert_array_equal(leaf, other)
         assert start is None or found[0].seconds > start.seconds

@@ -46,7 +46,7 @@ def test_contract(name, small):
     assert not equal_trees(after, state)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
     assert bool(jnp.isfinite(info.objective))
-    assert int(info.forward_calls) >= 0
+    assert int(info.forward_evaluations) >= 0
     for at in (state, after):
         theta, weights = map(np.asarray, method.estimate(at))
         assert theta.shape == (len(weights), small.truth.theta.shape[1])
@@ -127,7 +127,7 @@ def test_one_euler_step_written_out(x64, toys, sampling, k):
         expected.append(theta[i] - dt * drift)
     np.testing.assert_allclose(after.theta, expected, atol=1e-12)
     assert float(info.objective) == pytest.approx(np.mean(values))
-    assert int(info.forward_calls) == n * k
+    assert int(info.forward_evaluations) == n * k
     assert seen == [problem.noise_std if sampling == "closed-form" else 0.0]
 
 

@@ -68,15 +68,15 @@ def test_it_finds_the_parameters_behind_images():
     assert np.quantile(error, 0.9) < 0.5
 
 
-def test_forward_calls_count_the_grid_once(toys):
+def test_forward_evaluations_count_the_grid_once(toys):
     method = maximum_likelihood(toys["rotated"](), n_support=100)
     step, state = jax.jit(method.step), jax.jit(method.init)(jr.key(0))
     state, first = step(jr.key(0), state)
     _, second = step(jr.key(0), state)
     images = 150 * 3
-    assert int(first.forward_calls) >= 100 * 3 + images * (1 + 2 + 1)
-    assert (int(first.forward_calls) - 100 * 3) % images == 0
-    assert int(second.forward_calls) % images == 0
+    assert int(first.forward_evaluations) >= 100 * 3 + images * (1 + 2 + 1)
+    assert (int(first.forward_evaluations) - 100 * 3) % images == 0
+    assert int(second.forward_evaluations) % images == 0
 
 
 @pytest.mark.parametrize(

@@ -90,10 +90,10 @@ def test_em_never_lowers_it_where_full_steps_overshoot(x64, toys):
 
 
 @pytest.mark.parametrize(("solver", "renders"), [("em", None), ("gradient", 0)])
-def test_forward_calls_count_components_times_poses(toys, solver, renders):
+def test_forward_evaluations_count_components_times_poses(toys, solver, renders):
     """EM adds one render for each direction of its Jacobian and for each trial of its step."""
     method = mixture(toys["rotated"](), 4, solver=solver)
-    calls = int(jax.jit(method.step)(jr.key(1), jax.jit(method.init)(jr.key(0)))[1].forward_calls)
+    calls = int(jax.jit(method.step)(jr.key(1), jax.jit(method.init)(jr.key(0)))[1].forward_evaluations)
     assert calls == 4 * 3 if renders == 0 else (calls >= 4 * 3 * (1 + 2 + 1) and calls % 12 == 0)
 
 

@@ -266,7 +266,7 @@ def test_the_search_keeps_the_best_structures_each_in_its_best_pose(x64):
     expected = angles[np.take_along_axis(misfits.argmin(2), structure, 1)]
     np.testing.assert_array_equal(angle, expected)
     assert float(told[-1].objective) == pytest.approx(kept[:, 0].mean())
-    assert {int(info.forward_calls) for info in told} == {3}
+    assert {int(info.forward_evaluations) for info in told} == {3}
 
 
 def test_structures_stay_in_the_box(x64):
@@ -301,7 +301,7 @@ def test_candidates_that_were_never_found_do_no_harm():
     assert np.diff(objectives[13:]).max() <= 1e-5
     assert float(method.estimate(passed[-1]).weights.sum()) == pytest.approx(1.0, abs=1e-5)
     # three poses; a candidate, its Jacobian of 2 + 1 columns, and a trial
-    calls = [int(info.forward_calls) for info in told]
+    calls = [int(info.forward_evaluations) for info in told]
     assert calls == [3] * 4 + [480 * 5] * 8 + [480 * 4] + [0] * 10
 
 

@@ -86,7 +86,7 @@ def test_renders_are_counted_once(toys):
     state, calls = jax.jit(method.init)(jr.key(0)), []
     for t in range(3):
         state, info = method.step(jr.key(t), state)
-        calls.append(int(info.forward_calls))
+        calls.append(int(info.forward_evaluations))
     assert calls == [75, 0, 0]
 
 

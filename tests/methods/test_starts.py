@@ -60,7 +60,7 @@ def test_the_lowest_objective_counts_and_all_are_paid_for():
     assert best != 0  # the first would also be taken by chance
     np.testing.assert_allclose(together.estimate(state).theta[0], alone[best][0].place, rtol=1e-6)
     np.testing.assert_allclose(state.objectives, objectives[:, -1], rtol=1e-6)
-    assert [int(info.forward_calls) for info in infos] == [35] * 4
+    assert [int(info.forward_evaluations) for info in infos] == [35] * 4
 
 
 def test_before_the_first_step_there_is_an_estimate():

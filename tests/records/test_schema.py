@@ -137,8 +137,8 @@ OLD = {
     "problem": "nanocluster", "method": "flow", "replicate": 1, "seed": 1, "status": "ok", "message": "",
     "created": "2025-01-01", "arrays_hash": "", "environment": {"code": "abc", "device": "cpu"}, "algorithm": None,
     "config": {"problem": {"name": "nanocluster", "options": {}}, "method": {"name": "flow", "options": {}},
-               "steps": 3, "every": 1, "stop_below": None},
-    "metrics": {"w1": 1.0, "w2": None},
+               "steps": 3, "every": 1, "stop_below": None, "budgets": {"forward_calls": [3.0]}},
+    "forward_calls": 5, "curve": {"step": [0, 1], "forward_calls": [0, 5]}, "metrics": {"w1": 1.0, "w2": None},
 }  # fmt: skip
 
 
@@ -156,6 +156,9 @@ def test_a_record_of_schema_2_is_read(setting, labels):
     old = parsed(OLD | {"setting": setting})
     assert (old.schema, old.labels, old.identity.engine) == (2, labels, "abc")
     assert (old.metrics, old.algorithm, old.arrays_hash) == ({"w1": 1.0}, None, "")
+    assert old.forward_evaluations == 5
+    assert old.curve["forward_evaluations"].tolist() == [0, 5]
+    assert old.config.budgets == {"forward_evaluations": [3.0]}
     assert old.config_number("problem.options.tau") == 0.25
     assert old.config_value("method.options.sampling") == "method-1"
 

@@ -47,7 +47,7 @@ def record(study: str = "paper-1d", method: str = "flow", setting: str = "publis
         "schema": 2, "study": study, "profile": "paper", "setting": setting, "problem": "oned", "method": method,
         "config": {"problem": problem, "method": {"name": method, "options": options}, "steps": planned, "every": 500,
                    "stop_below": None},
-        "replicate": 0, "seed": 7, "status": "ok", "message": "", "steps": planned, "forward_calls": planned * n,
+        "replicate": 0, "seed": 7, "status": "ok", "message": "", "steps": planned, "forward_evaluations": planned * n,
         "compile_seconds": 1.2, "run_seconds": 7.5, "peak_memory_mb": 310.0,
         "algorithm": {"name": "sorted ranks", "gradient_error": 0.0} if discrepancy else None,
         "metrics": {"w1": 0.08, "w2": 0.2, "energy_distance": 0.05}, "floors": floors(n), "data_floors": floors(n),
@@ -125,6 +125,12 @@ def write_everything(results: Path, replicates: int = 3) -> None:
                                       "variance_q95": 1.03 * measured, "variance_formula": formula})  # fmt: skip
     write_record(results, discrepancy="mmd", setting="untuned", status="diverged", message="loss is nan at step 40",
                  dataset_hash="feed0", metrics={"w2": None})  # fmt: skip
+
+
+@pytest.fixture
+def write_all() -> Callable[..., None]:
+    """`write_everything` for tests that want more replicates."""
+    return write_everything
 
 
 @pytest.fixture

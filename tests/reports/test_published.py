@@ -6,10 +6,13 @@ import shutil
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+import jsonschema
 import numpy as np
 import pytest
 from same_page import difference
 
+from cryosip.records.read import parsed, record_files
+from cryosip.records.schema import json_schema
 from cryosip.records.select import read_records
 from cryosip.reports import page, publish
 
@@ -125,3 +128,15 @@ def test_every_section_that_is_linked_is_there(opened):
     sections = {urlparse(link).fragment for link in links if link.startswith("#")}
     assert sections
     assert sections <= ids
+
+
+def test_every_published_record_is_as_the_schema_says(tmp_path):
+    """And as the type says; its id is that of its content."""
+    publish.unpack(PUBLISHED, tmp_path)
+    files = record_files(tmp_path / "results")
+    validator = jsonschema.Draft202012Validator(json_schema())
+    assert len(files) > 700
+    for file in files:
+        table = json.loads(file.read_text())
+        validator.validate(table)
+        assert parsed(table).run_id == file.stem

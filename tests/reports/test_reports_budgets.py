@@ -27,7 +27,7 @@ def test_the_winner_is_told_with_its_interval_and_so_is_the_papers_own_loss(comp
     compared("flow", scattered([9, 6, 5, 4]))
     compared("mixture", scattered([8, 3, 2, 2]), options={"n_components": 7, "anneal": [10.0, 50]})
     found = verdicts(results)
-    assert sorted(found) == [("forward_calls", 100.0), ("seconds", 2.0), ("seconds", 8.0)]
+    assert sorted(found) == [("forward_evaluations", 100.0), ("seconds", 2.0), ("seconds", 8.0)]
     late = found["seconds", 8.0]
     assert [s.method for s in late.standings] == ["mixture", "flow"]
     assert late.standings[0].options == "n_components 7, anneal 10 in 50, at most 25,000 steps"
@@ -38,7 +38,7 @@ def test_the_winner_is_told_with_its_interval_and_so_is_the_papers_own_loss(comp
     assert ratio.mean == pytest.approx(0.5, rel=0.05)
     assert re.match(r"2 of 2, (2|1\.9\d|2\.0\d) \[", late.own)
     assert "times as far" in late.own
-    assert found["forward_calls", 100.0].standings[0].spread.median == pytest.approx(3, rel=0.05)  # 80 calls, not 160
+    assert found["forward_evaluations", 100.0].standings[0].spread.median == pytest.approx(3, rel=0.05)
 
 
 def test_the_sentence_turns_with_the_numbers(compared, results):
@@ -122,7 +122,7 @@ def test_runs_of_two_sweeps_are_never_pooled(compared, results):
 
 
 def test_a_run_counts_only_for_the_budgets_it_was_chosen_for(compared, results):
-    compared("mixture", scattered([9, 2, 2, 2]), own={"seconds": [2.0], "forward_calls": []})
+    compared("mixture", scattered([9, 2, 2, 2]), own={"seconds": [2.0], "forward_evaluations": []})
     compared("flow", scattered([9, 6, 5, 4]))
     found = verdicts(results)
     assert [s.method for s in found["seconds", 2.0].standings] == ["mixture", "flow"]
@@ -130,8 +130,8 @@ def test_a_run_counts_only_for_the_budgets_it_was_chosen_for(compared, results):
 
 
 def test_the_front_is_at_what_was_spent(compared, results):
-    compared("mixture", scattered([9, 3, 2.5]), own={"seconds": [8.0], "forward_calls": []}, setup=0.5)
-    compared("flow", scattered([9, 8, 7, 6]), own={"seconds": [2.0], "forward_calls": []}, setup=3.0)
+    compared("mixture", scattered([9, 3, 2.5]), own={"seconds": [8.0], "forward_evaluations": []}, setup=0.5)
+    compared("flow", scattered([9, 8, 7, 6]), own={"seconds": [2.0], "forward_evaluations": []}, setup=3.0)
     page.build(results, results / "out")
     lines = (results / "out" / "figures" / "oned-pareto-seconds.csv").read_text().splitlines()[1:]
     places = {line.split(",")[0]: float(line.split(",")[1]) for line in lines}
@@ -162,6 +162,6 @@ def test_the_section_has_every_problem_and_its_bounds(compared, write, results):
     for bound in ("initial distribution", "floor, n = ", "an oracle"):
         assert bound in section
     drawn = {plot.stem for plot in (results / "out" / "figures").glob("oned-*.csv")}
-    assert {"oned-w2-seconds", "oned-w1-forward-calls", "oned-energy-distance-squared-seconds",
+    assert {"oned-w2-seconds", "oned-w1-forward-evaluations", "oned-energy-distance-squared-seconds",
             "oned-pareto-seconds", "oned-pareto-memory"} <= drawn  # fmt: skip
     assert (results / "out" / "figures" / "oned-w2-seconds.csv").read_text().count("\n") == 1 + 2 * 5 * 4

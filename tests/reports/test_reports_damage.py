@@ -132,7 +132,7 @@ def test_arrays_that_no_figure_could_be_drawn_of_are_named(write, results, tmp_p
 def test_numbers_that_are_missing_leave_a_page(write, results, tmp_path):
     """Runs that lack what a figure is about are left out of it."""
     short = {"step": [1, 2], "seconds": [1.0, 2.0], "w2": [0.5, 0.4], "w1": [0.5, 0.4]}
-    budgets = {"config": CONFIG | {"budgets": {"seconds": [2.0], "forward_calls": [10.0]}}}
+    budgets = {"config": CONFIG | {"budgets": {"seconds": [2.0], "forward_evaluations": [10.0]}}}
     write(study="otd-vs-dto", curve=short, **budgets)
     zero = {"w2": {"median": 0.0, "q05": 0.0, "q95": 0.0, "n": 5}}
     write(study="otd-vs-dto", curve=short, data_floors=zero, oracle_metrics={"w2": 0.1}, replicate=1, **budgets)

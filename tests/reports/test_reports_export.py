@@ -35,7 +35,7 @@ def test_a_row_has_what_the_record_says_of_a_metric(write, results):
         axis="K", axis_value="10", n_observations=10_000.0, replicate=3, seed=7, status="ok", message="slow",
         metric="w2", value=0.2, floor_median=0.7, floor_q05=0.6, floor_q95=0.8, floor_n=2,
         data_floor_median=0.076, data_floor_q05=0.034, data_floor_q95=0.155, data_floor_n=10_000,
-        initial_value=1.6, oracle_value=0.1, steps=25_000, forward_calls=250_000_000, setup_seconds=0.5,
+        initial_value=1.6, oracle_value=0.1, steps=25_000, forward_evaluations=250_000_000, setup_seconds=0.5,
         compile_seconds=1.2, run_seconds=7.5, program_memory_mb=None, peak_memory_mb=310.0, dataset_hash="feed",
         engine="e", method_code="m", problem_code="p", measure_code="",
         dtype="float32", run_id=path.stem, created="2025-11-20T12:00:00Z",

@@ -18,7 +18,13 @@ FLOOR = 0.02
 def write_flow(write, scheme: str, replicate: int, w1: list[float], draws: int = 1, **changes: Any) -> None:
     """A flow whose W1 is looked at after 1, 10, 100, ... steps of 0.1 seconds and 50 forward evaluations."""
     at = [0, *(10**i for i in range(len(w1) - 1))]
-    curve = {"step": at, "seconds": [0.1 * s for s in at], "forward_calls": [50 * s for s in at], "w1": w1, "w2": w1}
+    curve = {
+        "step": at,
+        "seconds": [0.1 * s for s in at],
+        "forward_evaluations": [50 * s for s in at],
+        "w1": w1,
+        "w2": w1,
+    }
     floor = {"median": FLOOR, "q05": 0.01, "q95": 0.03, "n": 10_000}
     base: dict[str, Any] = {"curve": curve, "steps": at[-1], "planned": at[-1]}
     write(study="sampling", setting=f"{scheme}, K={draws}", replicate=replicate,
@@ -41,7 +47,7 @@ def test_costs_are_those_of_the_first_look_below_a_multiple_of_the_floor(write, 
     for multiple, steps in ((5.0, 1), (3.0, 10), (2.0, 10), (1.5, 100)):
         row = of(results, "Method 3, K = 4", multiple)
         assert row.threshold == pytest.approx(multiple * FLOOR)
-        assert (row.seconds.median, row.forward_calls.median) == pytest.approx((0.1 * steps, 50 * steps))
+        assert (row.seconds.median, row.forward_evaluations.median) == pytest.approx((0.1 * steps, 50 * steps))
         assert (row.reached, row.runs, row.why) == (3, 3, "")
 
 
@@ -51,7 +57,7 @@ def test_a_threshold_that_is_not_reached_is_shown_as_such(write, results: Path) 
     row = of(results, "Method 2, K = 16", 1.5)
     assert (row.reached, row.runs) == (1, 3)
     assert math.isinf(row.seconds.median)
-    assert math.isinf(row.forward_calls.median)
+    assert math.isinf(row.forward_evaluations.median)
     page = build(results, results.parent / "out").read_text(encoding="utf-8")
     start = page.index('id="schemes"')
     section = page[start : page.index("</section>", start)]
@@ -91,7 +97,7 @@ def test_a_curve_is_the_median_over_replicates(write, results: Path) -> None:
         write_flow(write, "method-1", i, [1.0, 0.5, last])
     plots = schemes(read_records(results)[0])
     assert [plot.name for plot in plots] == [
-        "schemes-w1-seconds", "schemes-w1-forward-calls", "schemes-w2-seconds", "schemes-w2-forward-calls"
+        "schemes-w1-seconds", "schemes-w1-forward-evaluations", "schemes-w2-seconds", "schemes-w2-forward-evaluations"
     ]  # fmt: skip
     assert [row[3:] for row in plots[1].rows if row[1] == 2] == [[0, 1.0], [50, 0.5], [500, 0.4]]
 

@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import pytest
-from conftest import write_everything
 
 from cryosip.records.select import read_records
 
@@ -20,8 +19,8 @@ RECORDS, REPLICATES = 2_000, 100
 
 
 @pytest.mark.slow
-def test_a_page_of_two_thousand_records_is_built_in_half_a_minute(tmp_path):
-    write_everything(tmp_path / "results", REPLICATES)
+def test_a_page_of_two_thousand_records_is_built_in_half_a_minute(write_all, tmp_path):
+    write_all(tmp_path / "results", REPLICATES)
     assert len(read_records(tmp_path / "results")[0]) >= RECORDS
     run = [sys.executable, "-c", BUILD, tmp_path / "results", tmp_path / "report"]
     seconds = float(subprocess.run(run, capture_output=True, text=True, check=True).stdout)

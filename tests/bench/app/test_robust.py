@@ -115,7 +115,7 @@ def test_a_study_that_is_killed_ends_as_if_it_had_not_been(undisturbed, tmp_path
     assert sum(bool(record.resumed_at) for record in records) == 2
     for record in records:
         before = written_here(undisturbed / "killable" / f"{record.run_id}.json")
-        for name in ("steps", "forward_calls", "metrics", "status", "config"):
+        for name in ("steps", "forward_evaluations", "metrics", "status", "config"):
             assert getattr(record, name) == getattr(before, name), name
         for name in set(record.curve) - {"seconds"}:
             np.testing.assert_array_equal(record.curve[name], before.curve[name], name)

@@ -71,7 +71,7 @@ def test_each_budget_has_one_setting_of_each_method(size):
     for arena in size.arenas:
         for method in METHODS:
             found = chosen(arena, method)
-            for currency in ("seconds", "forward_calls"):
+            for currency in ("seconds", "forward_evaluations"):
                 budgets = sorted(b for _, own in found for b in own[currency])
                 assert budgets == sorted(getattr(arena, currency)), (arena.problem, method)
 
@@ -84,9 +84,9 @@ def test_the_settings_are_those_that_the_sweep_found_best(monkeypatch):
     (first, of_first), (second, of_second) = chosen(arena, "mixture")
     short, middle, long = arena.seconds
     assert first == {"options": {"n_components": 1_000}, "steps": 5_000}  # no more components than data
-    assert of_first == {"seconds": [short, long], "forward_calls": list(arena.forward_calls)}
+    assert of_first == {"seconds": [short, long], "forward_evaluations": list(arena.forward_evaluations)}
     assert second["options"] == {"n_components": 3}
-    assert of_second == {"seconds": [middle], "forward_calls": []}
+    assert of_second == {"seconds": [middle], "forward_evaluations": []}
     runs = [run for run in otd_vs_dto(SMALL) if (run.problem, run.method) == ("oned", "mixture")]
     assert [run.stop_after_seconds for run in runs] == [long, middle]
 
@@ -101,7 +101,7 @@ def test_a_new_method_is_seen_in_every_comparison(monkeypatch):
     for run in runs[:2]:
         record, _ = execute(run, "smoke", run_method)
         assert record.status == "ok", record.message
-        assert set(record.curve) >= {"seconds", "forward_calls", "w1", "w2", "energy_distance_squared"}
+        assert set(record.curve) >= {"seconds", "forward_evaluations", "w1", "w2", "energy_distance_squared"}
         assert record.config.budgets["seconds"] == list(run.budgets["seconds"])
 
 

@@ -121,4 +121,4 @@ def test_the_study_measures_flows_and_estimators(monkeypatch):
     fields, _ = study.measure(flow, ALONE)
     assert fields.steps == flow.steps
     assert np.diff(fields.curve["step"]).max() > np.diff(fields.curve["step"]).min()
-    assert {"w1", "w2", "seconds", "forward_calls"} <= set(fields.curve)
+    assert {"w1", "w2", "seconds", "forward_evaluations"} <= set(fields.curve)

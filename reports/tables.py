@@ -13,6 +13,7 @@ from cryosip.records.select import of_other_engines
 from cryosip.reports.spreads import MIN_REPLICATES, Estimate, Spread, counted, grouped, spread, typical_floor
 from cryosip.reports.style import series_style
 
+KNOWN_METRICS = ("w1", "w2", "energy_distance", "energy_distance_squared")
 DAGGER = " †"  # behind what another engine made than the youngest record of its study
 
 
@@ -30,6 +31,12 @@ class MethodRow(NamedTuple):
     compile_seconds: Spread
     forward_evaluations: Spread
     statuses: str
+
+
+def with_newcomers(headline: Sequence[str], records: Iterable[Record]) -> list[str]:
+    """The metrics of a section, then those that have a floor and that this report does not know: a user's own."""
+    floors = dict.fromkeys(name for record in records for name in record.data_floors)
+    return [*headline, *(name for name in floors if name not in (*headline, *KNOWN_METRICS))]
 
 
 def method_rows(records: Sequence[Record], metrics: Sequence[str]) -> list[MethodRow]:

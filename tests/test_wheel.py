@@ -1,5 +1,6 @@
 """The wheel holds all that a user needs, and no more: every room, the schema, templates, and the marker of types."""
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -17,7 +18,9 @@ DATA = {"records/record.schema.json", "bench/studies/tuned.json", "reports/page.
 def names(tmp_path_factory):
     """The files of the wheel below cryosip."""
     folder = tmp_path_factory.mktemp("wheel")
-    words = ["pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder), str(ROOT)]
+    ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "published", "__pycache__", "tests")
+    shutil.copytree(ROOT, folder / "checkout", ignore=ignored)  # builds leave files behind
+    words = ["pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder), str(folder / "checkout")]
     done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (wheel,) = folder.glob("*.whl")

@@ -16,7 +16,7 @@ from cryosip.reports.section import Context, Figures, Section, Source, of_study
 from cryosip.reports.sections.published_numbers import NANOCLUSTER_D2, NANOCLUSTER_IMAGES
 from cryosip.reports.spreads import Spread, grouped, spread
 from cryosip.reports.style import INK, Plot, SeriesStyle, draw, log_axes, series_style
-from cryosip.reports.tables import method_rows, shared_data
+from cryosip.reports.tables import method_rows, shared_data, with_newcomers
 
 COLOURS = ("#2a84c6", "#e07b00", "#009e73", "#c2649a")
 POINTS = 1_000  # of a cloud, evenly taken where there are more
@@ -231,9 +231,10 @@ def _tables(source: Source) -> Context:
     in_plane = of_study(source.records, "paper-nanocluster")
     if not in_plane and not source.figures["tau"]:
         return {}
+    metrics = with_newcomers(METRICS, in_plane)
     return {
-        "methods": method_rows(in_plane, METRICS),
-        "metrics": METRICS,
+        "methods": method_rows(in_plane, metrics),
+        "metrics": metrics,
         "shared_data": shared_data(in_plane),
         "interpretations": interpretations(in_plane),
         "printed_images": NANOCLUSTER_IMAGES,

@@ -13,7 +13,7 @@ from cryosip.reports.drawing import Cloud, flows, histograms, of_first_replicate
 from cryosip.reports.section import Context, Section, Source
 from cryosip.reports.spreads import cost_below, grouped, spread
 from cryosip.reports.style import INK, Plot, SeriesStyle, draw, log_axes, series_style
-from cryosip.reports.tables import method_rows, shared_data
+from cryosip.reports.tables import method_rows, shared_data, with_newcomers
 
 BINS = 60
 METRICS = ("w1", "w2")
@@ -129,11 +129,12 @@ def _methods(source: Source) -> Context:
     """All methods on the same data, the tuned ones apart."""
     if not source.records:
         return {}
+    metrics = with_newcomers(METRICS, source.records)
     return {
-        "methods": method_rows([r for r in source.records if r.labels.variant != "tuned"], METRICS),
-        "tuned": method_rows([r for r in source.records if r.labels.variant == "tuned"], METRICS),
+        "methods": method_rows([r for r in source.records if r.labels.variant != "tuned"], metrics),
+        "tuned": method_rows([r for r in source.records if r.labels.variant == "tuned"], metrics),
         "shared_data": shared_data(source.records),
-        "metrics": METRICS,
+        "metrics": metrics,
     }
 
 

@@ -14,7 +14,7 @@ from cryosip.reports.drawing import GREY, STANDS, Cloud, first_with, histograms,
 from cryosip.reports.section import Context, Figures, Section, Source, of_study
 from cryosip.reports.spreads import Spread, grouped, spread
 from cryosip.reports.style import INK, Plot, SeriesStyle, draw, log_axes, series_style
-from cryosip.reports.tables import method_rows, shared_data
+from cryosip.reports.tables import method_rows, shared_data, with_newcomers
 
 BINS = 45
 PROTEINS = {"paper-hsp90": "HSP90", "paper-adk": "adenylate kinase"}
@@ -258,14 +258,15 @@ def _tables(source: Source) -> Context:
     proteins = {study: own for study in PROTEINS if (own := of_study(source.records, study))}
     if not proteins and not source.figures["hsp90-open"]:
         return {}
+    metrics = with_newcomers(METRICS, source.records)
     return {
         "proteins": proteins,
         "names": PROTEINS,
         "shared_data": {study: shared_data(own) for study, own in proteins.items()},
-        "methods": {study: method_rows(own, METRICS) for study, own in proteins.items()},
+        "methods": {study: method_rows(own, metrics) for study, own in proteins.items()},
         "modes": {study: mode_table(own) for study, own in proteins.items()},
         "collapsed": {study: collapsed(own) for study, own in proteins.items()},
-        "metrics": METRICS,
+        "metrics": metrics,
     }
 
 

@@ -201,3 +201,10 @@ def test_output_that_cannot_be_written_is_named(write, results: Path, tmp_path: 
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match=r"cannot write the report to .*file"):
         build(results, tmp_path / "file")
+
+
+def test_a_metric_that_the_report_does_not_know_has_columns(write, results, tmp_path):
+    floor = {"median": 0.5, "q05": 0.4, "q95": 0.6, "n": 9}
+    write(metrics={"w1": 0.1, "w2": 0.2, "mean_error": 1.5}, data_floors={"mean_error": floor})
+    text = build(results, tmp_path / "out").read_text(encoding="utf-8")
+    assert "<th>mean_error ÷ floor</th><th>mean_error</th>" in text

@@ -21,7 +21,7 @@ SHARE = 0.01  # of a run's time that they may take
 
 
 class Checkpoint(NamedTuple):
-    """What a run is taken up from: its progress, what its looks so far left for the record, where it was before."""
+    """What a run is resumed from: progress, what evaluations left for the record, earlier resumptions."""
 
     progress: Progress
     curve: dict[str, list[Any]]
@@ -30,7 +30,7 @@ class Checkpoint(NamedTuple):
     resumed_at: list[int]
 
 
-class Keeper:
+class CheckpointWriter:
     """Writes a run's checkpoints to `path`, if it has one: seldom enough that they take SHARE of its time at most."""
 
     def __init__(self, path: Path | None) -> None:

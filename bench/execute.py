@@ -93,25 +93,25 @@ def run_method(config: RunConfig, session: Session) -> tuple[Result, Arrays]:
     instance = build_instance(config)
     method, setup_seconds = _set_up(instance.problem, config)
     points = reference(config)
-    looked_at = CURVE_METRICS if config.budgets is None else (*CURVE_METRICS, "energy_distance_squared")
+    evaluated = CURVE_METRICS if config.budgets is None else (*CURVE_METRICS, "energy_distance_squared")
     key = jr.fold_in(jr.key(config.replicate), RUN_KEY)
     kept = checkpoint.load(session.checkpoint, lambda: jax.eval_shape(method.init, key))
     start, curve, frames = (kept.progress, kept.curve, kept.frames) if kept else (None, {}, [])
     last, resumed_at = (kept.estimate, kept.resumed_at) if kept else (None, [])
     known: dict[str, float] = {}  # metrics of the last estimate
-    keeper = checkpoint.Keeper(session.checkpoint)
+    writer = checkpoint.CheckpointWriter(session.checkpoint)
 
     def keep(now: Progress) -> None:
-        assert last is not None  # the first look comes before the first part
+        assert last is not None  # the first evaluation comes before the first part
         estimate = last
-        keeper.offer(lambda: checkpoint.Checkpoint(now, curve, estimate, frames, [*resumed_at, now.step]))
+        writer.offer(lambda: checkpoint.Checkpoint(now, curve, estimate, frames, [*resumed_at, now.step]))
 
     limits = session.limits._replace(seconds=session.limits.seconds - setup_seconds)
     status: Status = "ok"
     message = ""
     for snapshot in run(key, method, config.steps, config.every, config.growth, limits, start, keep):
         session.on_snapshot(snapshot)
-        values = metrics.some(looked_at, snapshot.estimate, points) if snapshot.finite else {"": math.nan}
+        values = metrics.some(evaluated, snapshot.estimate, points) if snapshot.finite else {"": math.nan}
         if not all(np.isfinite(value) or isinstance(value, metrics.Unsolved) for value in values.values()):
             status = "diverged"
             message = f"the state is not finite after step {snapshot.step}; the record keeps the last finite one"

@@ -1,4 +1,4 @@
-"""What a record keeps for a movie: a few points of an estimate, the same ones at a few looks."""
+"""What a record keeps for a movie: a few points of an estimate, the same ones at a few evaluations."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -25,9 +25,9 @@ def frame(step: int, estimate: WeightedPoints) -> Frame:
 
 
 def film(frames: Sequence[Frame]) -> dict[str, np.ndarray]:
-    """At most FRAMES frames, evenly among the looks, one below the other in `frames`, and their steps in `frame_steps`.
+    """At most FRAMES frames, evenly among all, one below the other in `frames`, and their steps in `frame_steps`.
 
-    Nothing where there are not two looks or the number of points changed: rows then do not stand for the same points.
+    Nothing where there are not two, or the number of points changed: rows then are not the same points.
     """
     if len(frames) < 2 or len({each.n for each in frames}) > 1:
         return {}

@@ -1,4 +1,4 @@
-"""One runner for every method: compile once, step in blocks, stop the clock while the caller looks."""
+"""One runner for every method: compile once, step in blocks, stop the clock while metrics are evaluated."""
 
 import math
 import time
@@ -74,7 +74,7 @@ def run(
 ) -> Iterator[Snapshot]:
     """Runs a method for `steps` steps and yields a snapshot at step 0, after each `every` steps, and at the end.
 
-    With `growth` each block is so many times as long as the one before, for looks that are even in log(step). Step t
+    With `growth` each block is so many times as long as the one before: evaluations are even in log(step). Step t
     draws from fold_in(key, t), so the result does not depend on `every`. A run whose state or estimate stops being
     finite yields one last snapshot with `finite` False. Blocks of more than seconds are computed in parts, which
     changes no bit; `on_part` is told after each, off the clock, and a run that is given what it was told as `start`
@@ -89,14 +89,14 @@ def run(
     state = programs.call(method.init, key_init)
     program = _compiled(method, (key_steps, state, 0, every, False), limits.memory_mb)
 
-    def look(now: Progress, objective: float) -> Snapshot:
+    def snapshot_of(now: Progress, objective: float) -> Snapshot:
         estimate = method.estimate(now.state)
         finite = _finite((now.state, estimate))
         return Snapshot(now.step, now.seconds, now.forward_evaluations, program, objective, finite, estimate, now.state)
 
     now = Progress(0, 0.0, 0, state) if start is None else start
     if start is None:
-        yield look(now, math.nan)
+        yield snapshot_of(now, math.nan)
     longest = 1  # steps of a part
     for stop in (stop for stop in _stops(steps, every, growth) if stop > now.step):
         objective = math.nan
@@ -111,7 +111,7 @@ def run(
             now, objective = Progress(end, now.seconds + took, counted, state), float(told)
             if end < stop:
                 on_part(now)
-        snapshot = look(now, objective)
+        snapshot = snapshot_of(now, objective)
         yield snapshot
         if not snapshot.finite or now.seconds >= limits.seconds:
             return

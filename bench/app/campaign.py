@@ -24,7 +24,7 @@ from cryosip.records.write import record_path, write
 PROTEINS = ("hsp90", "adk")
 
 
-class Orders(NamedTuple):
+class RunSettings(NamedTuple):
     """How runs are made: records that are not younger than `fresh_since`, in nanoseconds, are made again.
 
     So are those not younger than `retry_since` whose run ended by an error or a limit of time.
@@ -109,16 +109,16 @@ def _images_mb(config: RunConfig) -> float:
     return 2 * n * few.shape[1] * few.dtype.itemsize / 2**20
 
 
-def run_all(configs: list[RunConfig], results: Path, orders: Orders, callbacks: Callbacks) -> Outcome:
+def run_all(configs: list[RunConfig], results: Path, settings: RunSettings, callbacks: Callbacks) -> Outcome:
     """Runs what has no record yet, each into its record; what other processes are at is left to them and waited for."""
-    pending, outcome = _pending(configs, results, orders)
+    pending, outcome = _pending(configs, results, settings)
     callbacks.plan(pending)
     done, skipped, failed = outcome
     for wait in (False, True):
         busy = []
         for index, config in pending:
             path = path_of(results, config)
-            record, made = _obtain(path, config, (index, len(configs)), orders, callbacks, wait)
+            record, made = _get_or_run(path, config, (index, len(configs)), settings, callbacks, wait)
             if record is None:
                 busy.append((index, config))
                 continue
@@ -132,13 +132,15 @@ def run_all(configs: list[RunConfig], results: Path, orders: Orders, callbacks: 
     return Outcome(done, skipped, failed)
 
 
-def _pending(configs: list[RunConfig], results: Path, orders: Orders) -> tuple[list[tuple[int, RunConfig]], Outcome]:
+def _pending(
+    configs: list[RunConfig], results: Path, settings: RunSettings
+) -> tuple[list[tuple[int, RunConfig]], Outcome]:
     """The runs that have no record yet with their places in the list, and what became of the others."""
     pending, skipped, failed = [], 0, list[str]()
     for index, config in enumerate(configs):
         path = path_of(results, config)
         try:
-            record = _standing(path, orders)
+            record = _existing_record(path, settings)
         except OtherSchema as error:
             skipped, failed = skipped + 1, [*failed, str(error)]
             continue
@@ -149,13 +151,13 @@ def _pending(configs: list[RunConfig], results: Path, orders: Orders) -> tuple[l
     return pending, Outcome(0, skipped, failed)
 
 
-def tally(configs: list[RunConfig], results: Path, orders: Orders, since: int) -> Outcome:
+def tally(configs: list[RunConfig], results: Path, settings: RunSettings, since: int) -> Outcome:
     """What became of runs that other processes were ordered to make since then."""
-    pending, found = _pending(configs, results, orders)
+    pending, found = _pending(configs, results, settings)
     missing = [path_of(results, config) for _, config in pending]
     there = {path_of(results, config) for config in configs}.difference(missing)
     done = sum(path.stat().st_mtime_ns > since for path in there)
-    failed = [*found.failed, *(f"{path}: it was not made" for path in missing)]
+    failed = [*found.failed, *(f"{path}: no record was written" for path in missing)]
     return Outcome(done, found.skipped - done, failed)
 
 
@@ -165,31 +167,31 @@ def path_of(results: Path, config: RunConfig) -> Path:
     return record_path(results, config.study, record.run_id)
 
 
-def _obtain(
-    path: Path, config: RunConfig, place: tuple[int, int], orders: Orders, callbacks: Callbacks, wait: bool
+def _get_or_run(
+    path: Path, config: RunConfig, place: tuple[int, int], settings: RunSettings, callbacks: Callbacks, wait: bool
 ) -> tuple[Record | None, bool]:
     """The record and whether it was made here; None where another process is at it and is not waited for."""
-    if record := _standing(path, orders):
+    if record := _existing_record(path, settings):
         return record, False
-    with locks.claim(path, wait) as mine:
+    with locks.lock(path, wait) as mine:
         if not mine:
             return None, False
-        if record := _standing(path, orders):  # made since then
+        if record := _existing_record(path, settings):  # made since then
             return record, False
         callbacks.start(*place, config)
-        record = _make(path, config, orders, callbacks)
+        record = _make(path, config, settings, callbacks)
         callbacks.finish(record)
         return record, True
 
 
-def _standing(path: Path, orders: Orders) -> Record | None:
+def _existing_record(path: Path, settings: RunSettings) -> Record | None:
     """The record that is there already.
 
     A run that ended by an error or a limit of time is tried again under other limits, and where that is ordered.
     """
     try:
         written = path.stat().st_mtime_ns
-        if written <= orders.fresh_since:
+        if written <= settings.fresh_since:
             return None
         record = written_here(path)
     except FileNotFoundError:
@@ -199,19 +201,19 @@ def _standing(path: Path, orders: Orders) -> Record | None:
     except ValueError as error:
         warnings.warn(f"{error}; it is run again", stacklevel=1)  # once, whoever asks
         return None
-    stale = record.limits != as_json(orders.limits) or written <= orders.retry_since
+    stale = record.limits != as_json(settings.limits) or written <= settings.retry_since
     return None if stale and record.status in ("timeout", "error") else record
 
 
-def _make(path: Path, config: RunConfig, orders: Orders, callbacks: Callbacks) -> Record:
+def _make(path: Path, config: RunConfig, settings: RunSettings, callbacks: Callbacks) -> Record:
     """Runs into the record. What seconds decide cannot be taken up to the same bits, and is short: no checkpoint."""
     kept = None if config.stop_after_seconds is not None else locks.checkpoint_path(path)
-    if kept and kept.exists() and kept.stat().st_mtime_ns <= orders.fresh_since:
+    if kept and kept.exists() and kept.stat().st_mtime_ns <= settings.fresh_since:
         kept.unlink()
-    session = Session(callbacks.snapshot, orders.limits, kept, orders.jobs, sharing.of(path.parent.parent))
-    record, arrays = execute(config, orders.profile, STUDIES[config.study].measure, session)
+    session = Session(callbacks.snapshot, settings.limits, kept, settings.jobs, sharing.of(path.parent.parent))
+    record, arrays = execute(config, settings.profile, STUDIES[config.study].measure, session)
     write(path, record, arrays)
-    locks.remove_leftovers(path)
+    locks.remove_stale_files(path)
     return record
 
 

@@ -1,4 +1,4 @@
-"""Several processes at the same runs, each on its share of the cores; claims see to it that each run is made once."""
+"""Several processes at the same runs, each on its share of the cores; locks see to it that each run is made once."""
 
 import multiprocessing
 import os
@@ -22,13 +22,13 @@ def cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if PINS else list(range(os.cpu_count() or 1))
 
 
-def run_all(configs: list[RunConfig], results: Path, orders: campaign.Orders) -> list[str]:
-    """Makes the runs in `orders.jobs` processes, which end when this one does; tells which of them failed, and how."""
+def run_all(configs: list[RunConfig], results: Path, settings: campaign.RunSettings) -> list[str]:
+    """Makes the runs in `settings.jobs` processes, which end when this one does; says which of them failed."""
     context = multiprocessing.get_context("spawn")
-    arguments = configs, results, orders, bool(jax.config.read("jax_enable_x64")), cache.in_use()
-    workers = [context.Process(target=_work, args=arguments, daemon=True) for _ in range(orders.jobs)]
+    arguments = configs, results, settings, bool(jax.config.read("jax_enable_x64")), cache.in_use()
+    workers = [context.Process(target=_work, args=arguments, daemon=True) for _ in range(settings.jobs)]
     for i, worker in enumerate(workers):
-        with _on(cores()[i :: orders.jobs]):  # inherited; libraries take as many threads
+        with _on(cores()[i :: settings.jobs]):  # inherited; libraries take as many threads
             worker.start()
     for worker in workers:
         worker.join()
@@ -49,12 +49,14 @@ def _on(some: list[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _work(configs: list[RunConfig], results: Path, orders: campaign.Orders, x64: bool, programs: Path | None) -> None:
+def _work(
+    configs: list[RunConfig], results: Path, settings: campaign.RunSettings, x64: bool, programs: Path | None
+) -> None:
     jax.config.update("jax_enable_x64", x64)
     if programs is not None:
         cache.switch_on(programs)
     try:
-        campaign.run_all(configs, results, orders, progress.whole_lines(Console(), _check_parent, orders.jobs))
+        campaign.run_all(configs, results, settings, progress.whole_lines(Console(), _check_parent, settings.jobs))
     except (OSError, ValueError) as error:
         typer.echo(f"cryosip: {error}", err=True)
         raise SystemExit(1) from error

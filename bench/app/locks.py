@@ -1,4 +1,4 @@
-"""Which process makes which run: a claim is a lock of the kernel's, which ends with its process, killed or not."""
+"""Which process makes which run: a lock of the kernel's, which ends with its process, killed or not."""
 
 import fcntl
 import os
@@ -16,10 +16,10 @@ def checkpoint_path(record: Path) -> Path:
 
 
 @contextmanager
-def claim(record: Path, wait: bool = False) -> Iterator[bool]:
+def lock(record: Path, wait: bool = False) -> Iterator[bool]:
     """Whether the record is this process's to make while the block lasts; with `wait` once no other process has it."""
     record.parent.mkdir(parents=True, exist_ok=True)
-    file = record.with_name(f".{record.stem}.claim")
+    file = record.with_name(f".{record.stem}.lock")
     handle = _locked(file, wait)
     if handle is None:
         yield False
@@ -48,10 +48,10 @@ def _locked(file: Path, wait: bool) -> int | None:
         os.close(handle)
 
 
-def remove_leftovers(record: Path) -> None:
+def remove_stale_files(record: Path) -> None:
     """Removes the checkpoint of a run that is over, and what processes that were killed while writing left of it."""
     for path in record.parent.glob(f".{record.stem}.*"):
-        if path.suffix != ".claim":  # which goes last, with its lock
+        if path.suffix != ".lock":  # which goes last, with its lock
             path.unlink(missing_ok=True)
 
 
@@ -69,6 +69,6 @@ def sweep(folder: Path, over: set[str]) -> None:
     for stem, touched in ages.items():
         if touched < oldest or stem in over:
             record = folder / f"{stem}.json"
-            with claim(record) as free:
+            with lock(record) as free:
                 if free:
-                    remove_leftovers(record)
+                    remove_stale_files(record)

@@ -60,15 +60,15 @@ def execute_all(configs: list[RunConfig], profile: str, options: RunOptions) -> 
     with plain_errors():
         campaign.check_memory(configs, limits.memory_mb)
         now = files.check_writable(results)
-        orders = campaign.Orders(
+        settings = campaign.RunSettings(
             profile, now if options.fresh else 0, limits, processes, now if options.retry_failed else 0
         )
         if processes > 1:
-            notes = jobs.run_all(configs, results, orders)
-            outcome = campaign.tally(configs, results, orders, now)
+            notes = jobs.run_all(configs, results, settings)
+            outcome = campaign.tally(configs, results, settings, now)
         else:
             with progress.watching(console) as callbacks:
-                outcome = campaign.run_all(configs, results, orders, callbacks)
+                outcome = campaign.run_all(configs, results, settings, callbacks)
     summary = f"{outcome.done} executed, {outcome.skipped} already recorded, {len(outcome.failed)} failed"
     console.print("; ".join([summary, *notes]), markup=False, highlight=False)
     for failure in outcome.failed:

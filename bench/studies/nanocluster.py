@@ -21,7 +21,7 @@ TAUS = (0.15, 0.25, 0.35, 1.0, 0.5)  # where not all are taken, the last
 def on_nanocluster(
     study: str, labels: Labels, size: Size, method: str, steps: int, tau: float | None = None, **options: Any
 ) -> RunConfig:
-    """On small images where the profile only smokes; few looks, since transport in the plane takes its time."""
+    """On small images where the profile only smokes; few evaluations, since transport in the plane takes its time."""
     small = {"image_size": 32, "tau": 0.5} if size.share_of_steps < 1 else {}
     shown = small | ({} if tau is None else {"tau": tau})
     return run_on("nanocluster", shown, 5 if steps > 1_000 else 2, study, labels, size, method, steps, **options)

@@ -11,12 +11,12 @@ from cryosip.methods import checks
 from cryosip.methods.registry import METHODS
 from cryosip.records.schema import Labels, RunConfig
 
-GROWTH = 1.5  # of the steps between looks
+GROWTH = 1.5  # of the steps between evaluations
 UNTUNED: Options = {"options": {}, "steps": 100}  # of a method that no sweep knows
 
 
-class Arena(NamedTuple):
-    """A problem, and the budgets in each currency at which methods are compared on it; the last ends a run."""
+class BudgetedProblem(NamedTuple):
+    """A problem, and the budgets of each unit at which methods are compared on it; the last ends a run."""
 
     problem: str
     options: Options
@@ -24,36 +24,36 @@ class Arena(NamedTuple):
     forward_evaluations: tuple[float, ...]
 
 
-class Arenas(NamedTuple):
+class BudgetedProblems(NamedTuple):
     """The problems of a profile and how many replicates there are of each."""
 
     replicates: int
-    arenas: tuple[Arena, ...]
+    problems: tuple[BudgetedProblem, ...]
 
 
-SMOKE = Arenas(
+SMOKE = BudgetedProblems(
     1,
     (
-        Arena("oned", {"n_observations": 60}, (0.01, 0.1), (1e3, 1e4)),
-        Arena("nanocluster", {"n_observations": 40, "image_size": 16, "tau": 0.5}, (0.01, 0.1), (1e3, 1e4)),
-        Arena("adk", {"n_observations": 12} | PROTEIN_IMAGES["smoke"], (0.1,), (1e4,)),
+        BudgetedProblem("oned", {"n_observations": 60}, (0.01, 0.1), (1e3, 1e4)),
+        BudgetedProblem("nanocluster", {"n_observations": 40, "image_size": 16, "tau": 0.5}, (0.01, 0.1), (1e3, 1e4)),
+        BudgetedProblem("adk", {"n_observations": 12} | PROTEIN_IMAGES["smoke"], (0.1,), (1e4,)),
     ),
 )
-SMALL = Arenas(
+SMALL = BudgetedProblems(
     10,
     (
-        Arena("oned", {"n_observations": 1_000}, (0.03, 0.3, 1.0), (1e4, 1e5, 1e6)),
-        Arena("nanocluster", {"n_observations": 300}, (0.3, 3.0), (1e4, 1e5, 1e6)),
-        Arena("adk", {"n_observations": 100} | PROTEIN_IMAGES["small"], (6.0,), (1e5, 1e6)),
+        BudgetedProblem("oned", {"n_observations": 1_000}, (0.03, 0.3, 1.0), (1e4, 1e5, 1e6)),
+        BudgetedProblem("nanocluster", {"n_observations": 300}, (0.3, 3.0), (1e4, 1e5, 1e6)),
+        BudgetedProblem("adk", {"n_observations": 100} | PROTEIN_IMAGES["small"], (6.0,), (1e5, 1e6)),
     ),
 )
-PAPER = Arenas(
+PAPER = BudgetedProblems(
     5,
     (
-        Arena("oned", {"n_observations": 10_000}, (0.1, 1.0, 10.0), (1e5, 1e6, 1e8)),
-        Arena("nanocluster", {"n_observations": 1_000}, (1.0, 30.0), (1e5, 1e6, 1e7)),
-        Arena("adk", {"n_observations": 500} | PROTEIN_IMAGES["small"], (60.0,), (1e6, 1e7)),
-        Arena("hsp90", {"n_observations": 500} | PROTEIN_IMAGES["small"], (60.0,), (1e6, 1e7)),
+        BudgetedProblem("oned", {"n_observations": 10_000}, (0.1, 1.0, 10.0), (1e5, 1e6, 1e8)),
+        BudgetedProblem("nanocluster", {"n_observations": 1_000}, (1.0, 30.0), (1e5, 1e6, 1e7)),
+        BudgetedProblem("adk", {"n_observations": 500} | PROTEIN_IMAGES["small"], (60.0,), (1e6, 1e7)),
+        BudgetedProblem("hsp90", {"n_observations": 500} | PROTEIN_IMAGES["small"], (60.0,), (1e6, 1e7)),
     ),
 )
 SAME_SETTINGS = {"hsp90": "adk"}  # one protein is tuned, the other shows whether that carries over
@@ -82,14 +82,14 @@ def _posterior(n_support: int, n_candidates: int, n_refinements: int, steps: int
     return {"options": known | options, "steps": n_support + n_refinements + 1 + steps}
 
 
-def sweep(arena: Arena) -> dict[str, list[Options]]:
+def sweep(budgeted: BudgetedProblem) -> dict[str, list[Options]]:
     """The settings of each method that are tried: as many for each, of what its users would try first.
 
     Where more EM steps only sharpen, as on the line and on grids, how soon to stop is among them.
     """
-    n = arena.options["n_observations"]
+    n = budgeted.options["n_observations"]
     over_poses = {"quadrature_order": 2, "refine_poses": True, "estimate_noise": True, "estimate_weights": True}
-    if arena.problem == "oned":
+    if budgeted.problem == "oned":
         return {
             "flow": [_flow(name, n, rate) for name in ("energy", "kl") for rate in (3e-2, 1e-1)],
             "mixture": [_setting(steps, n_components=min(k, n)) for k in (20, 50) for steps in (10, 30)],
@@ -97,7 +97,7 @@ def sweep(arena: Arena) -> dict[str, list[Options]]:
             "maximum-likelihood": [_setting(5, n_support=k) for k in (50, 100, 400, 1_000)],
             "posterior-npmle": [_posterior(k, 1, 2, steps) for k in (50, 200) for steps in (10, 100)],
         }
-    if arena.problem == "nanocluster":
+    if budgeted.problem == "nanocluster":
         return {
             "flow": [
                 *(_flow("energy", n, rate) for rate in (3e-3, 1e-2, 3e-2)),
@@ -112,7 +112,7 @@ def sweep(arena: Arena) -> dict[str, list[Options]]:
             "maximum-likelihood": [_setting(50, n_support=k) for k in (100, 400, 900, 1_600)],
             "posterior-npmle": [_posterior(k, 4, 5, steps) for k in (100, 400) for steps in (3, 30)],
         }
-    checks.one_of("problem of a sweep", arena.problem, ("oned", "nanocluster", "adk", "hsp90"))
+    checks.one_of("problem of a sweep", budgeted.problem, ("oned", "nanocluster", "adk", "hsp90"))
     in_200 = (0.1, "rms-sgd", 200)
     return {
         "flow": [
@@ -127,13 +127,15 @@ def sweep(arena: Arena) -> dict[str, list[Options]]:
     }  # fmt: skip
 
 
-def run_in(arena: Arena, study: str, method: str, labels: Labels, tried: Options, budgets: Options) -> RunConfig:
-    """Replicate 0 of one setting, looked at evenly in log(step) until its last budget of seconds is spent."""
+def run_in(
+    budgeted: BudgetedProblem, study: str, method: str, labels: Labels, tried: Options, budgets: Options
+) -> RunConfig:
+    """Replicate 0 of one setting, evaluated evenly in log(step) until its last budget of seconds is spent."""
     return RunConfig(
         study=study,
         labels=labels,
-        problem=arena.problem,
-        problem_options=arena.options,
+        problem=budgeted.problem,
+        problem_options=budgeted.options,
         method=method,
         method_options=tried["options"],
         steps=tried["steps"],
@@ -145,40 +147,44 @@ def run_in(arena: Arena, study: str, method: str, labels: Labels, tried: Options
     )
 
 
-def otd_vs_dto(size: Arenas) -> list[RunConfig]:
+def otd_vs_dto(size: BudgetedProblems) -> list[RunConfig]:
     """Each method with the settings that the sweep found best, at which budgets each is to be compared."""
     return [
-        run_in(arena, "otd-vs-dto", method, Labels(_name(budgets)), tried, budgets)
-        for arena in size.arenas
+        run_in(budgeted, "otd-vs-dto", method, Labels(_name(budgets)), tried, budgets)
+        for budgeted in size.problems
         for method in METHODS
-        for tried, budgets in chosen(arena, method)
+        for tried, budgets in chosen(budgeted, method)
     ]
 
 
-def chosen(arena: Arena, method: str) -> list[tuple[Options, dict[str, list[float]]]]:
+def chosen(budgeted: BudgetedProblem, method: str) -> list[tuple[Options, dict[str, list[float]]]]:
     """The settings of a method, each with the budgets of seconds for which it was best in the sweep.
 
     Forward evaluations are compared at the setting of the longest of them. A method without a sweep has one for all.
     """
-    known = tuned().get(SAME_SETTINGS.get(arena.problem, arena.problem), {"methods": {}})["methods"].get(method)
+    known = tuned().get(SAME_SETTINGS.get(budgeted.problem, budgeted.problem), {"methods": {}})["methods"].get(method)
     if known is None:
-        return [(UNTUNED, {"seconds": list(arena.seconds), "forward_evaluations": list(arena.forward_evaluations)})]
-    best = [known["best"][min(i, len(known["best"]) - 1)] for i in range(len(arena.seconds))]  # budgets by their rank
+        return [
+            (UNTUNED, {"seconds": list(budgeted.seconds), "forward_evaluations": list(budgeted.forward_evaluations)})
+        ]
+    best = [
+        known["best"][min(i, len(known["best"]) - 1)] for i in range(len(budgeted.seconds))
+    ]  # budgets by their rank
     return [
         (
-            _sized(known["settings"][index], arena),
+            _sized(known["settings"][index], budgeted),
             {
-                "seconds": [b for b, pick in zip(arena.seconds, best, strict=True) if pick == index],
-                "forward_evaluations": list(arena.forward_evaluations) if index == best[-1] else [],
+                "seconds": [b for b, pick in zip(budgeted.seconds, best, strict=True) if pick == index],
+                "forward_evaluations": list(budgeted.forward_evaluations) if index == best[-1] else [],
             },
         )
         for index in dict.fromkeys(best)
     ]
 
 
-def _sized(setting: Options, arena: Arena) -> Options:
+def _sized(setting: Options, budgeted: BudgetedProblem) -> Options:
     """As many particles as observations, and components no more, whatever size the sweep had."""
-    n, options = arena.options["n_observations"], dict(setting["options"])
+    n, options = budgeted.options["n_observations"], dict(setting["options"])
     if "n_particles" in options:
         options["n_particles"] = n
     if "n_components" in options:

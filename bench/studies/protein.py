@@ -25,15 +25,22 @@ CUTOFFS, SNRS = (10.0, 12.0, 15.0), (0.1, 10.0)  # besides the last cutoff with 
 
 
 def on_protein(
-    problem: str, study: str, labels: Labels, size: Size, method: str, steps: int, looks: int = 2, **options: Any
+    problem: str,
+    study: str,
+    labels: Labels,
+    size: Size,
+    method: str,
+    steps: int,
+    n_evaluations: int = 2,
+    **options: Any,
 ) -> RunConfig:
     """On the images of the profile; variants in which images differ have them in `images`."""
     images = PROTEIN_IMAGES[size.images] | options.pop("images", {})
-    return run_on(problem, images, looks, study, labels, size, method, steps, **options)
+    return run_on(problem, images, n_evaluations, study, labels, size, method, steps, **options)
 
 
 def flow_on_protein(
-    problem: str, study: str, labels: Labels, size: Size, discrepancy: str, looks: int = 4, **options: Any
+    problem: str, study: str, labels: Labels, size: Size, discrepancy: str, n_evaluations: int = 4, **options: Any
 ) -> RunConfig:
     """Euler steps along a cosine, as many particles as observations; 9 * 10^4 of them at the paper's size."""
     steps = PROTEIN_PAPER_STEPS if size.all_settings else PROTEIN_STEPS
@@ -41,7 +48,7 @@ def flow_on_protein(
     descent = {"name": "rms-sgd", "learning_rate": PROTEIN_RATE, "cosine_steps": cosine}
     rings = {"options": {"ring_width": PROTEIN_RINGS[size.images]}} if discrepancy == "invariant-energy" else {}
     chosen = {"discrepancy": {"name": discrepancy} | rings, "optimizer": descent, "n_particles": size.n}
-    return on_protein(problem, study, labels, size, "flow", steps, looks, **chosen, **options)
+    return on_protein(problem, study, labels, size, "flow", steps, n_evaluations, **chosen, **options)
 
 
 def posterior_on_protein(problem: str, study: str, labels: Labels, size: Size, **options: Any) -> RunConfig:

@@ -19,7 +19,7 @@ PROTEIN_SIZES = {
     "paper": Size(3, 3_000, 1.0, all_settings=True, images="paper"),
 }
 
-ARENAS = {"smoke": otd_dto.SMOKE, "small": otd_dto.SMALL, "paper": otd_dto.PAPER}
+BUDGETED = {"smoke": otd_dto.SMOKE, "small": otd_dto.SMALL, "paper": otd_dto.PAPER}
 
 STUDIES: dict[str, Study] = {
     "paper-1d": Study(
@@ -80,12 +80,12 @@ STUDIES: dict[str, Study] = {
     ),
     "otd-vs-dto": Study(
         "Every method on every problem within the same budgets of seconds and of forward evaluations",
-        ARENAS,
+        BUDGETED,
         otd_dto.otd_vs_dto,
     ),
     "tuning": Study(
         "The sweep behind otd-vs-dto, on other replicates; `cryosip tune` runs it and keeps what it finds",
-        {profile: size._replace(replicates=min(size.replicates, 3)) for profile, size in ARENAS.items()},
+        {profile: size._replace(replicates=min(size.replicates, 3)) for profile, size in BUDGETED.items()},
         tuning,
         first_replicate=FIRST_REPLICATE,
     ),

@@ -98,7 +98,7 @@ def _some(values: Sequence[Value], size: Size) -> Sequence[Any]:
 def _along(
     axis: str, value: Value, size: Size, problem: str, method: str, shown: Options | None = None, **options: Any
 ) -> RunConfig:
-    """A run at one value of an axis; looks at the start and at the end alone."""
+    """A run at one value of an axis; evaluated at the start and at the end alone."""
     base = BASES[problem].get(method, PLAIN)
     return run_on(
         problem,

@@ -30,10 +30,10 @@ class Study(NamedTuple):
 
 
 def run_on(
-    problem: str, problem_options: Options, looks: int, study: str, labels: Labels, size: Size, method: str, steps: int,
-    **options: Any,
+    problem: str, problem_options: Options, n_evaluations: int, study: str, labels: Labels, size: Size, method: str,
+    steps: int, **options: Any,
 ) -> RunConfig:  # fmt: skip
-    """Replicate 0 of a run on a problem, looked at so many times."""
+    """Replicate 0 of a run on a problem, evaluated so many times."""
     steps = max(1, round(steps * size.share_of_steps))
     return RunConfig(
         study=study,
@@ -43,6 +43,6 @@ def run_on(
         method=method,
         method_options=options,
         steps=steps,
-        every=max(1, steps // looks),
+        every=max(1, steps // n_evaluations),
         replicate=0,
     )

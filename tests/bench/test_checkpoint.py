@@ -12,7 +12,7 @@ import pytest
 
 from cryosip.bench import checkpoint, execute, runner
 from cryosip.bench.app import callbacks, campaign
-from cryosip.bench.checkpoint import Checkpoint, Keeper
+from cryosip.bench.checkpoint import Checkpoint, CheckpointWriter
 from cryosip.bench.execute import Session, run_method
 from cryosip.bench.frames import frame
 from cryosip.bench.limits import NO_LIMITS, Limits
@@ -243,10 +243,10 @@ def test_what_takes_long_to_write_is_written_less_often(tmp_path, monkeypatch, c
 
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(checkpoint, "save", save)
-    keeper = Keeper(tmp_path / "x")
+    writer = CheckpointWriter(tmp_path / "x")
     while clock[0] < 3000:
         clock[0] += 0.5
-        keeper.offer(paper_sized)
+        writer.offer(paper_sized)
     assert saved[0] == 20.0
     assert np.diff(saved) == pytest.approx(apart + cost, abs=0.5)
 
@@ -270,7 +270,7 @@ def test_a_run_that_the_clock_ends_has_no_checkpoint(seconds, name, tmp_path, mo
     config = dataclasses.replace(CONFIG, study="clock", stop_after_seconds=seconds)
     monkeypatch.setitem(STUDIES, "clock", Study("", {"smoke": Size(1, 5, 1.0)}, lambda _: [config], measure))
     watcher = callbacks.Callbacks(lambda *_: None, lambda _: None, lambda _: None)
-    campaign.run_all([config], tmp_path, campaign.Orders("smoke"), watcher)
+    campaign.run_all([config], tmp_path, campaign.RunSettings("smoke"), watcher)
     (record,) = (tmp_path / "clock").iterdir()  # and nothing is left of the run
     assert (given[0].checkpoint and given[0].checkpoint.name) == (name and name.format(record.stem))
 
@@ -289,5 +289,5 @@ def test_fresh_uses_no_checkpoint_from_before(tmp_path, monkeypatch):
         path = campaign.locks.checkpoint_path(campaign.path_of(tmp_path, config))
         path.parent.mkdir(exist_ok=True)
         path.touch()
-        campaign.run_all([config], tmp_path, campaign.Orders("smoke", fresh_since=since), watcher)
+        campaign.run_all([config], tmp_path, campaign.RunSettings("smoke", fresh_since=since), watcher)
     assert found == [True, False]

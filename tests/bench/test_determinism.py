@@ -44,7 +44,7 @@ from cryosip.records.schema import Labels, RunConfig
 vars(metrics).update(json.loads(sys.argv[3]))
 configs = [RunConfig(**config | {"labels": Labels(**config["labels"])}) for config in json.loads(sys.argv[1])]
 quiet = callbacks.Callbacks(lambda *_: None, lambda _: None, lambda _: None)
-campaign.run_all(configs, campaign.Path(sys.argv[2]), campaign.Orders("smoke"), quiet)
+campaign.run_all(configs, campaign.Path(sys.argv[2]), campaign.RunSettings("smoke"), quiet)
 """
 
 
@@ -93,7 +93,7 @@ def campaigned(configs, results):
     quiet = callbacks.Callbacks(lambda *_: None, lambda _: None, lambda _: None)
     build._instance.cache_clear()
     sharing.PROCESS.values.clear()
-    assert campaign.run_all(configs, results, campaign.Orders("smoke"), quiet).failed == []
+    assert campaign.run_all(configs, results, campaign.RunSettings("smoke"), quiet).failed == []
     return stored(results)
 
 

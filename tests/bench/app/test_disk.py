@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from cryosip.bench.app import campaign, cli, locks
 from cryosip.bench.app.callbacks import Callbacks
-from cryosip.bench.app.campaign import Orders
+from cryosip.bench.app.campaign import RunSettings
 from cryosip.bench.limits import Limits
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.bench.studies.study import Size, Study
@@ -120,10 +120,10 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(failing, d
     assert content(disk.path / "failing") == before
 
 
-def ran(results, **orders):
+def ran(results, **settings):
     configs = STUDIES["failing"].configs(None)
     watcher = Callbacks(lambda *_: None, lambda _: None, lambda _: None)
-    return campaign.run_all(configs, results, Orders("small", **orders), watcher)
+    return campaign.run_all(configs, results, RunSettings("small", **settings), watcher)
 
 
 def test_a_damaged_record_is_told_and_run_again(failing, tmp_path):
@@ -164,8 +164,8 @@ def test_a_run_that_is_made_again_under_other_limits_goes_on_too(failing, tmp_pa
         found.append([path.exists() for path in checkpoints])
 
     watcher = Callbacks(look, lambda _: None, look)
-    orders = Orders("small", limits=Limits(seconds=9.0))
-    assert campaign.run_all(STUDIES["failing"].configs(None), tmp_path, orders, watcher)[:2] == (1, 1)
+    settings = RunSettings("small", limits=Limits(seconds=9.0))
+    assert campaign.run_all(STUDIES["failing"].configs(None), tmp_path, settings, watcher)[:2] == (1, 1)
     look()
     assert found == [[True, True], [False, True], [False, False]]
 
@@ -174,15 +174,17 @@ def test_what_processes_were_ordered_to_make_and_did_not_is_told(failing, tmp_pa
     """Be there a record from before or none."""
     configs = STUDIES["failing"].configs(None)
     now = files.check_writable(tmp_path)
-    assert [text.rpartition(": ")[2] for text in campaign.tally(configs, tmp_path, Orders("small"), now).failed] == [
-        "it was not made",
-        "it was not made",
+    assert [
+        text.rpartition(": ")[2] for text in campaign.tally(configs, tmp_path, RunSettings("small"), now).failed
+    ] == [
+        "no record was written",
+        "no record was written",
     ]
     ran(tmp_path)
-    assert campaign.tally(configs, tmp_path, Orders("small"), now)[:2] == (2, 0)
+    assert campaign.tally(configs, tmp_path, RunSettings("small"), now)[:2] == (2, 0)
     later = time.time_ns() + 10**9
-    assert campaign.tally(configs, tmp_path, Orders("small"), later)[:2] == (0, 2)
-    outcome = campaign.tally(configs, tmp_path, Orders("small", fresh_since=later), later)
+    assert campaign.tally(configs, tmp_path, RunSettings("small"), later)[:2] == (0, 2)
+    outcome = campaign.tally(configs, tmp_path, RunSettings("small", fresh_since=later), later)
     assert (outcome.done, outcome.skipped, len(outcome.failed)) == (0, 0, 2)
 
 
@@ -207,18 +209,18 @@ def test_no_name_leads_out_of_the_results(name, tmp_path):
 
 
 def test_a_run_that_another_process_made_meanwhile_is_not_made_again(failing, tmp_path, monkeypatch):
-    """Between the look for a record and the claim."""
+    """Between the look for a record and the lock."""
     assert cryosip("run", "failing", "--results", tmp_path)[0] == 1
     (path, _) = sorted((tmp_path / "failing").glob("*.json"))
     text = path.read_text()
     path.unlink()
-    claim = locks.claim
+    original = locks.lock
 
     def late(record, wait=False):
         path.write_text(text)
-        return claim(record, wait)
+        return original(record, wait)
 
-    monkeypatch.setattr(locks, "claim", late)
+    monkeypatch.setattr(locks, "lock", late)
     assert "0 executed, 2 already recorded" in cryosip("run", "failing", "--results", tmp_path)[1]
 
 
@@ -227,7 +229,7 @@ def test_what_another_process_is_at_comes_last_and_is_waited_for(failing, tmp_pa
     configs, told, held, over = STUDIES["failing"].configs(None), [], threading.Event(), threading.Event()
 
     def other():
-        with locks.claim(campaign.path_of(tmp_path, configs[0])):
+        with locks.lock(campaign.path_of(tmp_path, configs[0])):
             held.set()
             over.wait(20)
 
@@ -239,7 +241,7 @@ def test_what_another_process_is_at_comes_last_and_is_waited_for(failing, tmp_pa
     thread.start()
     assert held.wait(20)
     watcher = Callbacks(lambda index, *_: told.append(index), lambda _: None, lambda _: None, wait)
-    outcome = campaign.run_all(configs, tmp_path, Orders("small"), watcher)
+    outcome = campaign.run_all(configs, tmp_path, RunSettings("small"), watcher)
     thread.join()
     assert told == [1, "wait 1", 0]
     assert (outcome.done, outcome.skipped, len(outcome.failed)) == (2, 0, 1)

@@ -97,12 +97,12 @@ def kill(process):
 
 
 def test_a_study_that_is_killed_ends_as_if_it_had_not_been(undisturbed, tmp_path):
-    """Killed with a checkpoint of the first run and again in the next one; the claims of the dead do not block."""
+    """Killed with a checkpoint of the first run and again in the next one; the locks of the dead do not block."""
     folder = tmp_path / "killable"
     process = started(tmp_path)
     wait_for(lambda: list(folder.glob(".*.checkpoint.npz")), process)
     kill(process)
-    assert [name.split(".", 2)[2] for name in hidden(tmp_path) if "npz." not in name] == ["checkpoint.npz", "claim"]
+    assert [name.split(".", 2)[2] for name in hidden(tmp_path) if "npz." not in name] == ["checkpoint.npz", "lock"]
     process = started(tmp_path)
     wait_for(lambda: list(folder.glob("*[0-9a-f].json")) and list(folder.glob(".*.checkpoint.npz")), process)
     kill(process)
@@ -210,33 +210,33 @@ def test_a_process_of_several_that_is_killed_leaves_its_run_to_others(tmp_path, 
     assert hidden(tmp_path) == []
 
 
-def test_a_claim_has_one_owner_and_ends_with_it(tmp_path):
+def test_a_lock_has_one_owner_and_ends_with_it(tmp_path):
     record = tmp_path / "study" / "0123.json"
-    with locks.claim(record) as mine, locks.claim(record) as other:
+    with locks.lock(record) as mine, locks.lock(record) as other:
         assert (mine, other) == (True, False)
-    with locks.claim(record) as mine:
+    with locks.lock(record) as mine:
         assert mine
     assert list(record.parent.iterdir()) == []
 
 
-def test_who_waits_for_a_claim_gets_it_alone(tmp_path):
+def test_who_waits_for_a_lock_gets_it_alone(tmp_path):
     """The owner removes the file that the other waits for: the lock of a file that is gone is worth nothing."""
     record = tmp_path / "0123.json"
     order, got, done = [], threading.Event(), threading.Event()
 
     def waiting():
-        with locks.claim(record, wait=True) as mine:
+        with locks.lock(record, wait=True) as mine:
             order.append(("second", mine))
             got.set()
             done.wait(10)
 
-    with locks.claim(record):
+    with locks.lock(record):
         thread = threading.Thread(target=waiting)
         thread.start()
         time.sleep(0.2)
         order.append(("first", True))
     assert got.wait(10)
-    with locks.claim(record) as mine:
+    with locks.lock(record) as mine:
         assert not mine
     done.set()
     thread.join()
@@ -245,11 +245,11 @@ def test_who_waits_for_a_claim_gets_it_alone(tmp_path):
 
 def test_what_other_code_left_is_kept_for_a_week_and_that_of_runs_that_are_over_is_not(tmp_path):
     old, young, held, over = (tmp_path / f".{stem}.checkpoint.npz" for stem in ("01", "02", "03", "04"))
-    for path in (old, tmp_path / ".01.claim", tmp_path / ".01.json.k3x", young, held, over, tmp_path / "04.json"):
+    for path in (old, tmp_path / ".01.lock", tmp_path / ".01.json.k3x", young, held, over, tmp_path / "04.json"):
         path.touch()
         if path not in (young, over):
             os.utime(path, (0, time.time() - locks.STALE_SECONDS - 60))
-    with locks.claim(tmp_path / "03.json"):
-        os.utime(tmp_path / ".03.claim", (0, 0))
+    with locks.lock(tmp_path / "03.json"):
+        os.utime(tmp_path / ".03.lock", (0, 0))
         locks.sweep(tmp_path, {"03", "04", "05"})
     assert sorted(path.name for path in tmp_path.iterdir()) == [young.name, held.name, "04.json"]

@@ -17,7 +17,7 @@ from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.registry import METHODS
 from cryosip.records.schema import Labels, Result, RunConfig
 
-TUNED_ARENAS = [arena for arena in SMALL.arenas if arena.problem not in otd_dto.SAME_SETTINGS]
+TUNED_PROBLEMS = [budgeted for budgeted in SMALL.problems if budgeted.problem not in otd_dto.SAME_SETTINGS]
 
 
 def still(problem):
@@ -29,9 +29,9 @@ def still(problem):
     )
 
 
-@pytest.mark.parametrize("arena", TUNED_ARENAS, ids=lambda arena: arena.problem)
-def test_every_method_has_as_many_settings_in_the_sweep(arena):
-    settings = sweep(arena)
+@pytest.mark.parametrize("budgeted", TUNED_PROBLEMS, ids=lambda budgeted: budgeted.problem)
+def test_every_method_has_as_many_settings_in_the_sweep(budgeted):
+    settings = sweep(budgeted)
     assert set(settings) <= set(METHODS)
     assert {len(tried) for tried in settings.values()} == {4}
     for tried in settings.values():
@@ -46,7 +46,7 @@ def test_what_is_tuned_on_is_never_reported():
 
 
 def test_a_problem_that_no_sweep_knows_is_an_error():
-    unknown = otd_dto.Arena("tripled", {"n_observations": 9}, (1.0,), (2.0,))
+    unknown = otd_dto.BudgetedProblem("tripled", {"n_observations": 9}, (1.0,), (2.0,))
     with pytest.raises(ValueError, match="problem of a sweep is 'tripled'; wanted one of 'oned'"):
         sweep(unknown)
 
@@ -54,37 +54,37 @@ def test_a_problem_that_no_sweep_knows_is_an_error():
 def test_the_committed_sweep_is_the_one_that_is_written_here():
     """If this fails, `cryosip tune` has to be run again."""
     told = json.loads(otd_dto.tuned_file().read_text())
-    for arena in TUNED_ARENAS:
-        own = told[arena.problem]
+    for budgeted in TUNED_PROBLEMS:
+        own = told[budgeted.problem]
         assert own["profile"] == "small"
         assert len(own["replicates"]) >= 3
-        for method, settings in sweep(arena).items():
+        for method, settings in sweep(budgeted).items():
             known = own["methods"][method]
-            assert known["settings"] == json.loads(json.dumps(settings)), (arena.problem, method)
+            assert known["settings"] == json.loads(json.dumps(settings)), (budgeted.problem, method)
             errors = np.array(known["w2"], float)  # null is nan
-            assert errors.shape == (4, len(arena.seconds))
+            assert errors.shape == (4, len(budgeted.seconds))
             assert known["best"] == np.where(np.isnan(errors), np.inf, errors).argmin(0).tolist()
 
 
 @pytest.mark.parametrize("size", [SMALL, PAPER], ids=["small", "paper"])
 def test_each_budget_has_one_setting_of_each_method(size):
-    for arena in size.arenas:
+    for budgeted in size.problems:
         for method in METHODS:
-            found = chosen(arena, method)
+            found = chosen(budgeted, method)
             for currency in ("seconds", "forward_evaluations"):
                 budgets = sorted(b for _, own in found for b in own[currency])
-                assert budgets == sorted(getattr(arena, currency)), (arena.problem, method)
+                assert budgets == sorted(getattr(budgeted, currency)), (budgeted.problem, method)
 
 
 def test_the_settings_are_those_that_the_sweep_found_best(monkeypatch):
-    arena = SMALL.arenas[0]
+    budgeted = SMALL.problems[0]
     settings = [{"options": {"n_components": k}, "steps": k} for k in (3, 5_000)]
     known = {"oned": {"methods": {"mixture": {"settings": settings, "best": [1, 0, 1]}}}}
     monkeypatch.setattr(otd_dto, "tuned", lambda: known)
-    (first, of_first), (second, of_second) = chosen(arena, "mixture")
-    short, middle, long = arena.seconds
+    (first, of_first), (second, of_second) = chosen(budgeted, "mixture")
+    short, middle, long = budgeted.seconds
     assert first == {"options": {"n_components": 1_000}, "steps": 5_000}  # no more components than data
-    assert of_first == {"seconds": [short, long], "forward_evaluations": list(arena.forward_evaluations)}
+    assert of_first == {"seconds": [short, long], "forward_evaluations": list(budgeted.forward_evaluations)}
     assert second["options"] == {"n_components": 3}
     assert of_second == {"seconds": [middle], "forward_evaluations": []}
     runs = [run for run in otd_vs_dto(SMALL) if (run.problem, run.method) == ("oned", "mixture")]
@@ -96,7 +96,7 @@ def test_a_new_method_is_seen_in_every_comparison(monkeypatch):
     """One line in the registry: it runs in otd-vs-dto on every problem, with its defaults until a sweep knows it."""
     monkeypatch.setitem(METHODS, "still", still)
     runs = [run for run in otd_vs_dto(SMOKE) if run.method == "still"]
-    assert [run.problem for run in runs] == [arena.problem for arena in SMOKE.arenas]
+    assert [run.problem for run in runs] == [budgeted.problem for budgeted in SMOKE.problems]
     assert all(run.steps == UNTUNED["steps"] for run in runs)
     for run in runs[:2]:
         record, _ = execute(run, "smoke", run_method)
@@ -122,7 +122,7 @@ def test_the_error_within_a_budget_is_that_of_the_last_look():
 
 
 def test_the_best_setting_has_the_smallest_median_and_failures_are_far(monkeypatch):
-    arena = otd_dto.Arena("oned", {"n_observations": 9}, (1.0, 3.0), (2.0,))
+    budgeted = otd_dto.BudgetedProblem("oned", {"n_observations": 9}, (1.0, 3.0), (2.0,))
     settings = [{"options": {}, "steps": i} for i in range(3)]
     monkeypatch.setattr(tuning, "sweep", lambda _arena: {"mixture": settings})
     records = [
@@ -130,7 +130,7 @@ def test_the_best_setting_has_the_smallest_median_and_failures_are_far(monkeypat
         *(looked(1, r, [2.0, 3.0, 3.0], status=status) for r, status in ((100, "ok"), (101, "error"), (102, "ok"))),
         *(looked(2, r, [0.1, 0.1, 0.1], status=status) for r, status in ((100, "ok"), (101, "error"), (102, "error"))),
     ]
-    told = tuning.found(arena, records)
+    told = tuning.found(budgeted, records)
     assert told["replicates"] == [100, 101, 102]
     own = told["methods"]["mixture"]
     assert own["w2"] == [[1.0, 4.0], [2.0, 3.0], [None, None]]
@@ -152,9 +152,9 @@ def test_tune_writes_what_the_study_reads_and_keeps_other_problems(monkeypatch, 
     own = told["oned"]
     assert (own["profile"], own["metric"], own["replicates"]) == ("smoke", "w2", [100, 101])
     assert own["methods"]["reweighting"]["settings"] == few["reweighting"]
-    assert len(own["methods"]["reweighting"]["best"]) == len(SMOKE.arenas[0].seconds)
+    assert len(own["methods"]["reweighting"]["best"]) == len(SMOKE.problems[0].seconds)
     monkeypatch.setattr(otd_dto, "tuned", lambda: told)
-    assert all(setting in few["reweighting"] for setting, _ in chosen(SMOKE.arenas[0], "reweighting"))
+    assert all(setting in few["reweighting"] for setting, _ in chosen(SMOKE.problems[0], "reweighting"))
 
 
 def test_a_wrong_problem_is_refused_before_anything_runs(tmp_path):

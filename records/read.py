@@ -12,7 +12,7 @@ import numpy as np
 from cryosip.records.arrays import misshapen
 from cryosip.records.files import digest
 from cryosip.records.schema import SCHEMA, Array, Record, from_table, id_of
-from cryosip.records.upgrade import upgraded
+from cryosip.records.upgrade import upgraded, upgraded_arrays
 
 SPEED = "speed"  # the folder of RESULTS that holds timings and no runs
 
@@ -41,6 +41,7 @@ def read_record(results: Path, path: Path) -> tuple[Record, str]:
         arrays, reason = _load_arrays((results / path).with_suffix(".npz"), record.arrays_hash)
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
+    arrays = upgraded_arrays(record.schema, record.problem, arrays)
     return msgspec.structs.replace(record, path=path, arrays=arrays), reason
 
 

@@ -1,9 +1,10 @@
 """Records of schemas 1 and 2 in the form of today: the one place that knows what older versions wrote."""
 
+import math
 import re
 from typing import Any
 
-from cryosip.records.schema import SCHEMA
+from cryosip.records.schema import SCHEMA, Array
 
 Table = dict[str, Any]
 
@@ -34,6 +35,18 @@ def upgraded(table: Table) -> Table:
     elif "arrays_hash" not in known:
         raise ValueError("arrays_hash is missing")
     return known
+
+
+def upgraded_arrays(schema: int, problem: str, arrays: dict[str, Array]) -> dict[str, Array]:
+    """The arrays of a record as today's; images of the nanocluster had their rows along x before schema 3."""
+    if schema == SCHEMA or problem != "nanocluster":
+        return arrays
+    return arrays | {name: _transposed(arrays[name]) for name in ("image_clean", "image_noisy") if name in arrays}
+
+
+def _transposed(images: Array) -> Array:
+    size = math.isqrt(images.shape[1])
+    return images.reshape(-1, size, size).swapaxes(1, 2).reshape(images.shape)
 
 
 def _renamed(part: Any) -> Any:

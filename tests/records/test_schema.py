@@ -14,6 +14,7 @@ import pytest
 from cryosip.records import schema
 from cryosip.records.read import OtherSchema, parsed, written_here
 from cryosip.records.schema import Choice, Config, Floor, Identity, Labels, Record, as_json, from_table, id_of
+from cryosip.records.upgrade import upgraded_arrays
 from cryosip.records.write import record_path, write
 
 FILE = Path(schema.__file__).with_name("record.schema.json")
@@ -161,6 +162,16 @@ def test_a_record_of_schema_2_is_read(setting, labels):
     assert old.config.budgets == {"forward_evaluations": [3.0]}
     assert old.config_number("problem.options.tau") == 0.25
     assert old.config_value("method.options.sampling") == "method-1"
+
+
+def test_images_of_the_nanocluster_are_turned_to_rows_along_y():
+    """As records before schema 3 have them; those of proteins were so already."""
+    images = {"image_clean": np.arange(4.0)[None], "theta": np.arange(4.0)[None]}
+    turned = upgraded_arrays(2, "nanocluster", images)
+    assert turned["image_clean"].tolist() == [[0.0, 2.0, 1.0, 3.0]]
+    assert turned["theta"] is images["theta"]
+    for schema_, problem in ((3, "nanocluster"), (2, "adk")):
+        assert upgraded_arrays(schema_, problem, images) is images
 
 
 def test_a_record_of_schema_1_is_read_and_its_arrays_are_unknown():

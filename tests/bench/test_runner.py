@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import optax
 import pytest
 
 from cryosip.bench import runner
+from cryosip.bench.examples import example_method
 from cryosip.bench.runner import run
 from cryosip.methods.method import Info, Method, WeightedPoints
-from cryosip.methods.registry import DISCREPANCIES, METHODS
+from cryosip.methods.registry import METHODS
 
 
 def walk(fails_at=None):
@@ -86,21 +86,12 @@ def test_every_step_draws_anew():
     assert not np.intersect1d(other, thetas[-1]).size
 
 
-OPTIONS = {
-    "flow": lambda: {"discrepancy": DISCREPANCIES["kl"](), "optimizer": optax.adam(0.05), "n_particles": 64},
-    "mixture": lambda: {"n_components": 5, "estimate_weights": True, "anneal": (3.0, 20)},
-    "posterior-npmle": lambda: {"n_support": 10, "n_refinements": 5},
-    "maximum-likelihood": lambda: {"n_support": 10},
-    "reweighting": lambda: {"n_support": 20},
-}
-
-
 EACH = [name if name in ("flow", "mixture") else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
 
 
 @pytest.mark.parametrize("name", EACH)
 def test_the_result_does_not_depend_on_how_often_one_looks(name, tiny):
-    method = METHODS[name](tiny.problem, **OPTIONS[name]())
+    method = example_method(tiny.problem, name)
     often, seldom = (list(run(jr.key(3), method, steps=50, every=every))[-1] for every in (7, 50))
     assert often.step == seldom.step == 50
     assert often.forward_evaluations == seldom.forward_evaluations
@@ -112,7 +103,7 @@ def test_the_result_does_not_depend_on_how_often_one_looks(name, tiny):
 @pytest.mark.parametrize("name", EACH)
 def test_neither_cutting_nor_going_on_changes_a_bit(name, tiny, monkeypatch):
     """In parts of one step, then from where some of these parts ended: between looks, and at one."""
-    method, parts = METHODS[name](tiny.problem, **OPTIONS[name]()), []
+    method, parts = example_method(tiny.problem, name), []
     whole = list(run(jr.key(3), method, steps=24, every=12))
     monkeypatch.setattr(runner, "PART_SECONDS", 0.0)
     cut = list(run(jr.key(3), method, steps=24, every=12, on_part=parts.append))

@@ -7,18 +7,13 @@ import numpy as np
 import optax
 import pytest
 
+from cryosip.bench.examples import example_method
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.discrepancy import Discrepancy, Target
 from cryosip.methods.flow import SAMPLINGS, particle_flow
 from cryosip.methods.registry import DISCREPANCIES, METHODS
 
-OPTIONS = {
-    "flow": {"discrepancy": DISCREPANCIES["energy"](), "optimizer": optax.adam(0.1), "n_particles": 20},
-    "maximum-likelihood": {"n_support": 20},
-    "mixture": {"n_components": 4, "estimate_weights": True},
-    "posterior-npmle": {"n_support": 3, "n_refinements": 2},
-    "reweighting": {"n_support": 400},
-}
+FLOW = {"discrepancy": DISCREPANCIES["energy"](), "optimizer": optax.adam(0.1), "n_particles": 20}
 
 
 def loop(method, key, state, steps):
@@ -34,7 +29,7 @@ def equal_trees(a, b):
 @pytest.mark.parametrize("name", METHODS)
 def test_contract(name, small):
     """Pure functions of key and state; the estimate is a law; the info is finite and counts renders."""
-    method = METHODS[name](small.problem, **OPTIONS[name])
+    method = example_method(small.problem, name)
     state = jax.jit(method.init)(jr.key(0))
     assert equal_trees(state, jax.jit(method.init)(jr.key(0)))
     before = jax.tree.map(np.array, state)
@@ -56,7 +51,7 @@ def test_contract(name, small):
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_only_the_key_of_the_step_decides_the_draws(sampling, tiny):
-    method = METHODS["flow"](tiny.problem, **OPTIONS["flow"], sampling=sampling)
+    method = METHODS["flow"](tiny.problem, **FLOW, sampling=sampling)
     state = jax.jit(method.init)(jr.key(0))
     assert not equal_trees(state.theta, jax.jit(method.init)(jr.key(1)).theta)
     step = jax.jit(method.step)
@@ -170,7 +165,7 @@ def test_particles_at_the_observations_stay_without_noise(name, tiny):
 )
 def test_bad_input_is_refused(options, says, tiny):
     with pytest.raises(ValueError, match=says):
-        particle_flow(tiny.problem, **({**OPTIONS["flow"], **options}))
+        particle_flow(tiny.problem, **(FLOW | options))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -185,4 +180,4 @@ def test_bad_input_is_refused(options, says, tiny):
 )
 def test_no_method_takes_a_broken_problem(name, broken, says, tiny):
     with pytest.raises(ValueError, match=says):
-        METHODS[name](tiny.problem._replace(**broken), **OPTIONS[name])
+        example_method(tiny.problem._replace(**broken), name)

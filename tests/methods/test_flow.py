@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from cryosip.bench.examples import METHODS as METHOD_EXAMPLES
 from cryosip.bench.examples import example_method
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.discrepancy import Discrepancy, Target
@@ -28,8 +29,16 @@ def equal_trees(a, b):
 # on the line tests/bench/test_programs.py runs every method
 @pytest.mark.parametrize("name", METHODS)
 def test_contract(name, small):
-    """Pure functions of key and state; the estimate is a law; the info is finite and counts renders."""
-    method = example_method(small.problem, name)
+    """Pure functions of key and state; the estimate is a distribution; the info is finite and counts renders.
+
+    A method that is not ours may refuse a problem by a ValueError.
+    """
+    try:
+        method = example_method(small.problem, name)
+    except ValueError as error:
+        if name in METHOD_EXAMPLES["tiny"]:
+            raise
+        pytest.skip(str(error))
     state = jax.jit(method.init)(jr.key(0))
     assert equal_trees(state, jax.jit(method.init)(jr.key(0)))
     before = jax.tree.map(np.array, state)

@@ -1,6 +1,7 @@
 """Nonsense for the fuzz tests: values that no option wants, and calls that must answer or refuse."""
 
 import decimal
+import inspect
 import signal
 from contextlib import contextmanager
 
@@ -89,3 +90,9 @@ def answer(call, *arguments, allowed=ValueError, **keywords):
         refusal = error
     assert str(refusal).strip(), f"{type(refusal).__name__} without a message"
     return None
+
+
+def defaults(factory):
+    """What a factory takes where it is told nothing."""
+    known = {name: p.default for name, p in inspect.signature(factory).parameters.items()}
+    return {name: value for name, value in known.items() if value is not inspect.Parameter.empty}

@@ -13,7 +13,7 @@ import optax
 import pytest
 import typer
 from damage import PDB
-from fuzzing import BOUNDARY_FLOATS, TEXTS, answer, nonsense, options, unchecked
+from fuzzing import BOUNDARY_FLOATS, TEXTS, answer, defaults, nonsense, options, unchecked
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -47,27 +47,16 @@ def searched(test, examples, *strategies):
 
 
 NUMBERS = st.sampled_from(BOUNDARY_FLOATS) | st.floats(-3, 8)
-ROW = st.lists(NUMBERS, max_size=3)
-ROWS = st.lists(ROW, max_size=3)
-PROTEIN = {
-    "n_observations": 2, "image_size": 5, "pixel_size_in_angstroms": 12.0, "atom_std_in_angstroms": 8.0, "snr": 1.0,
-    "noise_std": 1.0, "cutoff_in_angstroms": 15.0, "atoms_per_bead": 4, "means": ((1.0, -1.0), (0.0,)), "std": 1.0,
-    "init_half_width": 7.0, "max_shift_in_angstroms": 0.0, "defocus_range_in_angstroms": None, "cropped_size": None,
-    "structure": None, "chain": "A", "seed": 0,
+ROW, ROWS = st.lists(NUMBERS, max_size=3), st.lists(st.lists(NUMBERS, max_size=3), max_size=3)
+PROTEIN = defaults(protein) | {
+    "n_observations": 2, "image_size": 5, "pixel_size_in_angstroms": 12.0, "atom_std_in_angstroms": 8.0,
+    "atoms_per_bead": 4, "means": ((1.0, -1.0), (0.0,)),
 }  # fmt: skip
-SANE_DATASETS = {
-    "oned": {
-        "n_observations": 5, "noise_std": 1.5, "means": (-2.0, 2.0), "stds": (0.75, 0.3), "weights": (0.5, 0.5),
-        "init_mean": 0.0, "init_std": 1.0, "seed": 0,
-    },
-    "nanocluster": {
-        "n_observations": 3, "noise_std": 1.5, "image_size": 6, "tau": 0.9, "alpha": 0.2, "seed": 0,
-        "means": ((3.0, 3.0), (5.0, 5.0)), "covariances": (((0.5, 0.0), (0.0, 0.5)), ((0.7, 0.5), (0.5, 1.0))),
-        "init_mean": (4.0, 4.0), "init_covariance": ((0.8, 0.3), (0.3, 0.8)),
-    },
+SANE_DATASETS = {name: defaults(factory) | {"n_observations": 5} for name, factory in DATASETS.items()} | {
+    "nanocluster": defaults(DATASETS["nanocluster"]) | {"n_observations": 3, "image_size": 6, "tau": 0.9},
     "adk": PROTEIN,
     "hsp90": PROTEIN,
-}  # fmt: skip
+}
 OWN_DATASETS = {
     "means": ROW | ROWS, "stds": ROW, "weights": ROW, "init_mean": ROW, "covariances": st.lists(ROWS, max_size=3),
     "init_covariance": ROWS, "defocus_range_in_angstroms": ROW, "cropped_size": st.integers(1, 7),
@@ -141,21 +130,14 @@ def assert_sound(instance, n):
         assert np.isfinite(problem.span.error)
 
 
-SANE_METHODS = {
-    "flow": {
-        "discrepancy": DISCREPANCIES["energy"](), "optimizer": optax.adam(0.1), "n_particles": 3,
-        "sampling": "method-1", "n_draws": 1,
-    },
-    "maximum-likelihood": {"support": None, "n_support": 9, "quadrature_order": 1},
-    "mixture": {
-        "n_components": 2, "solver": "em", "optimizer": None, "prior_weight": 0.0, "estimate_weights": False,
-        "anneal": None, "quadrature_order": 1, "refine_poses": False, "estimate_noise": False, "n_starts": 1,
-    },
-    "posterior-npmle": {
-        "n_support": 4, "quadrature_order": 1, "n_candidates": 2, "n_refinements": 2,
-    },
-    "reweighting": {"support": None, "n_support": 400, "concentration": 1.0, "quadrature_order": 1},
-}  # fmt: skip
+FEW = {
+    "flow": {"discrepancy": DISCREPANCIES["energy"](), "optimizer": optax.adam(0.1), "n_particles": 3},
+    "maximum-likelihood": {"n_support": 9},
+    "mixture": {"n_components": 2},
+    "posterior-npmle": {"n_support": 4, "n_candidates": 2, "n_refinements": 2},
+    "reweighting": {"n_support": 400},
+}
+SANE_METHODS = {name: defaults(factory) | FEW.get(name, {}) for name, factory in METHODS.items()}
 OWN_METHODS = {
     "discrepancy": st.sampled_from(sorted(DISCREPANCIES)).map(lambda name: DISCREPANCIES[name]()),
     "sampling": st.sampled_from(SAMPLINGS),

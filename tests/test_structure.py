@@ -92,6 +92,11 @@ def test_files_and_functions_are_short(room):
                 assert node.end_lineno - node.lineno + 1 - told <= FUNCTION_LINES, f"{path}: {node.name}"
 
 
+def test_files_of_tests_are_short():
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= LINES, path
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_imports_are_absolute_and_folders_hold_no_init(folder):
     """`import datasets` would be another package's; a datasets/__init__.py would shadow it."""

@@ -27,9 +27,8 @@ def folder(write, results: Path):
     """Makes a results folder of that name with these runs."""
 
     def made(name: str, *runs: list[dict]) -> Path:
-        for run in runs:
-            for record in run:
-                write(**record)
+        for record in (record for run in runs for record in run):
+            write(**record)
         return results.rename(results.with_name(name))
 
     return made
@@ -37,11 +36,8 @@ def folder(write, results: Path):
 
 def run(w2s, prefix="feed", **changes) -> list[dict]:
     """One replicate for each W2, each on its own data set."""
-    return [
-        {"replicate": i, "dataset_hash": prefix and f"{prefix}{i}", "metrics": {"w2": w2}, "environment": HERE}
-        | changes
-        for i, w2 in enumerate(w2s)
-    ]
+    names, same = [prefix and f"{prefix}{i}" for i in range(len(w2s))], {"environment": HERE} | changes
+    return [{"replicate": i, "dataset_hash": names[i], "metrics": {"w2": w2}} | same for i, w2 in enumerate(w2s)]
 
 
 def compared(a: Path, b: Path) -> list[Row]:

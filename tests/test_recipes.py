@@ -17,6 +17,8 @@ MAIN = "from cryosip.bench.app.cli import main; main()"
 CONTRACTS = [  # of every method, problem, metric and study of the registries
     "tests/methods/test_flow.py",
     "tests/bench/test_truth.py",
+    "tests/bench/test_metrics.py",
+    "tests/bench/test_programs.py",
     "tests/bench/check/test_check.py",
     "tests/datasets/test_pixel_order.py",
 ]

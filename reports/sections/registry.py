@@ -20,9 +20,12 @@ from cryosip.reports.tables import method_rows
 
 def _other_studies(source: Source) -> Context:
     """The runs of studies that no section takes, as plain tables of all their metrics."""
-    others = grouped((r for r in source.everything.shown if r.study not in KNOWN_STUDIES), lambda r: r.study)
-    metrics = {study: sorted({name for r in own for name in r.metrics}) for study, own in sorted(others.items())}
-    tables = [(study, names, method_rows(others[study], names)) for study, names in metrics.items()]
+    others = [r for r in source.everything.shown if r.study not in KNOWN_STUDIES]
+    tables = [
+        (study, problem, metrics, method_rows(own, metrics))
+        for (study, problem), own in sorted(grouped(others, lambda r: (r.study, r.problem)).items())
+        for metrics in [sorted({name for r in own for name in r.metrics})]
+    ]
     return {"studies": tables} if tables else {}
 
 

@@ -138,8 +138,9 @@ def test_text_of_records_is_escaped(write, results: Path) -> None:
 
 def test_unknown_studies_get_a_table(write, results: Path) -> None:
     write(study="brand-new", metrics={"score": 1.25})
+    write(study="brand-new", metrics={"score": 2.5}, problem="another")
     page = build(results, results.parent / "out").read_text(encoding="utf-8")
-    assert "Study brand-new" in page
+    assert page.index("Study brand-new: another") < page.index("<td>2.5</td>") < page.index("Study brand-new: oned")
     assert "<td>1.25</td>" in page
 
 

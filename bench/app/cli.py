@@ -1,13 +1,14 @@
-"""The command line. What a command needs is imported inside it, so that --help answers at once."""
+"""The command line, and the commands that compute. What a command needs is imported in it: --help answers at once."""
 
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from cryosip.bench.app.messages import command_line, name_unread, plain_errors
+from cryosip.bench.app import reading
+from cryosip.bench.app.messages import plain_errors
 from cryosip.bench.app.options import (
     X64,
     Cache,
@@ -32,10 +33,7 @@ app = typer.Typer(
     help="Recover distributions of molecular conformations from cryo-EM images, and compare the methods that do.",
 )
 
-DASH = Path("-")  # stands for the standard output
 
-
-@app.command()
 def reproduce(
     profile: Profile = "small",
     results: Results = Path("results"),
@@ -72,11 +70,10 @@ def reproduce(
     configs = reproduction.selected(planned, protein, everything or replicates is not None)
     options = RunOptions(results, fresh, retry_failed, x64, jobs, timeout, max_memory, cache)
     failed = execute_all(configs, profile, options)
-    _report(results, out)
+    reading.write_report(results, out)
     raise typer.Exit(failed)
 
 
-@app.command()
 def run(
     studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Names as `cryosip list` shows them.")],
     profile: Profile = "small",
@@ -100,79 +97,6 @@ def run(
     raise typer.Exit(execute_all(configs, profile, options))
 
 
-@app.command()
-def report(
-    results: Results = Path("results"),
-    out: Out = Path("report"),
-    one_engine: Annotated[
-        bool, typer.Option("--one-engine", help="Of each study only what the engine of its newest record made.")
-    ] = False,
-) -> None:
-    """Write the report of the records at hand. Prints the board, where otd-vs-dto ran, and the path of the page."""
-    _report(results, out, one_engine)
-
-
-@app.command()
-def show(
-    run_id: Annotated[str, typer.Argument(help="A run id or a unique prefix.")],
-    results: Results = Path("results"),
-) -> None:
-    """Print one record. What ran, its metrics beside their floors, what it cost and where its files are."""
-    from rich.console import Console
-
-    from cryosip.reports import card
-
-    with plain_errors():
-        card.show(results, run_id, Console())
-
-
-@app.command()
-def export(
-    results: Results = Path("results"),
-    out: Annotated[
-        Path, typer.Option(metavar="FILE", help="Output file: .csv or .parquet; '-' writes CSV to stdout.")
-    ] = DASH,
-) -> None:
-    """Write all records as one table. It has a row for each record and metric."""
-    from cryosip.records import files
-    from cryosip.records.select import read_records
-    from cryosip.reports import export
-
-    with plain_errors():
-        records, skipped = read_records(results)
-        form = export.as_parquet if out.suffix.lower() == ".parquet" else export.as_csv
-        table = form(records)
-        if out != DASH:
-            files.check_writable(out.parent)
-            files.write_bytes(out, table)
-    name_unread(skipped)
-    typer.echo(table if out == DASH else out, nl=out != DASH)
-
-
-@app.command()
-def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="Folder of the records before, or of the one machine.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Folder of the records after, or of the other machine.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for a page, compare.html, with all numbers.")] = None,
-    fail_on_regression: Annotated[
-        bool, typer.Option("--fail-on-regression", help="Exit with 1 when something got worse from A to B.")
-    ] = False,
-) -> None:
-    """Compare two results folders. Says which numbers moved beyond their intervals."""
-    from rich.console import Console
-
-    from cryosip.reports import compare_page
-    from cryosip.reports.compare import regressions
-
-    with plain_errors():
-        comparison = compare_page.read(a, b)
-        compare_page.tell(comparison, Console())
-        if out is not None:
-            typer.echo(compare_page.build(comparison, out, command_line()))
-    raise typer.Exit(1 if fail_on_regression and regressions(comparison.rows) else 0)
-
-
-@app.command()
 def tune(
     profile: Profile = "small",
     results: Results = Path("results"),
@@ -196,28 +120,6 @@ def tune(
     raise typer.Exit(failed)
 
 
-@app.command("list")
-def list_() -> None:
-    """Name the studies, problems, methods, discrepancies and optimizers."""
-    from cryosip.bench.studies.registry import STUDIES
-    from cryosip.datasets.registry import DATASETS
-    from cryosip.methods.registry import DISCREPANCIES, METHODS, OPTIMIZERS
-
-    for name, study in STUDIES.items():
-        typer.echo(f"study        {name:18} {study.summary}")
-    registries: dict[str, dict[str, Any]] = {
-        "problem": DATASETS,
-        "method": METHODS,
-        "discrepancy": DISCREPANCIES,
-        "optimizer": OPTIMIZERS,
-    }
-    for kind, registry in registries.items():
-        for name, factory in registry.items():
-            sentence = (factory.__doc__ or "").strip().splitlines()[0]
-            typer.echo(f"{kind:12} {name:18} {sentence}")
-
-
-@app.command()
 def speed(
     everything: Annotated[bool, typer.Option("--all", help="All benchmarks, not only the daily subset.")] = False,
     bench: Annotated[list[str] | None, typer.Option(metavar="REGEX", help="Only benchmarks of such names.")] = None,
@@ -244,7 +146,6 @@ def speed(
     raise typer.Exit(outcome.failed or (fail and outcome.slower))
 
 
-@app.command()
 def check() -> None:
     """Check this machine, in two minutes.
 
@@ -257,12 +158,6 @@ def check() -> None:
     raise typer.Exit(0 if checks.report(Console()) else 1)
 
 
-def main() -> None:
-    """Entry point of the command `cryosip`."""
-    warnings.formatwarning = lambda message, *_: f"cryosip: {message}\n"  # for who did not write the code
-    app()
-
-
 def _against_baselines(results: Path) -> None:
     from rich.console import Console
 
@@ -272,14 +167,22 @@ def _against_baselines(results: Path) -> None:
     typer.echo(baselines.record(cases.COMPARISONS.values(), results, lambda m: console.print(baselines.table(m))))
 
 
-def _report(results: Path, out: Path, one_engine: bool = False) -> None:
-    from rich.console import Console
+for command in (
+    reproduce,
+    run,
+    reading.report,
+    reading.show,
+    reading.export,
+    reading.compare,
+    tune,
+    reading.list_,
+    speed,
+    check,
+):
+    app.command(command.__name__.strip("_"))(command)
 
-    from cryosip.reports import page
-    from cryosip.reports.sections import board
 
-    with plain_errors():
-        report = page.make(results, out, command_line(), one_engine)
-    name_unread(report.unread)
-    board.show(report.boards, Console())
-    typer.echo(report.page)
+def main() -> None:
+    """Entry point of the command `cryosip`."""
+    warnings.formatwarning = lambda message, *_: f"cryosip: {message}\n"  # for who did not write the code
+    app()

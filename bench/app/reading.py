@@ -1,0 +1,113 @@
+"""The commands that read records: the report, one record, tables, comparisons, and the names that there are."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cryosip.bench.app.messages import command_line, name_unread, plain_errors
+from cryosip.bench.app.options import Out, Results
+
+DASH = Path("-")  # stands for the standard output
+
+
+def report(
+    results: Results = Path("results"),
+    out: Out = Path("report"),
+    one_engine: Annotated[
+        bool, typer.Option("--one-engine", help="Of each study only what the engine of its newest record made.")
+    ] = False,
+) -> None:
+    """Write the report of the records at hand. Prints the board, where otd-vs-dto ran, and the path of the page."""
+    write_report(results, out, one_engine)
+
+
+def show(
+    run_id: Annotated[str, typer.Argument(help="A run id or a unique prefix.")],
+    results: Results = Path("results"),
+) -> None:
+    """Print one record. What ran, its metrics beside their floors, what it cost and where its files are."""
+    from rich.console import Console
+
+    from cryosip.reports import card
+
+    with plain_errors():
+        card.show(results, run_id, Console())
+
+
+def export(
+    results: Results = Path("results"),
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Output file: .csv or .parquet; '-' writes CSV to stdout.")
+    ] = DASH,
+) -> None:
+    """Write all records as one table. It has a row for each record and metric."""
+    from cryosip.records import files
+    from cryosip.records.select import read_records
+    from cryosip.reports import export
+
+    with plain_errors():
+        records, skipped = read_records(results)
+        form = export.as_parquet if out.suffix.lower() == ".parquet" else export.as_csv
+        table = form(records)
+        if out != DASH:
+            files.check_writable(out.parent)
+            files.write_bytes(out, table)
+    name_unread(skipped)
+    typer.echo(table if out == DASH else out, nl=out != DASH)
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="Folder of the records before, or of the one machine.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Folder of the records after, or of the other machine.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for a page, compare.html, with all numbers.")] = None,
+    fail_on_regression: Annotated[
+        bool, typer.Option("--fail-on-regression", help="Exit with 1 when something got worse from A to B.")
+    ] = False,
+) -> None:
+    """Compare two results folders. Says which numbers moved beyond their intervals."""
+    from rich.console import Console
+
+    from cryosip.reports import compare_page
+    from cryosip.reports.compare import regressions
+
+    with plain_errors():
+        comparison = compare_page.read(a, b)
+        compare_page.tell(comparison, Console())
+        if out is not None:
+            typer.echo(compare_page.build(comparison, out, command_line()))
+    raise typer.Exit(1 if fail_on_regression and regressions(comparison.rows) else 0)
+
+
+def list_() -> None:
+    """Name the studies, problems, methods, discrepancies and optimizers."""
+    from cryosip.bench.studies.registry import STUDIES
+    from cryosip.datasets.registry import DATASETS
+    from cryosip.methods.registry import DISCREPANCIES, METHODS, OPTIMIZERS
+
+    for name, study in STUDIES.items():
+        typer.echo(f"study        {name:18} {study.summary}")
+    registries: dict[str, dict[str, Any]] = {
+        "problem": DATASETS,
+        "method": METHODS,
+        "discrepancy": DISCREPANCIES,
+        "optimizer": OPTIMIZERS,
+    }
+    for kind, registry in registries.items():
+        for name, factory in registry.items():
+            sentence = (factory.__doc__ or "").strip().splitlines()[0]
+            typer.echo(f"{kind:12} {name:18} {sentence}")
+
+
+def write_report(results: Path, out: Path, one_engine: bool = False) -> None:
+    """Print the board, where there is one, and the path of the page."""
+    from rich.console import Console
+
+    from cryosip.reports import page
+    from cryosip.reports.sections import board
+
+    with plain_errors():
+        report = page.make(results, out, command_line(), one_engine)
+    name_unread(report.unread)
+    board.show(report.boards, Console())
+    typer.echo(report.page)

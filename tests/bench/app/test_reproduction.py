@@ -43,7 +43,7 @@ def planned(monkeypatch, tmp_path):
     def plan(*words):
         runs = []
         monkeypatch.setattr(runs_module, "execute_all", lambda configs, *_: runs.extend(configs) or 0)
-        monkeypatch.setattr(cli, "_report", lambda *_: None)
+        monkeypatch.setattr(cli.reading, "write_report", lambda *_: None)
         result = CliRunner().invoke(cli.app, ["reproduce", "--out", str(tmp_path / "page"), *map(str, words)])
         assert result.exit_code == 0, result.output
         return runs

@@ -17,10 +17,11 @@ from cryosip.reports.spreads import (
     counted,
     data_floor,
     grouped,
+    over_floor,
     paired_ratio,
     spread,
 )
-from cryosip.reports.tables import flat, over_floor, plain, statuses
+from cryosip.reports.tables import flat, plain, statuses
 
 Verdict = Literal[
     "failed in B", "worse", "better", "no significant difference", "too few replicates", "the same", "only in A",

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cryosip.records.schema import Array, Floor, Record
+from cryosip.reports.controls import START_LABEL, floor_label
 from cryosip.reports.spreads import spread, typical_floor
 from cryosip.reports.style import INK, Plot, SeriesStyle, draw
 
@@ -97,14 +98,14 @@ def floor_band(ax: Axes, floors: Sequence[Floor]) -> None:
     floor = typical_floor(floors)
     if floor:
         ax.axhspan(floor.q05, floor.q95, color=INK, alpha=0.10, linewidth=0)
-        ax.axhline(floor.median, color=INK, alpha=0.5, linewidth=0.9, linestyle=":", label=f"floor, n = {floor.n:,}")
+        ax.axhline(floor.median, color=INK, alpha=0.5, linewidth=0.9, linestyle=":", label=floor_label(floor.n))
 
 
 def initial_line(ax: Axes, records: Iterable[Record], metric: str) -> None:
     """The metric of the initial distribution: the median over data sets."""
     initial = spread([record.initial_metrics.get(metric, math.nan) for record in records])
     if initial.n:
-        ax.axhline(initial.median, color="#888888", linewidth=1.1, linestyle="-.", label="initial distribution")
+        ax.axhline(initial.median, color="#888888", linewidth=1.1, linestyle="-.", label=START_LABEL)
 
 
 def strip(name: str, title: str, caption: str, images: Array) -> Plot:

@@ -58,6 +58,12 @@ def data_floor(records: Iterable[Record], metric: str) -> float:
     return spread([r.data_floors[metric].median for r in records if metric in r.data_floors]).median
 
 
+def over_floor(record: Record, metric: str, metrics: dict[str, float] | None = None) -> float:
+    """The metric, of the estimate or among `metrics`, in units of the floor of the data; nan where one is missing."""
+    floor, metrics = record.data_floors.get(metric), record.metrics if metrics is None else metrics
+    return metrics.get(metric, math.nan) / floor.median if floor and floor.median > 0 else math.nan
+
+
 def typical_floor(floors: Sequence[Floor]) -> Floor | None:
     """The floor over replicates: medians of its quantiles."""
     if not floors:
@@ -139,12 +145,17 @@ def mean_interval(values: Sequence[float]) -> Estimate:
 
 
 class Ratio(NamedTuple):
-    """How many times as large: geometric mean and 90 % interval, nan where there is none and why."""
+    """How many times as large: geometric mean and 90 % interval, nan where there is none and why.
+
+    `p` is that of the two-sided test of the mean being 1, nan without an interval, `std` that of the logarithm.
+    """
 
     mean: float
     low: float
     high: float
     why: str
+    p: float = math.nan
+    std: float = math.nan
 
 
 def paired_ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
@@ -152,6 +163,18 @@ def paired_ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
     table = np.array(pairs, float).reshape(-1, 2)
     if not np.isfinite(table).all() or not len(table) or (table <= 0).any():
         return Ratio(math.nan, math.nan, math.nan, "a replicate of one of them gave no number")
-    log_ratio = mean_interval(np.log(table[:, 0] / table[:, 1]).tolist())
-    few = f"{counted(log_ratio.n)}, fewer than {MIN_REPLICATES}: no interval" if math.isnan(log_ratio.low) else ""
-    return Ratio(math.exp(log_ratio.value), math.exp(log_ratio.low), math.exp(log_ratio.high), few)
+    logs = np.log(table[:, 0] / table[:, 1])
+    log_ratio = mean_interval(logs.tolist())
+    if math.isnan(log_ratio.low):
+        few = f"{counted(log_ratio.n)}, fewer than {MIN_REPLICATES}: no interval"
+        return Ratio(math.exp(log_ratio.value), math.nan, math.nan, few)
+    std = float(np.std(logs, ddof=1))
+    p = _two_sided(log_ratio.value, std / math.sqrt(len(logs)), len(logs) - 1)
+    return Ratio(math.exp(log_ratio.value), math.exp(log_ratio.low), math.exp(log_ratio.high), "", p, std)
+
+
+def _two_sided(mean: float, standard_error: float, freedom: int) -> float:
+    """The p-value of a mean of 0; 1 where it is 0 without any scatter, 0 where it is another number without any."""
+    if standard_error == 0:
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stats.t.sf(abs(mean) / standard_error, freedom))

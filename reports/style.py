@@ -67,7 +67,12 @@ UNKNOWN = SeriesStyle("", "#888888", "X")
 
 def method_style(record: Record) -> SeriesStyle:
     """The fixed style of a method, whatever it minimises, under the name that users type."""
-    return STYLES.get(record.method, UNKNOWN)._replace(label=record.method)
+    return named_style(record.method)
+
+
+def named_style(method: str) -> SeriesStyle:
+    """The fixed style of a method by its name."""
+    return STYLES.get(method, UNKNOWN)._replace(label=method)
 
 
 def series_style(record: Record) -> SeriesStyle:

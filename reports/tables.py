@@ -9,8 +9,19 @@ from typing import Any, NamedTuple
 import msgspec
 
 from cryosip.records.schema import Floor, Record
-from cryosip.records.select import of_other_engines
-from cryosip.reports.spreads import MIN_REPLICATES, Estimate, Spread, counted, grouped, spread, typical_floor
+from cryosip.records.select import observations, of_other_engines
+from cryosip.reports.controls import Control, controls
+from cryosip.reports.spreads import (
+    MIN_REPLICATES,
+    NOTHING,
+    Estimate,
+    Spread,
+    counted,
+    grouped,
+    over_floor,
+    spread,
+    typical_floor,
+)
 from cryosip.reports.style import series_style
 
 KNOWN_METRICS = ("w1", "w2", "energy_distance", "energy_distance_squared")
@@ -31,6 +42,7 @@ class MethodRow(NamedTuple):
     compile_seconds: Spread
     forward_evaluations: Spread
     statuses: str
+    control: bool = False
 
 
 def with_newcomers(headline: Sequence[str], records: Iterable[Record]) -> list[str]:
@@ -40,18 +52,39 @@ def with_newcomers(headline: Sequence[str], records: Iterable[Record]) -> list[s
 
 
 def method_rows(records: Sequence[Record], metrics: Sequence[str]) -> list[MethodRow]:
-    """Group runs by method, variant and profile; each metric is set against the floor of the size of the data."""
-    groups = grouped(records, lambda r: (r.problem, r.method, r.discrepancy, r.profile, r.labels.text))
+    """Group runs by method, variant and profile; each metric is set against the floor of the size of the data.
+
+    The controls of each problem, profile and data size follow its methods.
+    """
     others = of_other_engines(records)
-    ordered = sorted(groups.values(), key=lambda own: _order(own[0]))
-    return [_method_row(own, metrics, DAGGER * (own[0].path in others)) for own in ordered]
+    places = grouped(sorted(records, key=_order), lambda r: (r.problem, r.profile, observations(r)))
+    rows = []
+    for (problem, profile, size), here in sorted(places.items(), key=lambda item: item[0]):
+        groups = grouped(here, lambda r: (r.method, r.discrepancy, r.labels.text))
+        rows += [_method_row(own, metrics, DAGGER * (own[0].path in others)) for own in groups.values()]
+        where = f"{problem}, n = {size:,.0f}" if len(places) > 1 else ""
+        rows += [_control_row(c, metrics, where, profile) for c in controls(here, metrics, _label)]
+    return rows
+
+
+def _label(record: Record) -> str:
+    return series_style(record).label
+
+
+def _control_row(control: Control, metrics: Sequence[str], where: str, profile: str) -> MethodRow:
+    known = {name: control.metrics.get(name, NOTHING) for name in metrics}
+    ratios = {name: control.ratios.get(name, NOTHING) for name in metrics}
+    variant = "; ".join(part for part in (where, control.note) if part)
+    no_floor: dict[str, Floor | None] = dict.fromkeys(metrics)
+    return MethodRow(
+        control.name, "", variant, profile, known, ratios, no_floor, NOTHING, NOTHING, NOTHING, "", control=True
+    )
 
 
 def _order(record: Record) -> tuple[Any, ...]:
     components = record.config_number("method.options.n_components")
     rank = {"flow": 0, "mixture": 1, "reweighting": 2}.get(record.method, 3)
-    return (record.problem, rank, record.method, record.discrepancy, record.profile,
-            0 if math.isnan(components) else components, record.labels.text)  # fmt: skip
+    return rank, record.method, record.discrepancy, 0 if math.isnan(components) else components, record.labels.text
 
 
 def _method_row(records: list[Record], metrics: Sequence[str], mark: str) -> MethodRow:
@@ -75,12 +108,6 @@ def statuses(records: Iterable[Record]) -> str:
     """How many runs ended how."""
     counts = Counter(record.status for record in records)
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-
-
-def over_floor(record: Record, metric: str, metrics: dict[str, float] | None = None) -> float:
-    """The metric, of the estimate or among `metrics`, in units of the floor of the data; nan where one is missing."""
-    floor, metrics = record.data_floors.get(metric), record.metrics if metrics is None else metrics
-    return metrics.get(metric, math.nan) / floor.median if floor and floor.median > 0 else math.nan
 
 
 def shared_data(records: Iterable[Record]) -> str:

@@ -1,20 +1,25 @@
-"""The board: every method on every problem at the longest budget of seconds, at one glance."""
+"""The board: every method on every problem within each budget, and all methods over all problems, at one glance."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as Printed
 from rich.text import Text
 
 from cryosip.records.schema import Record
 from cryosip.records.select import largest, of_other_engines
+from cryosip.reports import controls
 from cryosip.reports.card import visible
-from cryosip.reports.section import Context, Section, Source
-from cryosip.reports.sections import budgets
-from cryosip.reports.sections.budgets import Standing
+from cryosip.reports.compare import MACHINE
+from cryosip.reports.controls import Control
+from cryosip.reports.section import Context, Figures, Section, Source, Table
+from cryosip.reports.sections import budgets, overall
+from cryosip.reports.sections.budgets import BUDGET_UNITS, Standing, listed
+from cryosip.reports.sections.overall import Overall
 from cryosip.reports.spreads import Spread, grouped, spread
 from cryosip.reports.tables import DAGGER, interval, number
 
@@ -23,11 +28,14 @@ ORDER = ("oned", "nanocluster", "adk", "hsp90")
 NO_DIFFERENCE = "no significant difference"
 SHADES = (1.25, 1.75, 2.5, 4.0, 8.0, 16.0)  # W2 over floor up to which a cell has shade 0, 1, ...; beyond it the last
 OTHER_ENGINE = f"{DAGGER.strip()} made by another engine of cryosip than the youngest record of the study"
+DOUBLE_DAGGER = " ‡"  # behind what ran on another machine than most runs within a budget of seconds
+WORDS = {"seconds": "s", "forward_evaluations": "forward evaluations"}
 
 
 class Entry(NamedTuple):
     """One method on one problem; `mark` is "winner", "tied" (no significant difference from the first) or "", `engine`
-    a dagger where another engine made it than the youngest record of the study."""
+    a dagger where another engine made it than the youngest record of the study, `machine` a double one where it ran on
+    another machine than most, `ratios` its W2 over floor by replicate."""
 
     rank: int
     method: str
@@ -37,6 +45,13 @@ class Entry(NamedTuple):
     runs: int
     mark: str
     engine: str = ""
+    machine: str = ""
+    ratios: Mapping[int, float] = {}
+
+    @property
+    def marks(self) -> str:
+        """Its daggers."""
+        return self.engine + self.machine
 
     @property
     def solved(self) -> bool:
@@ -55,17 +70,38 @@ class Entry(NamedTuple):
 
 
 class Board(NamedTuple):
-    """One problem: its methods, the nearest to the truth first, and who wins, in a sentence and in a few words."""
+    """One problem within one budget: its methods, the nearest to the truth first, and who wins, in a sentence and in a
+    few words; the controls, what is to say of its machines, and how many replicates would decide more."""
 
     problem: str
     budget: float
     entries: list[Entry]
     sentence: str
     winner: str
+    unit: str = "seconds"
+    controls: Sequence[Control] = ()
+    machines: str = ""
+    more: str = ""
 
     def entry(self, method: str) -> Entry | None:
         """That of a method, None where it did not run."""
         return next((entry for entry in self.entries if entry.method == method), None)
+
+    def control(self, name: str) -> Control | None:
+        """One of the controls, None where the records do not hold it."""
+        return next((control for control in self.controls if control.name == name), None)
+
+    @property
+    def within(self) -> str:
+        """Such as "3 s"."""
+        return f"{number(self.budget)} {WORDS[self.unit]}"
+
+
+class View(NamedTuple):
+    """The boards of all problems within one budget, or within the longest of each problem."""
+
+    label: str
+    boards: list[Board]
 
 
 def by_problem(records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -75,34 +111,73 @@ def by_problem(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def boards(records: Sequence[Record]) -> list[Board]:
-    """One for each problem of the comparison, from its largest profile."""
+    """One for each problem of the comparison, from its largest profile, at its longest budget of seconds."""
+    return views(records)[0].boards
+
+
+def views(records: Sequence[Record]) -> list[View]:
+    """The boards at the longest budgets of seconds, at those of forward evaluations, and at each budget of either."""
     compared = [record for record in largest(records) if record.study == STUDY]
     others = of_other_engines(compared)
-    return [board for name, own in by_problem(compared).items() if (board := _of_problem(name, own, others))]
+    found = [
+        board
+        for name, own in by_problem(compared).items()
+        for unit in BUDGET_UNITS
+        for budget in budgets.budgets(own, unit)
+        for board in [_of_problem(name, own, others, unit, budget)]
+    ]
+    shown = []
+    for unit, words in BUDGET_UNITS.items():
+        last = {board.problem: board for board in found if board.unit == unit}
+        shown.append(View(f"the longest, in {words}", list(last.values())))
+    each = grouped(sorted(found, key=lambda b: (b.unit != "seconds", b.budget)), lambda b: b.within)
+    return shown + [View(label, own) for label, own in each.items()]
 
 
-def _of_problem(problem: str, records: Sequence[Record], others: set[Path]) -> Board | None:
-    limits = budgets.budgets(records, "seconds")
-    if not limits:
-        return None
-    order = budgets.standings(records, "w2", "seconds", limits[-1])
-    runs = budgets.runs_for(records, "seconds", limits[-1])
+def _of_problem(problem: str, records: Sequence[Record], others: set[Path], unit: str, budget: float) -> Board:
+    order = budgets.standings(records, "w2", unit, budget)
+    runs = budgets.runs_for(records, unit, budget)
     best, winner = [standing.method for standing in budgets.best(order)], _winner(order)
     mark = "tied" if winner == NO_DIFFERENCE else "winner" if winner in best else ""
+    elsewhere, machines = _machines(runs) if unit == "seconds" else (set(), "")
     entries = [
         Entry(
             rank,
             standing.method,
             standing.spread,
-            spread([budgets.spent_within(r, "seconds", limits[-1]) for r in runs[standing.method] if r.status == "ok"]),
+            spread([budgets.spent_within(r, unit, budget) for r in runs[standing.method] if r.status == "ok"]),
             standing.failed,
             len(standing.ratios),
             mark if standing.method in best else "",
             DAGGER * any(record.path in others for record in runs[standing.method]),
+            DOUBLE_DAGGER * (standing.method in elsewhere),
+            standing.ratios,
         )
         for rank, standing in enumerate(order, start=1)
     ]
-    return Board(problem, limits[-1], entries, budgets.sentence(order), winner)
+    every = [record for own in runs.values() for record in own]
+    bounds = controls.controls(every, ("w2",), lambda record: record.method)
+    return Board(problem, budget, entries, budgets.sentence(order), winner, unit, bounds, machines,
+                 budgets.more_replicates(order))  # fmt: skip
+
+
+def _machines(runs: Mapping[str, Sequence[Record]]) -> tuple[set[str], str]:
+    """The methods of which some run was made on another machine than most of all, and what that means, in a sentence."""
+    found = Counter(_machine(record) for own in runs.values() for record in own)
+    if len(found) < 2:
+        return set(), ""
+    most = max(sorted(found), key=lambda machine: found[machine])
+    elsewhere = {method for method, own in runs.items() if any(_machine(record) != most for record in own)}
+    names = listed([f"{name} ({count} runs)" for name, count in found.most_common()])
+    return elsewhere, (
+        f"Seconds are of {len(found)} machines: {names};{DOUBLE_DAGGER} ran, in part at least, on another than most. "
+        "Seconds do not compare across machines; forward evaluations do."
+    )
+
+
+def _machine(record: Record) -> str:
+    """What decides its seconds, as text."""
+    return ", ".join(f"{name} {record.environment.get(name, 'unknown')}" for name in MACHINE)
 
 
 def _winner(order: Sequence[Standing]) -> str:
@@ -113,6 +188,25 @@ def _winner(order: Sequence[Standing]) -> str:
         return best[0].method
     undecided = any(budgets.ratio(best[0], standing).why for standing in best[1:])
     return "undecided" if undecided else NO_DIFFERENCE
+
+
+def over_all(found: Sequence[Board]) -> Overall | None:
+    """The ranking over all problems of the boards, None where there is none."""
+    return overall.overall({b.problem: {entry.method: entry.ratios for entry in b.entries} for b in found})
+
+
+def conclusion(found: Sequence[Board], ranking: Overall | None) -> str:
+    """What may be concluded of all problems and of each, in one sentence."""
+    won = [f"{board.problem} by {board.winner}" for board in found if board.winner in _names(board)]
+    open_ = [board.problem for board in found if board.winner not in _names(board)]
+    parts = [f"won are {listed(won)}"] if won else []
+    parts += [f"not decided {'is' if len(open_) == 1 else 'are'} {listed(open_)}"] if open_ else []
+    each = f"problem by problem, {', '.join(parts)}"
+    return f"{ranking.sentence}; {each}." if ranking else f"{each[0].upper()}{each[1:]}."
+
+
+def _names(board: Board) -> list[str]:
+    return [entry.method for entry in board.entries]
 
 
 def methods(found: Sequence[Board]) -> list[str]:
@@ -129,35 +223,81 @@ def shades() -> list[str]:
 
 
 def show(found: Sequence[Board], console: Console) -> None:
-    """Print a table and a sentence for each problem."""
+    """Print a table and a sentence for each problem, and one for all."""
     for board in found:
-        console.print(Text(f"\n{visible(board.problem)}, budget of {number(board.budget)} s", style="bold"))
+        console.print(Text(f"\n{visible(board.problem)}, budget of {board.within}", style="bold"))
         console.print(_table(board))
-        console.print(Text(visible(board.sentence)))
+        for line in filter(None, (board.sentence, board.more, board.machines)):
+            console.print(Text(visible(line)))
+    ranking = over_all(found)
+    if ranking:
+        console.print(Text("\nall problems", style="bold"))
+        for line in filter(None, (conclusion(found, ranking), ranking.left_out)):
+            console.print(Text(visible(line)))
+    if any(board.controls for board in found):
+        console.print(Text(f"\n{controls.EXPLAINED}"))
     if any(entry.engine for board in found for entry in board.entries):
         console.print(Text(f"\n{OTHER_ENGINE}"))
 
 
-def _table(board: Board) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("  rank", "method", "W2 ÷ floor", "5–95 %", "seconds", ""):
+def _table(board: Board) -> Printed:
+    table = Printed(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("  rank", "method", "W2 ÷ floor", "5–95 %", BUDGET_UNITS[board.unit], ""):
         table.add_column(heading, justify="right" if heading == "  rank" else "left")
     for entry in board.entries:
         cells = [
             str(entry.rank),
-            visible(entry.method) + entry.engine,
+            visible(entry.method) + entry.marks,
             number(entry.ratio.median) if entry.solved else "no estimate",
             interval(entry.ratio),
             number(entry.seconds.median),
             entry.failures,
         ]
         table.add_row(*(Text(cell, style="bold" if entry.mark else "") for cell in cells))
+    for control in board.controls:
+        ratio = control.ratios["w2"]
+        cells = ["", control.name, number(ratio.median), interval(ratio), "", visible(control.note)]
+        table.add_row(*(Text(cell, style="italic") for cell in cells))
     return table
 
 
 def _board(source: Source) -> Context:
-    found = boards(source.everything.records)
-    return {"boards": found, "board_methods": methods(found), "shades": shades()}
+    shown = views(source.everything.records)
+    found = shown[0].boards
+    ranking, names = over_all(found), methods([board for view in shown for board in view.boards])
+    return {
+        "views": [view for view in shown if view.boards],
+        "board_methods": names,
+        "families": budgets.families(names),
+        "shades": shades(),
+        "controls": (controls.START, controls.TRUTH_SAMPLE, controls.BEST_WEIGHTS),
+        "controls_explained": controls.EXPLAINED,
+        "overall": ranking,
+        "overall_rule": overall.RULE,
+        "conclusion": conclusion(found, ranking) if found else "",
+    }
 
 
-SECTION = Section("board", "Board", context=_board, template="board.html")
+def _figures(records: list[Record]) -> Figures:
+    ranking = over_all(boards(records))
+    return {"overall": overall.plots(ranking)} if ranking else {}
+
+
+def _tables(context: Context) -> dict[str, Table]:
+    every = {(b.problem, b.unit, b.budget): b for view in context["views"] for b in view.boards}
+    files = {"board.csv": board_table(list(every.values()))} if every else {}
+    return files | ({"ranking.csv": overall.ranking_table(context["overall"])} if context["overall"] else {})
+
+
+def board_table(found: Sequence[Board]) -> Table:
+    """All that the boards show, a row for each method and control."""
+    rows: list[list[object]] = [["problem", "unit", "budget", "rank", "method", "w2_over_floor", "q05", "q95",
+                                 "replicates", "failed", "verdict"]]  # fmt: skip
+    for b in found:
+        place = [b.problem, b.unit, b.budget]
+        rows += [[*place, e.rank, e.method, *e.ratio[:3], e.runs, e.failed, e.mark] for e in b.entries]
+        rows += [[*place, "", c.name, *c.ratios["w2"], "", "control"] for c in b.controls]
+    return rows
+
+
+SECTION = Section("board", "Board", (STUDY,), _figures, _board, _tables, template="board.html")

@@ -1,5 +1,6 @@
 """OTD against DTO within the same budgets: who leads, by how much, and whether the replicates decide it."""
 
+import itertools
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -8,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cryosip.records.schema import Array, Record
+from cryosip.reports.ranking import LEVEL, MOST, POWER, holm, replicates_needed
 from cryosip.reports.spreads import MIN_REPLICATES, Ratio, Spread, grouped, paired_ratio, spread
 from cryosip.reports.style import SeriesStyle, method_style
 from cryosip.reports.tables import number
@@ -16,14 +18,31 @@ METRICS = ("w2", "w1", "energy_distance_squared")
 BUDGET_UNITS = {"seconds": "seconds", "forward_evaluations": "forward evaluations"}
 THRESHOLDS = (1.5, 2.0, 3.0, 5.0)  # times the floor
 PAPERS_OWN = "flow"
+OTD, DTO = ("flow",), ("mixture", "reweighting", "maximum-likelihood", "posterior-npmle")
 RULE = (
-    "A method leads where its median of W2 over replicates is the smallest. It wins where the ratio to the runner-up, "
-    "and to every other method without failures, is below 1 throughout its 90 % interval, replicate by replicate "
-    "(Student's t on the logarithm); where an interval holds 1 there is no significant difference. A run that failed "
-    "or had nothing within the budget counts as infinitely far; with one of them no interval is drawn. No interval is "
-    f"drawn for fewer than {MIN_REPLICATES} replicates either. Intervals are those of one comparison each, "
-    "not widened for the number of methods and budgets, nor for the luck of a sweep of few settings on few replicates."
+    "A method leads where its median of W2 over replicates is the smallest. It wins where it beats the runner-up and "
+    "every other method without failures: its ratio to each, replicate by replicate, is below 1 with a p-value of at "
+    f"most {LEVEL:g} (Student's t on the logarithm) after Holm's correction for the number of all pairs of methods that "
+    "are compared on the problem within the budget. Otherwise there is no significant difference. So a false difference "
+    f"on one problem within one budget has a probability of at most {LEVEL:.0%}. The interval behind a ratio is the 90 % "
+    "interval of that comparison alone and not widened. A run that failed or had nothing within the budget counts as "
+    "infinitely far; with one of them no ratio is tested and no interval drawn, nor for fewer than "
+    f"{MIN_REPLICATES} replicates. Nothing is corrected for the number of problems and budgets, nor for the luck of a "
+    "sweep of few settings on few replicates."
 )
+
+
+def families(methods: Iterable[str]) -> str:
+    """Which of the methods are OTD, which DTO and which from outside, as part of a sentence."""
+    shown = list(dict.fromkeys(methods))
+    outside = [name for name in shown if name not in OTD + DTO]
+    groups = {"OTD": [n for n in OTD if n in shown], "DTO": [n for n in DTO if n in shown], "from outside": outside}
+    return "; ".join(f"{listed(own)} {'is' if len(own) == 1 else 'are'} {what}" for what, own in groups.items() if own)
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as in a sentence: a, b and c."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 class Standing(NamedTuple):
@@ -156,6 +175,29 @@ def ratio(near: Standing, far: Standing) -> Ratio:
     return paired_ratio([(near.ratios[r], far.ratios[r]) for r in shared])
 
 
+class Comparison(NamedTuple):
+    """Two methods on one problem: near / far, and the p-value after Holm's correction, nan where it was not tested."""
+
+    ratio: Ratio
+    p: float
+
+    @property
+    def decided(self) -> bool:
+        """Whether the first is significantly nearer."""
+        return self.ratio.mean < 1 and self.p <= LEVEL
+
+
+def comparisons(order: Sequence[Standing]) -> dict[tuple[str, str], Comparison]:
+    """Every pair of methods, the one with the smaller median first, corrected for the number of pairs by `holm`."""
+    pairs = list(itertools.combinations(order, 2))
+    ratios = [ratio(near, far) for near, far in pairs]
+    adjusted = holm([found.p for found in ratios])
+    return {
+        (near.method, far.method): Comparison(found, p)
+        for (near, far), found, p in zip(pairs, ratios, adjusted, strict=True)
+    }
+
+
 def verdicts(records: Sequence[Record]) -> list[Verdict]:
     """For each budget of either unit who wins by W2, if anyone does, and where the paper's own method stands."""
     found = []
@@ -169,13 +211,14 @@ def verdicts(records: Sequence[Record]) -> list[Verdict]:
 def best(order: Sequence[Standing]) -> list[Standing]:
     """The first and all that it does not beat: alone in the list it wins.
 
-    The runner-up is beaten by a ratio below 1 throughout its interval; those further back are unless theirs holds 1.
+    Methods with a failure, which cannot be compared, keep the first from winning only as the runner-up.
     """
-    near = [standing for standing in order if math.isfinite(standing.spread.median)]
+    near, against = [standing for standing in order if math.isfinite(standing.spread.median)], comparisons(order)
+    found = [against[near[0].method, standing.method] for standing in near[1:]]
     return near[:1] + [
         standing
-        for place, standing in enumerate(near[1:])
-        if (against := ratio(near[0], standing)).high >= 1 or (place == 0 and against.why)
+        for place, (standing, pair) in enumerate(zip(near[1:], found, strict=True))
+        if not (pair.decided or (place > 0 and pair.ratio.why))
     ]
 
 
@@ -188,18 +231,46 @@ def sentence(order: Sequence[Standing]) -> str:
     reached = f"W2 {number(first.spread.median)} × floor"
     if second is None or math.isinf(second.spread.median):
         return f"{first.method} alone had an estimate: {reached}."
+    follower = second if len(level) == 1 else level[1]
+    against = comparisons(order)[first.method, follower.method]
     if len(level) == 1:
-        return f"{first.method} wins with {reached}, {_times(ratio(first, second))} times that of {second.method}."
-    against = ratio(first, level[1])
-    if against.why:
-        return f"{first.method} leads with {reached}, {level[1].method} follows; undecided: {against.why}."
-    *some, last = (standing.method for standing in level)
-    margin = f"{first.method} leads with {reached}, {_times(against)} times that of {level[1].method}"
-    return f"No significant difference between {', '.join(some)} and {last}: {margin}."
+        return f"{first.method} wins with {reached}, {_times(against)} times that of {follower.method}."
+    if against.ratio.why:
+        return f"{first.method} leads with {reached}, {follower.method} follows; undecided: {against.ratio.why}."
+    margin = f"{first.method} leads with {reached}, {_times(against)} times that of {follower.method}"
+    return f"No significant difference between {listed([standing.method for standing in level])}: {margin}."
 
 
-def _times(against: Ratio) -> str:
-    return f"{number(against.mean)} [{number(against.low)}, {number(against.high)}]"
+def _times(against: Comparison) -> str:
+    return f"{_range(against.ratio)} (p {p_value(against.p)} by Holm's rule)"
+
+
+def _range(found: Ratio) -> str:
+    return f"{number(found.mean)} [{number(found.low)}, {number(found.high)}]"
+
+
+def p_value(p: float) -> str:
+    """Such as "= 0.03" or "< 0.001"."""
+    return "< 0.001" if p < 1e-3 else f"= {p:.2g}"
+
+
+def more_replicates(order: Sequence[Standing]) -> str:
+    """How many replicates would separate the first from those that it does not beat, "" where it beats all."""
+    level, found = best(order), comparisons(order)
+    tested = sum(not math.isnan(pair.p) for pair in found.values())
+    needed = []
+    for standing in level[1:]:
+        pair = found[level[0].method, standing.method].ratio
+        if not pair.why:
+            count = replicates_needed(math.log(pair.mean), pair.std, LEVEL / tested)
+            needed.append(f"{standing.method} {f'about {count:,.0f}' if count <= MOST else f'more than {MOST:,}'}")
+    if not needed:
+        return ""
+    now = len(level[0].ratios)
+    return (
+        f"To separate {level[0].method} at the differences and the scatter seen, with a probability of {POWER:.0%}, "
+        f"takes so many replicates ({now} now): from {listed(needed)}."
+    )
 
 
 def own_method(order: Sequence[Standing]) -> str:
@@ -215,8 +286,8 @@ def own_method(order: Sequence[Standing]) -> str:
     behind = ratio(own, order[0])
     if behind.why:
         return f"{place + 1} of {len(order)}"
-    distance = f"{_times(behind)} times as far"
-    if behind.low <= 1:
+    distance = f"{_range(behind)} times as far"
+    if not comparisons(order)[order[0].method, own.method].decided:
         return f"{place + 1} of {len(order)}, no significant difference from the first: {distance}"
     return f"{place + 1} of {len(order)}, {distance}"
 

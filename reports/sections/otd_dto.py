@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cryosip.records.schema import Array, Record
+from cryosip.reports.controls import START_LABEL, floor_label
 from cryosip.reports.section import Context, Section, Source
 from cryosip.reports.sections import budgets
 from cryosip.reports.sections.board import by_problem
 from cryosip.reports.sections.budgets import BUDGET_UNITS, METRICS
-from cryosip.reports.spreads import Spread, grouped, spread
+from cryosip.reports.spreads import Spread, grouped, over_floor, spread
 from cryosip.reports.style import INK, Plot, SeriesStyle, draw, log_axes, method_style
-from cryosip.reports.tables import over_floor
 
 NAMES = {"w2": "W2", "w1": "W1", "energy_distance_squared": "D²"}
 COLUMNS = ["method", "replicate", "status"]
@@ -99,10 +99,10 @@ def _bounds(ax: Axes, records: Sequence[Record], metric: str) -> None:
         return
     low, high = (np.median([getattr(f, q) / f.median for f in floors]) for q in ("q05", "q95"))
     ax.axhspan(low, high, color=INK, alpha=0.10, linewidth=0)
-    ax.axhline(1.0, color=INK, alpha=0.5, linewidth=0.9, linestyle=":", label=f"floor, n = {floors[0].n:,}")
+    ax.axhline(1.0, color=INK, alpha=0.5, linewidth=0.9, linestyle=":", label=floor_label(floors[0].n))
     initial = spread([over_floor(r, metric, r.initial_metrics) for r in records])
     if initial.n:
-        how: Any = {"linewidth": 0.9, "linestyle": "--", "label": "initial distribution"}
+        how: Any = {"linewidth": 0.9, "linestyle": "--", "label": START_LABEL}
         ax.axhline(initial.median, color=INK, alpha=0.5, **how)
 
 
@@ -183,6 +183,7 @@ def _tables(source: Source) -> Context:
         "budget_units": BUDGET_UNITS,
         "thresholds": budgets.THRESHOLDS,
         "budget_rule": budgets.RULE,
+        "families": budgets.families(sorted({record.method for record in source.records})),
         "infinity": math.inf,
     }
 

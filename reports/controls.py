@@ -14,9 +14,9 @@ from cryosip.reports.spreads import Spread, grouped, over_floor, spread, typical
 START, TRUTH_SAMPLE, BEST_WEIGHTS = "start", "truth-sample", "best-weights"
 START_LABEL = f"{START} (initial distribution)"
 EXPLAINED = (
-    f"In italics, without a rank, controls from the same records: {START} is the initial distribution, {TRUTH_SAMPLE} an "
-    f"i.i.d. sample of the truth as large as the data, which is the floor, {BEST_WEIGHTS} the best weights on the points "
-    "of the method for which they come nearest."
+    f"In italics, without a rank, stand controls from the same records: {START} is the initial distribution, "
+    f"{TRUTH_SAMPLE} an i.i.d. sample of the truth as large as the data, which is the floor, and {BEST_WEIGHTS} the "
+    "best weights on the points of the method for which they come nearest."
 )
 
 

@@ -231,4 +231,4 @@ def over_problems(
     variance = np.maximum(scores.var(0, ddof=1), np.mean(resampled, axis=0))
     half = float(stats.t.ppf(1 - LEVEL / 2, n - 1)) * np.sqrt(variance / n)
     low, high = np.clip([mean - half, mean + half], *ends)
-    return [Estimate(*map(float, part), n) for part in zip(mean, low, high, strict=True)]
+    return [Estimate(*part, n) for part in zip(mean.tolist(), low.tolist(), high.tolist(), strict=True)]

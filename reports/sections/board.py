@@ -16,6 +16,7 @@ from cryosip.reports import controls
 from cryosip.reports.card import visible
 from cryosip.reports.compare import MACHINE
 from cryosip.reports.controls import Control
+from cryosip.reports.ranking import POWER
 from cryosip.reports.section import Context, Figures, Section, Source, Table
 from cryosip.reports.sections import budgets, overall
 from cryosip.reports.sections.budgets import BUDGET_UNITS, Standing, listed
@@ -71,7 +72,8 @@ class Entry(NamedTuple):
 
 class Board(NamedTuple):
     """One problem within one budget: its methods, the nearest to the truth first, and who wins, in a sentence and in a
-    few words; the controls, what is to say of its machines, and how many replicates would decide more."""
+    few words; the controls, whether its seconds compare, and by method how many replicates would separate it from the
+    first."""
 
     problem: str
     budget: float
@@ -81,7 +83,7 @@ class Board(NamedTuple):
     unit: str = "seconds"
     controls: Sequence[Control] = ()
     machines: str = ""
-    more: str = ""
+    needed: Mapping[str, float] = {}
 
     def entry(self, method: str) -> Entry | None:
         """That of a method, None where it did not run."""
@@ -95,6 +97,18 @@ class Board(NamedTuple):
     def within(self) -> str:
         """Such as "3 s"."""
         return f"{number(self.budget)} {WORDS[self.unit]}"
+
+    @property
+    def more(self) -> str:
+        """How many replicates would decide what is not, in a sentence, "" where all is or nothing can be said."""
+        parts = [f"{method} {budgets.about(count)}" for method, count in self.needed.items()]
+        if not parts:
+            return ""
+        first = self.entries[0]
+        return (
+            f"At the differences and the scatter seen, separating {first.method} with a probability of "
+            f"{100 * POWER:.0f} % takes so many replicates ({first.runs} now): from {listed(parts)}."
+        )
 
 
 class View(NamedTuple):
@@ -158,11 +172,11 @@ def _of_problem(problem: str, records: Sequence[Record], others: set[Path], unit
     every = [record for own in runs.values() for record in own]
     bounds = controls.controls(every, ("w2",), lambda record: record.method)
     return Board(problem, budget, entries, budgets.sentence(order), winner, unit, bounds, machines,
-                 budgets.more_replicates(order))  # fmt: skip
+                 budgets.replicates_to_separate(order))  # fmt: skip
 
 
 def _machines(runs: Mapping[str, Sequence[Record]]) -> tuple[set[str], str]:
-    """The methods of which some run was made on another machine than most of all, and what that means, in a sentence."""
+    """The methods of which some run was made on another machine than most of all, and what that means."""
     found = Counter(_machine(record) for own in runs.values() for record in own)
     if len(found) < 2:
         return set(), ""
@@ -197,11 +211,15 @@ def over_all(found: Sequence[Board]) -> Overall | None:
 
 def conclusion(found: Sequence[Board], ranking: Overall | None) -> str:
     """What may be concluded of all problems and of each, in one sentence."""
-    won = [f"{board.problem} by {board.winner}" for board in found if board.winner in _names(board)]
-    open_ = [board.problem for board in found if board.winner not in _names(board)]
-    parts = [f"won are {listed(won)}"] if won else []
-    parts += [f"not decided {'is' if len(open_) == 1 else 'are'} {listed(open_)}"] if open_ else []
-    each = f"problem by problem, {', '.join(parts)}"
+    won = {board.problem: board.winner for board in found if board.winner in _names(board)}
+    parts = [f"{winner} wins on {listed(on)}" for winner, on in grouped(won, lambda p: won[p]).items()]
+    for board in found:
+        if board.needed:
+            now, needed = board.entries[0].runs, budgets.about(max(board.needed.values()))
+            parts.append(f"{board.problem} would take {needed} replicates ({now} now)")
+        elif board.problem not in won:
+            parts.append(f"{board.problem} is {board.winner}")
+    each = f"on single problems, {', '.join(parts)}"
     return f"{ranking.sentence}; {each}." if ranking else f"{each[0].upper()}{each[1:]}."
 
 
@@ -243,7 +261,7 @@ def show(found: Sequence[Board], console: Console) -> None:
 def _table(board: Board) -> Printed:
     table = Printed(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("  rank", "method", "W2 ÷ floor", "5–95 %", BUDGET_UNITS[board.unit], ""):
-        table.add_column(heading, justify="right" if heading == "  rank" else "left")
+        table.add_column(heading, justify="right" if heading == "  rank" else "left", no_wrap=heading != "")
     for entry in board.entries:
         cells = [
             str(entry.rank),
@@ -264,7 +282,8 @@ def _table(board: Board) -> Printed:
 def _board(source: Source) -> Context:
     shown = views(source.everything.records)
     found = shown[0].boards
-    ranking, names = over_all(found), methods([board for view in shown for board in view.boards])
+    ranking, every = over_all(found), [board for view in shown for board in view.boards]
+    names = list(dict.fromkeys([*methods(found), *methods(every)]))
     return {
         "views": [view for view in shown if view.boards],
         "board_methods": names,

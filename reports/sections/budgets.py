@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cryosip.records.schema import Array, Record
-from cryosip.reports.ranking import LEVEL, MOST, POWER, holm, replicates_needed
+from cryosip.reports.ranking import LEVEL, MOST, holm, replicates_needed
 from cryosip.reports.spreads import MIN_REPLICATES, Ratio, Spread, grouped, paired_ratio, spread
 from cryosip.reports.style import SeriesStyle, method_style
 from cryosip.reports.tables import number
@@ -22,10 +22,10 @@ OTD, DTO = ("flow",), ("mixture", "reweighting", "maximum-likelihood", "posterio
 RULE = (
     "A method leads where its median of W2 over replicates is the smallest. It wins where it beats the runner-up and "
     "every other method without failures: its ratio to each, replicate by replicate, is below 1 with a p-value of at "
-    f"most {LEVEL:g} (Student's t on the logarithm) after Holm's correction for the number of all pairs of methods that "
-    "are compared on the problem within the budget. Otherwise there is no significant difference. So a false difference "
-    f"on one problem within one budget has a probability of at most {LEVEL:.0%}. The interval behind a ratio is the 90 % "
-    "interval of that comparison alone and not widened. A run that failed or had nothing within the budget counts as "
+    f"most {LEVEL:g} (Student's t on the logarithm) after Holm's correction for the number of all pairs of methods on "
+    "the problem within the budget. Otherwise there is no significant difference. So the probability of a false "
+    f"difference on one problem within one budget is at most {100 * LEVEL:.0f} %. The interval of a ratio is the 90 % "
+    "interval of that comparison alone, not widened. A run that failed or had nothing within the budget counts as "
     "infinitely far; with one of them no ratio is tested and no interval drawn, nor for fewer than "
     f"{MIN_REPLICATES} replicates. Nothing is corrected for the number of problems and budgets, nor for the luck of a "
     "sweep of few settings on few replicates."
@@ -254,23 +254,21 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 1e-3 else f"= {p:.2g}"
 
 
-def more_replicates(order: Sequence[Standing]) -> str:
-    """How many replicates would separate the first from those that it does not beat, "" where it beats all."""
+def replicates_to_separate(order: Sequence[Standing]) -> dict[str, float]:
+    """By method that the first does not beat, how many replicates would separate the two: see `replicates_needed`."""
     level, found = best(order), comparisons(order)
     tested = sum(not math.isnan(pair.p) for pair in found.values())
-    needed = []
-    for standing in level[1:]:
-        pair = found[level[0].method, standing.method].ratio
-        if not pair.why:
-            count = replicates_needed(math.log(pair.mean), pair.std, LEVEL / tested)
-            needed.append(f"{standing.method} {f'about {count:,.0f}' if count <= MOST else f'more than {MOST:,}'}")
-    if not needed:
-        return ""
-    now = len(level[0].ratios)
-    return (
-        f"To separate {level[0].method} at the differences and the scatter seen, with a probability of {POWER:.0%}, "
-        f"takes so many replicates ({now} now): from {listed(needed)}."
-    )
+    pairs = {standing.method: found[level[0].method, standing.method].ratio for standing in level[1:]}
+    return {
+        method: replicates_needed(math.log(pair.mean), pair.std, LEVEL / tested)
+        for method, pair in pairs.items()
+        if not pair.why
+    }
+
+
+def about(replicates: float) -> str:
+    """Such as "about 40", "more than 10,000"."""
+    return f"about {replicates:,.0f}" if replicates <= MOST else f"more than {MOST:,}"
 
 
 def own_method(order: Sequence[Standing]) -> str:

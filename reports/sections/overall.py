@@ -20,14 +20,14 @@ Ratios = Mapping[str, Mapping[str, Mapping[int, float]]]  # by problem and metho
 TAUS = np.geomspace(1.0, TAU_MAX, 61)
 RULE = (
     "On each problem the methods are ranked by their medians, 1 the nearest to the truth; those that failed share the "
-    "last ranks. Ranked is the largest complete table, of problems on which all of its methods ran, over the replicates "
-    "that all of them have. Mean ranks are tested by Friedman's test, with permutations, and where it finds a difference "
-    f"by Nemenyi's critical difference, at a level of {LEVEL:.0%}. The profile is the share of replicates, all problems "
-    "weighing the same, in which a method is within a factor τ of the best on the same data, and its area is that below "
-    f"the profile for log τ up to log {TAU_MAX:g}, 1 for a method that is always the best. Intervals hold 90 %, for a "
-    "mean over many more problems such as these: Student's t over problems, and at least the scatter of a bootstrap of "
-    f"the replicates; there is none for fewer than {MIN_REPLICATES} problems, and with fewer than ten it holds less "
-    "than it says where all problems agree."
+    "last ranks. Ranked is the largest complete table, of problems on which all of its methods ran, over the "
+    "replicates that all of them have. Mean ranks are tested by Friedman's test, with permutations, and where it finds "
+    f"a difference by Nemenyi's critical difference, at a level of {100 * LEVEL:.0f} %. The profile is the share of "
+    "replicates, all problems weighing the same, in which a method is within a factor τ of the best on the same data; "
+    f"its area is that below the profile for log τ up to log {TAU_MAX:g}, 1 for a method that is always the best. "
+    "Intervals hold 90 %, for the mean over many more problems such as these: Student's t over problems, and at least "
+    f"the scatter of a bootstrap of the replicates. There is none for fewer than {MIN_REPLICATES} problems, and for "
+    "fewer than ten it may hold as little as 80 %."
 )
 
 
@@ -132,8 +132,8 @@ def _more_problems(found: Overall, level: int) -> str:
     needed = ranking.problems_needed(len(found.methods), difference)
     if math.isinf(needed):
         return f"; {first.style.label} and {second.style.label} have the same mean rank, which more problems may change"
-    return (f"; at the difference seen, about {needed:,.0f} problems would separate {first.style.label} from the second, "
-            f"{second.style.label}")  # fmt: skip
+    return (f"; at the difference seen, about {needed:,.0f} problems would separate {first.style.label} from the "
+            f"second, {second.style.label}")  # fmt: skip
 
 
 def plots(found: Overall) -> list[Plot]:
@@ -155,23 +155,24 @@ def _diagram(found: Overall) -> Plot:
         ax.plot(
             [1, 1, 1, 1 + width, 1 + width, 1 + width], [1.25, 1.55, 1.4, 1.4, 1.55, 1.25], color=INK, linewidth=1.2
         )
-        ax.text(1 + width / 2, 1.55, f"critical difference {number(width)}", ha="center", va="bottom")
+        ax.text(1 + width / 2, 1.75, f"critical difference {number(width)}", ha="center", va="bottom")
         for place, row in enumerate(found.methods):
             best, depth = place < half, place if place < half else k - 1 - place
             x, y, edge = row.mean_rank.value, top - 0.75 * depth, left if best else right
             ax.plot([x, x, edge], [0, y, y], color=row.style.colour, linewidth=1.1)
             ax.plot([x], [0], marker=row.style.marker, color=row.style.colour, markersize=6, linestyle="")
-            ax.text(edge, y, f" {row.style.label} {x:.2f} ", ha="right" if best else "left", va="center")
+            name, side = f"{row.style.label} {x:.2f}", -1 if best else 1
+            ax.text(edge + 0.03 * (k - 1) * side, y, name, ha="right" if best else "left", va="center")
         for at, (first, last) in enumerate(found.groups):
             ends = [found.methods[first].mean_rank.value - 0.04, found.methods[last].mean_rank.value + 0.04]
             ax.plot(ends, [-0.4 - 0.45 * at] * 2, color=INK, linewidth=4.0, solid_capstyle="butt")
         pad = 0.8 * (k - 1)
-        ax.set(xlim=(1 - pad, k + pad), ylim=(top - 0.75 * (half - 1) - 0.5, 2.3))
+        ax.set(xlim=(1 - pad, k + pad), ylim=(top - 0.75 * (half - 1) - 0.5, 2.6))
         ax.set_axis_off()
 
     caption = (
         "Mean ranks over problems, 1 the nearest to the truth, at the longest budget of seconds. A bar joins methods "
-        f"without a significant difference at a level of {LEVEL:.0%} (Friedman, Nemenyi)."
+        f"without a significant difference at a level of {100 * LEVEL:.0f} % (Friedman, Nemenyi)."
     )
     rows = [[row.style.label, *row.mean_rank, width] for row in found.methods]
     columns = ["method", "mean rank", "low", "high", "problems", "critical difference"]
@@ -195,8 +196,11 @@ def _profile(found: Overall) -> Plot:
         "The share of replicates in which a method's W2 is within τ times that of the best method on the same data, at "
         "the longest budget of seconds; all problems weigh the same, and a failure is within no factor."
     )
-    rows = [[row.style.label, float(tau), float(share)]
-            for row, own in zip(found.methods, shares.T, strict=True) for tau, share in zip(TAUS, own, strict=True)]  # fmt: skip
+    rows = [
+        [row.style.label, *pair]
+        for row, own in zip(found.methods, shares.T.tolist(), strict=True)
+        for pair in zip(TAUS.tolist(), own, strict=True)
+    ]
     return Plot("board-profile", "Performance profile", caption, draw("board-profile", paint),
                 ["method", "tau", "share"], rows)  # fmt: skip
 

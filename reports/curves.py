@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cryosip.records.schema import Record
-from cryosip.reports.drawing import floor_band, flows
+from cryosip.reports.drawing import floor_band, flows, initial_line
 from cryosip.reports.spreads import Spread, grouped, spread
 from cryosip.reports.style import Plot, draw, log_axes, series_style
 
@@ -38,6 +38,7 @@ def _curves(records: Sequence[Record], metric: str, unit: str, prefix: str) -> P
 
     def paint(ax: Axes) -> None:
         floor_band(ax, [r.floors[metric] for r in records if metric in r.floors and r.method == "flow"])
+        initial_line(ax, records, metric)
         seen: set[str] = set()
         for record in records:
             label = series_style(record).label + (", tuned" if record.labels.variant == "tuned" else "")
@@ -85,6 +86,7 @@ def _components(mixtures: Sequence[Record], others: Sequence[Record], metric: st
 
     def paint(ax: Axes) -> None:
         floor_band(ax, [r.data_floors[metric] for r in mixtures if metric in r.data_floors])
+        initial_line(ax, mixtures, metric)
         for series, setting, value in references:
             line = "--" if setting == "tuned" else "-"
             label = f"{series.label}, {setting}"

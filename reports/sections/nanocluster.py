@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 
 from cryosip.records.schema import Array, Record
 from cryosip.records.select import observations
+from cryosip.reports.controls import START_LABEL, TRUTH_SAMPLE
 from cryosip.reports.curves import against_components, convergence
 from cryosip.reports.drawing import GREY, Cloud, of_first_replicate, strip
 from cryosip.reports.section import Context, Figures, Section, Source, of_study
 from cryosip.reports.sections.published_numbers import NANOCLUSTER_D2, NANOCLUSTER_IMAGES
-from cryosip.reports.spreads import Spread, grouped, spread
+from cryosip.reports.spreads import Spread, data_floor, grouped, spread
 from cryosip.reports.style import INK, Plot, SeriesStyle, draw, log_axes, series_style
 from cryosip.reports.tables import method_rows, shared_data, with_newcomers
 
@@ -161,23 +162,27 @@ def _tau(record: Record) -> float:
 
 
 def _tau_parameters(records: Sequence[Record]) -> Plot:
-    metric = "energy_distance_squared"
-    rows = [[_tau(r), r.replicate, *(r.metrics.get(m, math.nan) for m in (metric, "w1", "w2"))] for r in records]
+    named = {"energy_distance_squared": ("D²", "o"), "w1": ("W1", "s"), "w2": ("W2", "^")}
+    rows = [[_tau(r), r.replicate, *(r.metrics.get(metric, math.nan) for metric in named)] for r in records]
 
     def paint(ax: Axes) -> None:
-        for column, (label, marker) in enumerate((("D²", "o"), ("W1", "s"), ("W2", "^")), start=2):
+        for column, (metric, (label, marker)) in enumerate(named.items(), start=2):
             at, values = zip(*((row[0], row[column]) for row in rows), strict=True)
-            ax.plot(at, values, marker, markersize=5, alpha=0.8, label=label)
+            (drawn,) = ax.plot(at, values, marker, markersize=5, alpha=0.8, label=label)
+            start = spread([r.initial_metrics.get(metric, math.nan) for r in records]).median
+            for bound, line in ((data_floor(records, metric), ":"), (start, "-.")):
+                ax.axhline(bound, color=drawn.get_color(), linestyle=line, linewidth=1, alpha=0.7)
         printed = NANOCLUSTER_D2[1]
         ax.axhline(float(printed), color=INK, linestyle="--", linewidth=1, label=f"paper's D², {printed}")
         log_axes(ax, "xy")
         ax.set(xlabel="width of an atom τ", ylabel="distance of parameters")
 
     caption = (
-        "Each marker is one replicate of the published flow after its last step, against the distribution of the truth."
+        "Each marker: one replicate of the published flow after its last step, against the distribution of the truth. "
+        f"Lines in the colour of each distance: dotted {TRUTH_SAMPLE} (floor), dash-dotted {START_LABEL}."
     )
     return Plot("tau-parameters", "Distance of parameters against τ", caption, draw("tau-parameters", paint),
-                ["tau", "replicate", metric, "w1", "w2"], rows)  # fmt: skip
+                ["tau", "replicate", *named], rows)  # fmt: skip
 
 
 def _tau_images(records: Sequence[Record]) -> Plot:

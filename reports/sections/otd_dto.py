@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cryosip.records.schema import Array, Record
-from cryosip.reports.controls import START_LABEL, floor_label
+from cryosip.reports.controls import BEST_WEIGHTS, START_LABEL, TRUTH_SAMPLE, floor_label
 from cryosip.reports.section import Context, Section, Source
 from cryosip.reports.sections import budgets
 from cryosip.reports.sections.board import by_problem
@@ -73,10 +73,10 @@ def _curves(problem: str, records: Sequence[Record], metric: str, unit: str) -> 
 
     caption = (
         "Bold: medians over replicates, of the setting chosen for the longest budget; thin: replicates. Upright "
-        "lines: the budgets. Band: 5–95 % of the floor, an i.i.d. sample of the truth as large as the data; dashed: "
-        "the initial distribution"
+        f"lines: the budgets. Band: 5–95 % of {TRUTH_SAMPLE}, an i.i.d. sample of the truth as large as the data, the "
+        f"floor; dashed: {START_LABEL}"
         + ("." if metric == "energy_distance_squared" else
-           "; hollow, at the right end: the best weights on the method's own points, an oracle.")
+           f"; hollow, at the right end: {BEST_WEIGHTS} on the method's own points, an oracle.")
     )  # fmt: skip
     rows = [
         [r.method, r.replicate, r.status, x, y]

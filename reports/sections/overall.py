@@ -166,7 +166,7 @@ def _diagram(found: Overall) -> Plot:
         for at, (first, last) in enumerate(found.groups):
             ends = [found.methods[first].mean_rank.value - 0.04, found.methods[last].mean_rank.value + 0.04]
             ax.plot(ends, [-0.4 - 0.45 * at] * 2, color=INK, linewidth=4.0, solid_capstyle="butt")
-        pad = 0.8 * (k - 1)
+        pad = 0.86 * (k - 1)
         ax.set(xlim=(1 - pad, k + pad), ylim=(top - 0.75 * (half - 1) - 0.5, 2.6))
         ax.set_axis_off()
 

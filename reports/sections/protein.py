@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from cryosip.records.schema import Array, Molecule, Record
 from cryosip.reports import movies
+from cryosip.reports.controls import START_LABEL, TRUTH_SAMPLE
 from cryosip.reports.drawing import GREY, STANDS, Cloud, first_with, histograms, of_first_replicate, strip, views
 from cryosip.reports.section import Context, Figures, Section, Source, of_study
 from cryosip.reports.spreads import Spread, grouped, spread
@@ -193,7 +194,7 @@ def _against(records: Sequence[Record], field: str, name: str, label: str, log: 
             style = styles[method]
             ax.plot([r[1] for r in own], [r[4] for r in own], color=style.colour, marker=style.marker, label=method)
         first = [row for row in rows if row[0] == rows[0][0]]
-        for column, colour, alpha, word in ((3, GREY, 1.0, "initial"), (5, INK, 0.6, "floor")):
+        for column, colour, alpha, word in ((3, GREY, 1.0, START_LABEL), (5, INK, 0.6, f"{TRUTH_SAMPLE} (floor)")):
             x, y = [row[1] for row in first], [row[column] for row in first]
             ax.plot(x, y, color=colour, linestyle=":", alpha=alpha, label=word)
         log_axes(ax, "xy" if log else "y")
@@ -221,7 +222,7 @@ def mode_table(records: Sequence[Record]) -> tuple[list[str], list[ModeRow]]:
     if structure is None:
         return [], []
     data = {r.dataset_hash: r for r in ok}  # the initial distribution is the same for all methods
-    columns = {"initial distribution": [r.initial_metrics for r in data.values()]}
+    columns = {START_LABEL: [r.initial_metrics for r in data.values()]}
     columns |= {name: [r.metrics for r in own] for name, own in grouped(ok, lambda r: _named(r).label).items()}
     modes = enumerate(zip(structure.eigenvalues, structure.collectivity, strict=True), start=1)
     return list(columns), [

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cryosip.records.schema import Record
+from cryosip.reports.controls import TRUTH_SAMPLE
 from cryosip.reports.drawing import initial_line
 from cryosip.reports.section import Context, Section, Source
 from cryosip.reports.sections import rates
@@ -89,7 +90,7 @@ def _references(ax: Axes, axis: Axis, records: Sequence[Record]) -> None:
         at = sorted(floors)
         low, middle, high = ([getattr(floors[x], name) for x in at] for name in ("q05", "median", "q95"))
         ax.fill_between(at, low, high, color=INK, alpha=0.10, linewidth=0)
-        ax.plot(at, middle, color=INK, alpha=0.5, linewidth=0.9, linestyle=":", label="floor of the data")
+        ax.plot(at, middle, color=INK, alpha=0.5, linewidth=0.9, linestyle=":", label=f"{TRUTH_SAMPLE} (floor)")
     initial_line(ax, records, "w2")
 
 

@@ -159,7 +159,7 @@ def test_the_section_has_every_problem_and_its_bounds(compared, write, results):
     section = text[start : text.index("</section>", start)]
     assert "<h3>oned</h3>" in section
     assert "<h3>nanocluster</h3>" in section
-    for bound in ("initial distribution", "floor, n = ", "an oracle"):
+    for bound in ("start (initial distribution)", "truth-sample (floor), n = ", "an oracle"):
         assert bound in section
     drawn = {plot.stem for plot in (results / "out" / "figures").glob("oned-*.csv")}
     assert {"oned-w2-seconds", "oned-w1-forward-evaluations", "oned-energy-distance-squared-seconds",

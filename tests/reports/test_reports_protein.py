@@ -85,7 +85,7 @@ def test_every_figure_of_section_4_3_is_drawn_from_the_first_replicate(records):
 
 def test_the_table_of_modes_has_the_initial_law_once_for_each_data_set(records):
     columns, rows = protein.mode_table(own(records))
-    assert columns == ["initial distribution", "energy flow", "invariant-energy flow", "mixture K=5"]
+    assert columns == ["start (initial distribution)", "energy flow", "invariant-energy flow", "mixture K=5"]
     assert [(row.mode, row.eigenvalue, row.collectivity) for row in rows] == [(1, 0.02, 0.6), (2, 0.05, 0.1)]
     assert rows[0].distances[0].median == pytest.approx(4.5)
     assert rows[0].distances[1].median == pytest.approx(0.5)

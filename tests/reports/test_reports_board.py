@@ -79,8 +79,12 @@ def test_the_terminal_shows_the_board_and_the_sentence(three, results):
     assert lines[2].split(" ")[:3] == ["rank", "method", "W2"]
     assert lines[3].startswith("1 mixture 3.5 [3, 4.85] 2")
     assert lines[5] == "3 reweighting no estimate — 4 of 4 failed"
-    assert lines[6].startswith("No significant difference between mixture and flow: mixture leads with W2 3.5 ")
-    assert any(line.startswith("reweighting wins with W2 1.") for line in lines[7:])
+    assert lines[6].startswith("start 21.1 [21.1, 21.1]")
+    assert lines[7] == "truth-sample 1 [0.447, 2.04]"
+    assert lines[8] == "best-weights 0.263 [0.263, 0.263] points of flow"
+    assert lines[9].startswith("No significant difference between mixture and flow: mixture leads with W2 3.5 ")
+    assert any(line.startswith("reweighting wins with W2 1.") for line in lines[10:])
+    assert lines[lines.index("all problems") + 1].startswith("Over 2 problems no overall ranking is decided: ")
 
 
 def test_what_another_engine_made_is_marked(compared, results):

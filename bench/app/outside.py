@@ -77,9 +77,11 @@ def find(kind: str, text: str) -> str:
     place, colon, name = text.rpartition(":")
     if not colon:
         return _by_name(kind, text)
-    module = _from_file(kind, Path(place), text) if place.endswith(".py") else _imported(kind, place, text)
-    full = f"{module.__file__}:{name}" if place.endswith(".py") else text
-    return _joined(Origin(kind, name, full, _version(module)), module, name)
+    if place.endswith(".py"):
+        module = _from_file(kind, Path(place), text)
+        return _joined(Origin(kind, name, f"{module.__file__}:{name}", _version(module)), module, name)
+    module = _imported(kind, place, text)
+    return _joined(Origin(kind, name, text, _version(module)), module, name)
 
 
 def installed(kind: str) -> dict[str, list[EntryPoint]]:
@@ -138,9 +140,9 @@ def _from_file(kind: str, path: Path, text: str) -> ModuleType:
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{kind} {text}: {getattr(error, 'strerror', None) or error}; wanted FILE.py:NAME") from error
     module = ModuleType(f"{re.sub(r'[^A-Za-z0-9_]', '_', path.stem)}_{digest(source)}")
-    if module.__name__ in sys.modules:
-        return sys.modules[module.__name__]
     module.__file__ = str(path)
+    if (before := sys.modules.get(module.__name__)) and before.__file__ == module.__file__:
+        return before
     sys.modules[module.__name__] = module
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))

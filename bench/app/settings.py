@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import json
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -64,10 +65,10 @@ def with_settings(run: RunConfig, settings: Sequence[Setting]) -> RunConfig:
     return replace(run, labels=msgspec.structs.replace(run.labels, variant=", ".join(filter(None, words))))
 
 
-def defaults(factory: Callable[..., Any]) -> Options:
-    """What the arguments are that a user can set; "?" of one that has no default."""
+def defaults(factory: Callable[..., Any]) -> dict[str, str]:
+    """The values of the arguments that a user can set, as `--set` takes them; "?" of one that has no default."""
     return {
-        name: "?" if parameter.default is parameter.empty else parameter.default
+        name: "?" if parameter.default is parameter.empty else json.dumps(parameter.default, default=str)
         for name, parameter in options_of(factory).items()
     }
 
@@ -99,8 +100,10 @@ def _value(setting: Setting, what: str, factory: Callable[..., Any]) -> Any:
         return {"name": outside.find("discrepancy", setting.text)}
     kind = _kind(factory, options[option])
     try:
-        return msgspec.to_builtins(msgspec.convert(plain, kind, strict=False))
-    except msgspec.ValidationError as error:
+        value = msgspec.to_builtins(msgspec.convert(plain, kind, strict=False))
+        json.dumps(value, allow_nan=False)  # a record holds finite numbers alone
+        return value
+    except (msgspec.ValidationError, ValueError) as error:
         raise ValueError(f"--set {setting.name}={setting.text}: {option} of {what}: {error}") from error
     except TypeError:  # a type that no text is of, such as an array; the factory says what it wants
         return plain

@@ -45,6 +45,20 @@ def identity_of(config: RunConfig, measure: Factory, root: Path | None = None) -
     )
 
 
+def homes_of(config: RunConfig) -> dict[str, str]:
+    """Where a method and a problem come from that are not of this package: a distribution, or a file and its hash."""
+    factories = {"method_from": METHODS.get(config.method), "problem_from": DATASETS.get(config.problem)}
+    modules = {key: factory.__module__ for key, factory in factories.items() if factory is not None}
+    return {key: _home(module) for key, module in modules.items() if not module.startswith("cryosip.")}
+
+
+def _home(module: str) -> str:
+    if name := distribution(module):
+        return f"{name} {version(name)}"
+    file = _files(module)[0]
+    return f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
+
+
 def problem_code(name: str) -> str:
     """The part of the problem alone."""
     return _part([DATASETS.get(name)], None)

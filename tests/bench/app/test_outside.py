@@ -223,6 +223,8 @@ def test_a_named_method_runs_alone(few_draws, file, tmp_path):
     assert '"n_points": 9' in text
     assert '"spread": ' in text
     assert "n_points=9" in text
+    assert '"method_from": "mine.py ' in text
+    assert "problem_from" not in text
 
 
 def test_what_no_study_runs_is_wrong_usage(file):

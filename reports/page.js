@@ -82,23 +82,22 @@
       let seen = 0;
       for (const { heading, rows } of groups) {
         for (const row of rows) {
-          row.hidden = !`${words(heading)} ${words(row)}`.toLowerCase().includes(wanted);
+          row.hidden = !`${words(heading)} ${words(row)}`.replace(/\s+/g, " ").toLowerCase().includes(wanted);
           seen += !row.hidden;
         }
         if (heading) heading.hidden = rows.every((row) => row.hidden);
       }
       status.textContent = wanted ? `${seen} of ${count} rows` : "";
     };
-    const field = make("div", { className: "tool" }, make("label", {}, "Filter rows ", input), " ", status);
+    const field = make("div", { className: "tool" }, make("label", {}, "Filter rows", input), " ", status);
     (table.closest(".wide") ?? table).before(field);
   }
 
   for (const table of document.querySelectorAll("table:has(> thead)")) {
-    const headings = [...table.tHead.rows[0].cells];
     const bodies = new Map([...table.tBodies].map((body) => [body, groupsOf(body)]));
     const groups = [...bodies.values()].flat(), count = groups.reduce((sum, group) => sum + group.rows.length, 0);
     if (table.tHead.rows.length > 1 || table.querySelector("[rowspan], thead [colspan]")) continue;
-    if (count > MANY_TO_SORT) sortable(headings, bodies);
+    if (count > MANY_TO_SORT) sortable([...table.tHead.rows[0].cells], bodies);
     if (count > MANY_TO_FILTER) filterable(table, groups, count);
   }
 
@@ -108,7 +107,8 @@
     svg [style*="${colour}"], svg [stroke="${colour}"] { visibility: hidden; }
     [id*="-legend_"] > g:has([style*="${colour}"]) + [id*="-text_"], tr:has(.dot[style*="${colour}"]) { opacity: 0.3; }
   }`;
-  const switches = make("fieldset", { className: "tool methods" }, make("legend", {}, "Methods shown"));
+  const named = { className: "tool methods", role: "group", ariaLabel: "Methods shown" };
+  const switches = make("div", named, "Methods shown:");
   for (const [colour, label] of JSON.parse(nav?.dataset.series ?? "[]")) {
     if (!document.querySelector(`svg [style*="${colour}"], .dot[style*="${colour}"]`)) continue;
     const input = make("input", { type: "checkbox", checked: true, autocomplete: "off" });

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -155,7 +156,8 @@ def inline(name: str, figure: Figure) -> str:
     FigureCanvasSVG(figure).print_svg(buffer)  # savefig would draw everything twice, once only to lay it out
     svg = buffer.getvalue()
     clouds = [cloud for ax in figure.axes for cloud in ax.collections if cloud.get_rasterized()]
-    rasters = {to_hex(cloud.get_facecolor()[0]) for cloud in clouds}  # a picture does not say whose points it shows
+    # a picture does not say whose points it shows
+    rasters = {to_hex(color) for cloud in clouds for color in np.asarray(cloud.get_facecolor())}
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)

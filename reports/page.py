@@ -17,7 +17,7 @@ from cryosip.reports.section import Context, Everything, Figures, Section, Sourc
 from cryosip.reports.sections.baselines import read_baselines
 from cryosip.reports.sections.board import Board, boards
 from cryosip.reports.sections.registry import SECTIONS
-from cryosip.reports.style import Plot, standalone
+from cryosip.reports.style import Plot, standalone, switches
 
 
 class Part(NamedTuple):
@@ -116,6 +116,7 @@ def render(parts: Sequence[Part]) -> str:
         "contents": [part.section for part in shown if part.section.title],
         "absent": [part.section for part in parts if part.section.missing and not part.shown],
         "commands": {name: command for part in shown for name, command in figure_commands(part).items()},
+        "series": switches([record for part in parts for record in part.records]),
     }
     macros = vars(env.get_template("macros.html").module)
     env.globals |= {name: macro for name, macro in macros.items() if not name.startswith("_")}

@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ("methods", "datasets", "records", "bench", "bench/studies", "bench/check", "bench/speed", "bench/app",
          "reports", "reports/sections")  # fmt: skip
-DATA = {"records/record.schema.json", "bench/studies/tuned.json", "reports/page.css", "py.typed", "__init__.py"}
+DATA = {"records/record.schema.json", "bench/studies/tuned.json", "reports/page.css", "reports/page.js", "py.typed",
+        "__init__.py"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

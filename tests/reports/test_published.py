@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -19,7 +18,6 @@ from cryosip.reports import page, publish
 PUBLISHED = Path(__file__).parents[2] / "reports/published"
 NARROW, WIDE = 380, 1600
 SMALLEST_LETTER = 5.0  # pixels, of a figure on a telephone that cannot be zoomed
-MISSING = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
 
 
 @pytest.fixture(scope="module")
@@ -59,22 +57,6 @@ def test_what_is_kept_of_a_record_vouches_for_its_arrays(write, results, tmp_pat
 
 
 @pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium that logs what it asks for and what scripts complain of."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    if MISSING:
-        pytest.skip(f"not installed: {', '.join(MISSING)}")
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="module")
 def page_file(unpacked: Path) -> Path:
     return unpacked / "report" / "index.html"
 
@@ -84,6 +66,8 @@ def opened(request, browser, page_file):
     """The page at a width."""
     size = {"width": request.param, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    for log in ("performance", "browser"):
+        browser.get_log(log)  # of earlier tests
     browser.get(page_file.as_uri())
     return browser
 

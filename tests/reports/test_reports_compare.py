@@ -310,7 +310,7 @@ def test_the_page_stands_alone_and_escapes_what_records_say(folder):
     b = folder("b", run(scaled([1.2, 1.25, 1.3]), environment={evil: "&"}, options={evil: 2, "x": evil}, **fields))
     (a / "odd" / "<script>.json").write_text("{")
     page = page_of(a, b, command=evil)
-    assert "<script" not in page
+    assert page.count("<script") == 1  # that of the page
     assert "<b>a" not in page
     assert page.count("&lt;script&gt;") > 10
     assert not re.search(r"<(link|img|iframe|object)|@import|(src|href)=\"(https?:)?//|url\(http", page)

@@ -173,6 +173,7 @@ for command in (
     reading.report,
     reading.show,
     reading.export,
+    reading.pack,
     reading.compare,
     tune,
     reading.list_,

@@ -83,7 +83,7 @@ def write_kept(folder: Path, records: Sequence[Record], out: Path, words: Words)
         hardware=hardware(records),
         command=words.command or " && ".join(commands),
         cryosip=version("cryosip"),
-        created=max(record.created for record in records),
+        created=max(record.created for record in records) or "not known",
     )
     write_pack(folder, out, card)
 

@@ -70,7 +70,8 @@ def test_several_sources_count_a_run_once_and_name_where_files_are_from(results,
     why = f"superseded: {younger / ONE} is a record of the same run"
     assert dict(skipped)[mine / ONE] == why
     assert dict(skipped)[younger / "paper-1d/cut.json"].startswith("not complete JSON")
-    assert len(read_records([mine, mine])[0]) == 2
+    twice, skipped = read_records([mine, mine])
+    assert ([record.path.as_posix() for record in twice], skipped) == ([ONE, TWO], [])
 
 
 def test_a_source_without_records_is_an_error_whatever_the_others_hold(mine, tmp_path):

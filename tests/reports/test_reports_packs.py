@@ -7,8 +7,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from cryosip.records.read import record_files
 from cryosip.records.schema import Record
 from cryosip.records.select import read_records
+from cryosip.records.sources import opened
 from cryosip.records.table import load
 from cryosip.reports import compare, compare_page, packing, page
 from cryosip.reports.compare import Row
@@ -64,6 +66,8 @@ def test_the_page_names_its_sources_and_warns_of_seconds_of_several_machines(min
     assert f"{mine} 2 mine by A. &lt;Author&gt;: Runs of a test. cryosip run paper-1d --profile paper" in section
     assert "CC-BY-4.0 cpu; cuda NVIDIA H200, AMD EPYC" in section
     assert "The seconds of paper-1d come from more than one machine" in html
+    folders = page.build([other, results.with_name("away")], tmp_path / "folders").read_text(encoding="utf-8")
+    assert "Sources of the records" in folders
     alone = page.build(other, tmp_path / "alone").read_text(encoding="utf-8")
     assert "Sources of the records" not in alone
     assert "more than one machine" not in alone
@@ -94,7 +98,9 @@ def test_older_records_are_compared_with_those_that_know_their_defaults(write, r
 
 def test_a_run_stands_beside_all_that_are_published(write, results: Path) -> None:
     path = write(study="otd-vs-dto", method="nearest", created="9999-01-01", environment={"dtype": "float32"})
-    (published, _), (records, skipped) = read_records("published"), read_records([results, "published"])
+    records, skipped = read_records([results, "published"])
+    with opened("published") as (source,):
+        files = {Path("published") / file.relative_to(source.folder) for file in record_files(source.folder)}
     assert skipped == []
-    assert len(published) > 700
-    assert {r.path for r in records} == {path, *(Path("published") / record.path for record in published)}
+    assert len(files) > 700
+    assert {record.path for record in records} == {path, *files}

@@ -20,7 +20,7 @@ def test_a_pack_is_made_and_read_wherever_a_folder_is(tmp_path):
     code, text = cryosip("compare", a, mine, a, "--out", tmp_path / "page")
     assert (code, text.count("Nothing moved beyond its interval.")) == (0, 2)
     assert {path.name for path in (tmp_path / "page").iterdir()} == {"compare.html", "compare-2.html"}
-    assert cryosip("export", "--results", mine)[1].count("paper-1d") == 3
+    assert cryosip("export", "--results", mine)[1].count("paper-1d") == 6  # two metrics each
     first = read_records(mine)[0][0]
     assert f"files {mine / first.path} no arrays" in cryosip("show", first.run_id, "--results", mine)[1]
     code, text = cryosip("report", "--results", a, "--with", mine, "--out", tmp_path / "page")

@@ -197,6 +197,7 @@ for command in (
     reading.report,
     reading.show,
     reading.export,
+    reading.pack,
     reading.compare,
     tune,
     reading.list_,

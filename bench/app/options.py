@@ -10,6 +10,10 @@ Profile = Annotated[
     str, typer.Option(help="smoke (minutes, mostly compilation), small (minutes to hours) or paper (its sizes).")
 ]
 Results = Annotated[Path, typer.Option(help="Folder of the records.")]
+Source = Annotated[
+    str,
+    typer.Option("--results", metavar="PATH", help="Folder or pack of the records; 'published' is the installed one."),
+]
 Out = Annotated[Path, typer.Option(help="Folder of the report.")]
 Replicates = Annotated[int | None, typer.Option(help="Replicates of every run, instead of the profile's own number.")]
 Only = Annotated[str | None, typer.Option(metavar="PROBLEM", help="Only the studies on this problem.")]

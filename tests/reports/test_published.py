@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from same_page import difference
 
+from cryosip.records import sources
 from cryosip.records.read import parsed, record_files
 from cryosip.records.schema import json_schema
 from cryosip.records.select import read_records
-from cryosip.reports import page, publish
+from cryosip.reports import packing, page, publish
 
 PUBLISHED = Path(__file__).parents[2] / "reports/published"
 NARROW, WIDE = 380, 1600
@@ -44,12 +45,13 @@ def test_what_is_kept_of_a_record_vouches_for_its_arrays(write, results, tmp_pat
     names = ("theta", "theta_init", "theta_true", "y_estimated", "y_init", "y_observed")
     cloud = np.linspace(-2, 2, 200)[:, None]
     write(
-        dict.fromkeys(names, cloud) | {"weights": np.full(200, 1 / 200), "unseen": np.ones((publish.LARGE, 1))},
+        dict.fromkeys(names, cloud) | {"weights": np.full(200, 1 / 200), "unseen": np.ones((packing.LARGE, 1))},
         n=200,
         replicate=0,
     )
     write(n=200, replicate=1)
-    publish._keep(results, tmp_path / "kept")
+    with sources.opened(results) as (source,):
+        packing.keep(source, tmp_path / "kept")
     records, skipped = read_records(tmp_path / "kept")
     assert skipped == []
     assert {record.replicate: bool(record.arrays) for record in records} == {0: True, 1: False}

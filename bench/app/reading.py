@@ -1,12 +1,12 @@
 """The commands that read records: the report, one record, tables, comparisons, and the names that there are."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cryosip.bench.app.messages import command_line, name_unread, plain_errors
-from cryosip.bench.app.options import Out, Results
+from cryosip.bench.app.options import Methods, Out, Problems, Results
 
 DASH = Path("-")  # stands for the standard output
 
@@ -79,24 +79,31 @@ def compare(
     raise typer.Exit(1 if fail_on_regression and regressions(comparison.rows) else 0)
 
 
-def list_() -> None:
-    """Name the studies, problems, methods, discrepancies and optimizers."""
-    from cryosip.bench.studies.registry import STUDIES
-    from cryosip.datasets.registry import DATASETS
-    from cryosip.methods.registry import DISCREPANCIES, METHODS, OPTIMIZERS
+def list_(
+    method: Methods = None,
+    problem: Problems = None,
+) -> None:
+    """Name the studies, problems, methods, discrepancies, metrics and optimizers.
 
-    for name, study in STUDIES.items():
-        typer.echo(f"study        {name:18} {study.summary}")
-    registries: dict[str, dict[str, Any]] = {
-        "problem": DATASETS,
-        "method": METHODS,
-        "discrepancy": DISCREPANCIES,
-        "optimizer": OPTIMIZERS,
-    }
-    for kind, registry in registries.items():
-        for name, factory in registry.items():
-            sentence = (factory.__doc__ or "").strip().splitlines()[0]
+    With --method or --problem, the options of those, as --set takes them, with their defaults.
+    """
+    from cryosip.bench.app import outside, settings
+    from cryosip.methods.registry import OPTIMIZERS
+
+    for kind, names in (("method", method or []), ("problem", problem or [])):
+        with plain_errors():
+            for name in (outside.find(kind, text) for text in names):
+                factory = outside.REGISTRIES[kind][name]
+                typer.echo(f"{kind:12} {name:18} {outside.summary(factory)}")
+                for option, default in settings.defaults(factory).items():
+                    typer.echo(f"{'':12} --set {kind}.{option}={default}")
+    if method or problem:
+        return
+    for kind in ("study", "problem", "method", "discrepancy", "metric"):
+        for name, sentence in outside.rows(kind):
             typer.echo(f"{kind:12} {name:18} {sentence}")
+    for name, factory in OPTIMIZERS.items():
+        typer.echo(f"{'optimizer':12} {name:18} {outside.summary(factory)}")
 
 
 def write_report(results: Path, out: Path, one_engine: bool = False) -> None:

@@ -63,7 +63,7 @@ def advanced(method: Method, steps: int = STEPS) -> Trajectory:
 def differing(a: Any, b: Any) -> float:
     """How many numbers of two pytrees differ in a bit; infinite where structures, shapes or types do."""
     first, second = _arrays(a), _arrays(b)
-    if jax.tree.structure(a) != jax.tree.structure(b) or _forms(first) != _forms(second):
+    if structure(a) != structure(b) or _forms(first) != _forms(second):
         return np.inf
     return float(sum(_bits(x, y) for x, y in zip(first, second, strict=True)))
 
@@ -91,6 +91,11 @@ def _relative(x: np.ndarray, y: np.ndarray) -> float:
 
 def _forms(arrays: list[np.ndarray]) -> list[Any]:
     return [(array.shape, array.dtype) for array in arrays]
+
+
+def structure(tree: Any) -> Any:
+    """The containers of a pytree, without its leaves."""
+    return jax.tree.structure(tree)
 
 
 def is_array(leaf: Any) -> bool:

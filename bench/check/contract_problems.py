@@ -11,7 +11,7 @@ import numpy as np
 import scipy.stats
 
 from cryosip.bench.check import problems
-from cryosip.bench.check.cases import differing, distance, not_finite, traced
+from cryosip.bench.check.cases import differing, distance, not_finite, structure, traced
 from cryosip.bench.check.distributions import noise_p_value, smallest
 from cryosip.bench.check.finding import ROUNDING, ROUNDING_64, Area, Finding, Unknown, violation
 from cryosip.bench.check.leaks import leaks
@@ -96,8 +96,8 @@ def poses(name: str) -> Iterator[Finding]:
     ):
         axes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(some)}
         yield violation(f"leading axis of {what} is {n}", bool(axes - {(n,)}), f"axes are {sorted(axes)}")
-    same = jax.tree.structure(pose) == jax.tree.structure(truth.pose)
-    yield violation("truth.pose is formed as sample_pose", not same, f"it is {jax.tree.structure(truth.pose)}")
+    forms = structure(pose), structure(truth.pose)
+    yield violation("truth.pose is formed as sample_pose", forms[0] != forms[1], f"they are {forms}")
     yield Finding("sample_pose, called again", differing(pose, problem.sample_pose(jr.key(1), DRAWS)), most=0)
     nodes, weights = problem.pose_quadrature(1)
     axes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(nodes)}
@@ -213,8 +213,9 @@ def pixel_order(name: str) -> Iterator[Finding]:
     for axis, along in enumerate("xy"):
         direction = jnp.zeros(2).at[axis].set(1.0)
         images, change = traced(lambda step: jax.jvp(moved, (jnp.zeros(2),), (step,)), direction)
-        slope = -np.gradient(np.asarray(images, np.float64).reshape(-1, side, side), axis=2 - axis)
-        yield Finding(f"correlation along {along}", _correlation(np.asarray(change, np.float64), slope), least=ALONG)
+        slope = np.asarray(np.gradient(np.asarray(images, np.float64).reshape(-1, side, side), axis=2 - axis))
+        correlation = -_correlation(np.asarray(change, np.float64), slope)
+        yield Finding(f"correlation along {along}", correlation, least=ALONG)
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

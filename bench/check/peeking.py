@@ -45,7 +45,8 @@ def watched() -> Iterator[list[str]]:
 
 
 def imports_beyond_methods(factory: Callable[..., Any]) -> list[str]:
-    """What the module of a factory, and those of its own package that it imports, import of cryosip but its methods."""
+    """What the module of a factory imports of cryosip but its methods, and what modules of its own package and files
+    beside it do that it imports."""
     found, waiting, known = [], [factory.__module__], set[str]()
     while waiting:
         module = waiting.pop()
@@ -53,9 +54,17 @@ def imports_beyond_methods(factory: Callable[..., Any]) -> list[str]:
         for name in sorted(_imported(module)):
             if name.startswith("cryosip.") and not (name + ".").startswith(ALLOWED + "."):
                 found.append(f"{module} imports {name}")
-            elif name.split(".")[0] == module.split(".")[0] and name in sys.modules and name not in known:
+            elif name not in known and _is_of_the_same(name, module):
                 waiting.append(name)
     return found
+
+
+def _is_of_the_same(name: str, module: str) -> bool:
+    """Package or folder, as far as it is imported."""
+    if name.split(".")[0] == module.split(".")[0]:
+        return name in sys.modules
+    files = [getattr(sys.modules.get(one), "__file__", None) for one in (name, module)]
+    return all(files) and len({Path(str(file)).parent for file in files}) == 1
 
 
 def _imported(module: str) -> set[str]:

@@ -22,7 +22,6 @@ from cryosip.bench.check.problems import SAME_CODE, renderers, samplers
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.registry import DISCREPANCIES
 
-# names that each area goes over, and its check
 _WITHOUT_TWINS = [name for name in DATASETS if name not in SAME_CODE]
 AREAS: dict[str, Area] = {
     "Samplers against their distributions": (DATASETS, samplers),
@@ -35,10 +34,10 @@ AREAS: dict[str, Area] = {
 }
 
 
-def report(console: Console, areas: Mapping[str, Area] | None = None) -> bool:
-    """Run the checks of some areas, by default AREAS, print a table of each, and return whether all passed."""
+def report(console: Console, areas: Mapping[str, Area]) -> bool:
+    """Run the checks of some areas, print a table of each when it is done, and return whether all passed."""
     began, failed, total = time.perf_counter(), 0, 0
-    for area, (names, check) in (AREAS if areas is None else areas).items():
+    for area, (names, check) in areas.items():
         with console.status(area), jax.default_matmul_precision("highest"):  # as runs do
             findings = [finding for name in names for finding in _findings(name, check)]
         console.print(_table(area, inspect.getdoc(check) or "", findings))

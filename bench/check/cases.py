@@ -140,9 +140,6 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
 
 
-def seeded_as(seed: int) -> bool:
-    """Whether no global random number was drawn since seed_all(seed)."""
-    return bool(
-        np.random.RandomState(seed).uniform() == np.random.uniform()  # noqa: NPY002
-        and random.Random(seed).random() == random.random()
-    )
+def numpy_is_seeded_as(seed: int) -> bool:
+    """Whether no number was drawn from numpy's global state since seed_all(seed)."""
+    return bool(np.random.RandomState(seed).uniform() == np.random.uniform())  # noqa: NPY002

@@ -32,4 +32,6 @@ def names(tmp_path_factory):
 def test_every_module_and_every_template_is_in_the_wheel(names):
     sources = {path.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).glob("*.py")}
     pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "reports").rglob("*.html")}
-    assert names == sources | pages | DATA
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "bench/app/templates").iterdir()}
+    assert templates
+    assert names == sources | pages | templates | DATA

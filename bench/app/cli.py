@@ -10,6 +10,7 @@ import typer
 from cryosip.bench.app import reading
 from cryosip.bench.app.messages import plain_errors
 from cryosip.bench.app.options import (
+    OUTSIDE,
     X64,
     Cache,
     Fresh,
@@ -170,16 +171,50 @@ def speed(
     raise typer.Exit(outcome.failed or (fail and outcome.slower))
 
 
-def check() -> None:
-    """Check this machine, in two minutes.
+def check(
+    method: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METHOD", help=f"Instead, the contract of this method: {OUTSIDE}. Repeatable."),
+    ] = None,
+    problem: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PROBLEM", help="Instead, the contract of this problem: the same. Repeatable."),
+    ] = None,
+) -> None:
+    """Check this machine, in two minutes, or whether a method or a problem keeps the contract.
 
     Distributions, gradients, algorithms, EM and floors; exit 1 where one fails.
     """
     from rich.console import Console
 
+    from cryosip.bench.app import outside
+    from cryosip.bench.check import contract, contract_problems
     from cryosip.bench.check import run as checks
 
-    raise typer.Exit(0 if checks.report(Console()) else 1)
+    with plain_errors():
+        problems = [outside.find("problem", name) for name in problem or []]
+        methods = [outside.find("method", name) for name in method or []]
+        areas: dict[str, checks.Area] = {} if method or problem else checks.AREAS
+        for name in problems:
+            areas |= contract_problems.of_problem(name)
+        for name in methods:
+            areas |= contract.of_method(name)
+    raise typer.Exit(0 if checks.report(Console(), areas) else 1)
+
+
+def new(
+    kind: Annotated[str, typer.Argument(metavar="method", help="What to begin: method.")],
+    name: Annotated[str, typer.Argument(help="Its name, as users will type it: small letters, digits and -.")],
+    out: Annotated[Path, typer.Option(help="Folder in which its folder is made.")] = Path("."),
+) -> None:
+    """Begin a method of your own: a small package that works as it is. Prints its folder."""
+    if kind != "method":
+        raise typer.BadParameter(f"{kind!r} cannot be begun; wanted 'method'")
+    from cryosip.bench.app import beginning
+
+    with plain_errors():
+        folder = beginning.write_method(name, out)
+    typer.echo(folder)
 
 
 def _against_baselines(results: Path) -> None:
@@ -203,6 +238,7 @@ for command in (
     reading.list_,
     speed,
     check,
+    new,
 ):
     app.command(command.__name__.strip("_"))(command)
 

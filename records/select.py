@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,22 @@ def one_of_each_id(records: list[Record], reason: str) -> tuple[list[Record], li
     newest = {record.run_id: record for record in sorted(records, key=_age)}
     kept = [record for record in records if newest[record.run_id] is record]
     return kept, [(r.path, reason.format(newest[r.run_id].path)) for r in records if newest[r.run_id] is not r]
+
+
+def of_names(records: Iterable[Record], methods: Sequence[str], problems: Sequence[str]) -> list[Record]:
+    """The records of these methods and problems, as one names them to run them: of FILE.py:NAME the name; of none, all.
+
+    Raises ValueError for a name that no record has.
+    """
+    records = list(records)
+    for kind, texts in (("method", methods), ("problem", problems)):
+        names, known = {text.rpartition(":")[2] for text in texts}, {getattr(record, kind) for record in records}
+        if unknown := names - known:
+            raise ValueError(
+                f"no record is of {kind} {' or '.join(map(repr, sorted(unknown)))}; wanted {', '.join(sorted(known))}"
+            )
+        records = [record for record in records if getattr(record, kind) in (names or known)]
+    return records
 
 
 def observations(record: Record) -> float:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from cryosip.records.schema import Record
-from cryosip.records.select import Skipped, largest, read_opened
+from cryosip.records.select import Skipped, largest, of_names, read_opened
 from cryosip.records.sources import Sources, opened
 from cryosip.reports import output
 from cryosip.reports.csv_text import csv_text
@@ -49,7 +49,14 @@ def build(sources: Sources, out: Path, command: str = "") -> Path:
     return make(sources, out, command).page
 
 
-def make(sources: Sources, out: Path, command: str = "", one_engine: bool = False) -> Report:
+def make(
+    sources: Sources,
+    out: Path,
+    command: str = "",
+    one_engine: bool = False,
+    methods: Sequence[str] = (),
+    problems: Sequence[str] = (),
+) -> Report:
     """Make the report of the records of one or several sources.
 
     Parameters
@@ -62,6 +69,8 @@ def make(sources: Sources, out: Path, command: str = "", one_engine: bool = Fals
         Shown as the line that made the records.
     one_engine
         Whether to keep of each study only what the engine of its youngest record made.
+    methods, problems
+        The only ones that are shown, if any are named.
 
     Returns
     -------
@@ -71,12 +80,13 @@ def make(sources: Sources, out: Path, command: str = "", one_engine: bool = Fals
     Raises
     ------
     ValueError
-        Where a source holds no readable record, or is a damaged pack.
+        Where a source holds no readable record, or is a damaged pack, or no record is of a method or a problem.
     OSError
         Where `out` cannot be written.
     """
     with _uncollected(), opened(sources) as folders:
         records, skipped = read_opened(folders, one_engine)
+        records = of_names(records, methods, problems)
         baselines, unread = first_baselines(folders)
         skipped = [*skipped, *unread]
         parts = made(Everything(records, largest(records), skipped, command, baselines, folders))

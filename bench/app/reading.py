@@ -1,5 +1,6 @@
 """The commands that read records: the report, one record, tables, comparisons, and the names that there are."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,12 +19,14 @@ def report(
         list[str] | None,
         typer.Option("--with", metavar="PATH", help="Another folder or pack beside; 'published' is the installed one."),
     ] = None,
+    method: Methods = None,
+    problem: Problems = None,
     one_engine: Annotated[
         bool, typer.Option("--one-engine", help="Of each study only what the engine of its newest record made.")
     ] = False,
 ) -> None:
     """Write the report of the records at hand. Prints the board, where otd-vs-dto ran, and the path of the page."""
-    write_report([results, *(others or [])], out, one_engine)
+    write_report([results, *(others or [])], out, one_engine, method or [], problem or [])
 
 
 def show(
@@ -140,7 +143,13 @@ def list_(
         typer.echo(f"{'optimizer':12} {name:18} {outside.summary(factory)}")
 
 
-def write_report(sources: Path | list[str], out: Path, one_engine: bool = False) -> None:
+def write_report(
+    sources: Path | list[str],
+    out: Path,
+    one_engine: bool = False,
+    methods: Sequence[str] = (),
+    problems: Sequence[str] = (),
+) -> None:
     """Print the board, where there is one, and the path of the page."""
     from rich.console import Console
 
@@ -148,7 +157,7 @@ def write_report(sources: Path | list[str], out: Path, one_engine: bool = False)
     from cryosip.reports.sections import board
 
     with plain_errors():
-        report = page.make(sources, out, command_line(), one_engine)
+        report = page.make(sources, out, command_line(), one_engine, methods, problems)
     name_unread(report.unread)
     board.show(report.boards, Console())
     typer.echo(report.page)

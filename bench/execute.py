@@ -19,7 +19,7 @@ from cryosip.bench.frames import film, frame
 from cryosip.bench.limits import NO_LIMITS, Limits, TimeUp, as_json
 from cryosip.bench.measure import Arrays, describe
 from cryosip.bench.runner import Progress, Snapshot, run
-from cryosip.bench.sources import identity_of
+from cryosip.bench.sources import homes_of, identity_of
 from cryosip.methods.method import Method
 from cryosip.methods.problem import Problem
 from cryosip.records.schema import Record, Result, RunConfig, Status, id_of, printable
@@ -63,7 +63,11 @@ def execute(config: RunConfig, profile: str, measure: Measure, session: Session 
         over = f"it took {peak:.0f} MB, more than the {limits.memory_mb:g} MB that were allowed"
         result = msgspec.structs.replace(result, message=over)
     record = record_of(config, profile, measure, result)
-    measured = {"peak_memory_mb": peak, "limits": as_json(limits), "environment": environment(session.jobs)}
+    measured = {
+        "peak_memory_mb": peak,
+        "limits": as_json(limits),
+        "environment": environment(session.jobs) | homes_of(config),
+    }
     return msgspec.structs.replace(record, **measured), arrays
 
 

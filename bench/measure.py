@@ -14,7 +14,7 @@ from cryosip.bench import metrics, programs, sharing
 from cryosip.bench.build import resolved
 from cryosip.bench.fixed_view import principal_components
 from cryosip.bench.image_distances import observed_totals, readings, simulated_images
-from cryosip.bench.sources import problem_code
+from cryosip.bench.sources import metric_code, problem_code
 from cryosip.datasets.instance import Instance, Truth
 from cryosip.datasets.instance import Molecule as Structure
 from cryosip.methods.flow import flow_target
@@ -47,7 +47,9 @@ def describe(
     n = len(problem.observations)
     initial = WeightedPoints(problem.sample_init(key_init, n), np.full(n, 1 / n))
     data = _hash(problem, instance.truth)
-    initial_metrics = shared.numbers(("initial", data), lambda: finite(_evaluate(instance, initial, points)))
+    initial_metrics = shared.numbers(
+        ("initial", metric_code(), data), lambda: finite(_evaluate(instance, initial, points))
+    )
     if problem.observations.shape[1] == 1:
         distances, images = _on_the_line(problem, estimate, initial, key_estimate, key_init)
     else:
@@ -93,7 +95,9 @@ def _samples(
     made_by = problem_code(problem)  # the points are of all samples, and these are drawn anew
     distribution = made_by + hashlib.sha256(np.ascontiguousarray(points.theta).tobytes()).hexdigest()
     floors, data_floors = (
-        _as_floors(shared.numbers(("floors", distribution, k), partial(metrics.floors, truth, points, k)))
+        _as_floors(
+            shared.numbers(("floors", metric_code(), distribution, k), partial(metrics.floors, truth, points, k))
+        )
         for k in sizes
     )
     samples = shared.array(("samples", distribution, sizes[1]), lambda: metrics.samples(truth, sizes[1]))

@@ -1,7 +1,7 @@
 """Recover distributions of molecular conformations from cryo-EM images, and compare the methods that do.
 
 `DATASETS`, `METHODS`, `DISCREPANCIES`, `OPTIMIZERS`, `METRICS` and `STUDIES` are dictionaries from the names that users
-type to functions; `run` runs a method on a problem, `load` reads a folder of records as a table.
+type to functions; `run` runs a method on a problem, `load` reads folders and packs of records as a table.
 """
 
 from importlib import import_module

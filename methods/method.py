@@ -8,6 +8,8 @@ from jaxtyping import Array, Float, Int
 
 from cryosip.methods.problem import PRNGKey
 
+CONTRACT = 1  # raised when a change of Problem, Method or Discrepancy asks the same of those who wrote their own
+
 State = Any  # a pytree
 
 

@@ -35,10 +35,15 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """All of the bytes or nothing, through a link. Raises OSError for what exists and is no file, such as a device."""
+    write_through(path, lambda file: file.write(data))
+
+
+def write_through(path: Path, write_to: Callable[[IO[bytes]], Any]) -> None:
+    """All that a function writes or nothing, as `write_bytes` does."""
     path = path.resolve()
     if path.exists() and not path.is_file():
         raise OSError(f"{path} exists and is not a file")
-    _write_atomically(path, lambda file: file.write(data))
+    _write_atomically(path, write_to)
 
 
 def digest(data: bytes) -> str:

@@ -3,6 +3,7 @@
 import io
 import json
 import reprlib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cryosip.records.schema import SCHEMA, Array, Record, from_table, id_of
 from cryosip.records.upgrade import upgraded, upgraded_arrays
 
 SPEED = "speed"  # the folder of RESULTS that holds timings and no runs
+LARGEST_ARRAYS = 2**30  # bytes of the arrays of a record, not compressed
 
 
 class OtherSchema(ValueError):
@@ -103,6 +105,10 @@ def _load_arrays(path: Path, known: str | None) -> tuple[dict[str, Array], str]:
         content = path.read_bytes()
         if known is not None and digest(content) != known:
             return {}, "arrays not read: they are not those of the record"
+        with zipfile.ZipFile(io.BytesIO(content)) as members:  # a small file may announce more than memory holds
+            size = sum(member.file_size for member in members.infolist())
+        if size > LARGEST_ARRAYS:
+            return {}, f"arrays not read: {size:,} bytes when unpacked: wanted at most {LARGEST_ARRAYS:,}"
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: np.asarray(archive[name], dtype=np.float64) for name in archive.files}
     except Exception as error:  # a damaged archive raises whatever numpy, zipfile and zlib come to

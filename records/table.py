@@ -1,13 +1,13 @@
 """All records as one tidy table: a row for each record and metric."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import msgspec
 import pandas as pd
 
 from cryosip.records.schema import Floor, Record
 from cryosip.records.select import observations, read_records
+from cryosip.records.sources import Sources
 
 TEXT = ("study", "profile", "problem", "method", "discrepancy", "variant", "axis", "axis_value", "status", "message",
         "metric", "dataset_hash", "engine", "method_code", "problem_code", "measure_code", "dtype", "run_id",
@@ -21,13 +21,14 @@ COLUMNS = ("study", "profile", "problem", "method", "discrepancy", "variant", "a
            "measure_code", "dtype", "run_id", "created")  # fmt: skip
 
 
-def load(folder: Path | str, one_engine: bool = False) -> pd.DataFrame:
-    """The records of a results folder as a tidy table, a row for each record and metric; see `tidy`.
+def load(sources: Sources, one_engine: bool = False) -> pd.DataFrame:
+    """The records of results folders and packs as a tidy table, a row for each record and metric; see `tidy`.
 
+    `sources` is one or a list of folders and packs; "published" is the pack that is installed with cryosip.
     Records that other code or a younger run has superseded are left out, as in the report; with `one_engine` so is what
     another engine made than the youngest record of the study. Raises ValueError where no record can be read.
     """
-    return tidy(read_records(Path(folder), one_engine)[0])
+    return tidy(read_records(sources, one_engine)[0])
 
 
 def tidy(records: Iterable[Record]) -> pd.DataFrame:

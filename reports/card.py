@@ -12,28 +12,34 @@ from rich.text import Text
 
 from cryosip.records.read import read_record, record_files
 from cryosip.records.schema import Floor, Record
+from cryosip.records.sources import opened
 from cryosip.reports.tables import as_table, flat, interval, number, plain
 
 CANDIDATES = 5  # that an error names
 
 
-def show(results: Path, beginning: str, console: Console) -> None:
+def show(results: Path | str, beginning: str, console: Console) -> None:
     """Print the record whose run id begins so. Raises ValueError that names the candidates where it is not one."""
-    path = find(results, beginning)
-    try:
-        record, reason = read_record(results, path)
-    except ValueError as error:
-        raise ValueError(f"{results / path}: {error}") from error
+    with opened(results) as (source,):
+        path = find(source.folder, beginning, source.name)
+        place = Path(source.name) / path
+        try:
+            record, reason = read_record(source.folder, path)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
     for title, part in _parts(record):
         console.print(Text(title, style="bold"))
         console.print(part)
     console.print(Text("files", style="bold"))
-    for line in _files(record, results / path, reason):
+    for line in _files(record, place, reason):
         console.print(Text(line), soft_wrap=True)  # a path is one word, to be copied
 
 
-def find(results: Path, beginning: str) -> Path:
-    """The path, relative to the results folder, of the one record whose run id is this or alone begins so."""
+def find(results: Path, beginning: str, name: str = "") -> Path:
+    """The path, relative to the results folder, of the one record whose run id is this or alone begins so.
+
+    Raises ValueError that names the candidates otherwise; it calls the folder `name`, where it has another.
+    """
     paths = {path.relative_to(results): path.stem for path in record_files(results)}
     exact = [path for path, run_id in paths.items() if run_id == beginning]
     found = exact or [path for path, run_id in paths.items() if run_id.startswith(beginning)]
@@ -44,7 +50,7 @@ def find(results: Path, beginning: str) -> Path:
     near = difflib.get_close_matches(beginning, paths.values(), n=CANDIDATES, cutoff=0)
     nearest = [path for run_id in near for path in paths if path.stem == run_id]
     hint = f"the nearest of {len(paths)}: {_named(nearest)}" if nearest else "there are no records"
-    raise ValueError(f"no run id in {results} begins with {beginning!r}; {hint}")
+    raise ValueError(f"no run id in {name or results} begins with {beginning!r}; {hint}")
 
 
 def visible(text: str) -> str:

@@ -31,15 +31,16 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 METRICS = ("w1", "w2", "energy_distance_squared")
 STATUS, SECONDS = "status", "seconds"
 MACHINE = ("device", "cpu", "threads")
+STRUCTURE = "problem.options.structure"  # where a machine keeps the file does not matter
 MARGIN = 1.001  # what is nearer than this is rounding, however often it repeats
 CHANCE = 0.05  # of either side of a 90 % interval
 NO_RATIO = Ratio(math.nan, math.nan, math.nan, "")
 RULES = (
     f"Compared are {', '.join(METRICS)} of the estimate and the seconds of the run without compilation, over the "
     "replicates that ended well; lower is better for each. Other metrics of the records are not compared.",
-    "A run of A is set against the run of B with the same study, profile, problem and its options, method, discrepancy "
-    "and name of its setting; other options of the method may differ, and are named where they do. Of several "
-    "configurations under one name in a folder the youngest counts.",
+    "A run of A is set against the run of B with the same study, profile, problem and the options given to it, method, "
+    "discrepancy and name of its setting; defaults of the problem and options of the method may differ, and are named "
+    "where they do. Of several configurations under one name in a folder the youngest counts.",
     "Paired: where both folders have a replicate on the same data set, B / A is taken replicate by replicate, with its "
     "geometric mean and the 90 % interval of Student’s t distribution on the logarithm. “Worse” when all of the "
     f"interval lies above 1, “better” when all of it lies below, by more than {MARGIN - 1:.1%}, which is left to "
@@ -106,9 +107,9 @@ def chosen(records: Iterable[Record]) -> tuple[Runs, list[Skipped]]:
 
 
 def _run(record: Record) -> Run:
-    options = dict(record.config_value("problem.options") or {})
+    options = dict(record.config.problem.options)  # those that were given: older records do not know their defaults
     if isinstance(options.get("structure"), str):
-        options["structure"] = Path(options["structure"]).name  # where a machine keeps the file does not matter
+        options["structure"] = Path(options["structure"]).name
     described = json.dumps(options, sort_keys=True)
     return Run(record.study, record.profile, record.problem, described, record.method, record.discrepancy,
                record.labels.text)  # fmt: skip
@@ -224,8 +225,9 @@ def _moved(a: tuple[float, float], b: tuple[float, float]) -> Verdict:
 
 
 def _changed(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """Each configured value that differs, as "name: value in A → value in B"; those of the problem are equal."""
+    """Each configured value that differs, as "name: value in A → value in B"; of the problem, what both sides know."""
     before, after = (dict(flat(side)) for side in (a, b))
-    names = [name for name in sorted({*before, *after}) if not name.startswith("problem.")]
+    hidden = {name for name in before.keys() ^ after.keys() if name.startswith("problem.")} | {STRUCTURE}
+    names = sorted({*before, *after} - hidden)
     values = {name: (plain(before.get(name)), plain(after.get(name))) for name in names}
     return [f"{name}: {old} → {new}" for name, (old, new) in values.items() if old != new]

@@ -23,7 +23,7 @@ STYLES: dict[Verdict, str] = {"failed in B": "bold red", "worse": "red", "better
 
 
 class Side(NamedTuple):
-    """One results folder: how much of it was read, and what its records say of code and machine."""
+    """One results folder or pack: how much of it was read, and what its records say of code and machine."""
 
     folder: str
     total: int
@@ -33,7 +33,7 @@ class Side(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Two folders, the rows of their runs, and whether all that both ran is of one machine."""
+    """Two sources, the rows of their runs, and whether all that both ran is of one machine."""
 
     a: Side
     b: Side
@@ -41,23 +41,31 @@ class Comparison(NamedTuple):
     same_machine: bool
 
 
-def read(a: Path, b: Path) -> Comparison:
-    """Compare two results folders. Raises ValueError where one of them has no record, or none is in both."""
-    (of_a, side_a), (of_b, side_b) = _side(a), _side(b)
+def read(a: Path | str, *others: Path | str) -> list[Comparison]:
+    """Compare a results folder or pack with each of the others.
+
+    Raises ValueError where one of them has no record or is a damaged pack, or none is in both.
+    """
+    first = _side(a)
+    return [_compared(first, _side(other)) for other in others]
+
+
+def _compared(a: tuple[Runs, Side], b: tuple[Runs, Side]) -> Comparison:
+    (of_a, side_a), (of_b, side_b) = a, b
     rows = compare.compare(of_a, of_b)
     same = all(compare.same_machine([*of_a[run], *of_b[run]]) for run in of_a.keys() & of_b.keys())
     return Comparison(side_a, side_b, rows, same)
 
 
-def _side(folder: Path) -> tuple[Runs, Side]:
-    records, skipped = read_records(folder)
+def _side(source: Path | str) -> tuple[Runs, Side]:
+    records, skipped = read_records(source)
     runs, left_out = compare.chosen(records)
     newest = max(record.created for record in records)
-    return runs, Side(str(folder), len(records), newest, sorted(skipped + left_out),
+    return runs, Side(str(source), len(records), newest, sorted(skipped + left_out),
                       dict(distinct(records, "environment")))  # fmt: skip
 
 
-def build(comparison: Comparison, out: Path, command: str = "") -> Path:
+def build(comparison: Comparison, out: Path, command: str = "", name: str = "compare.html") -> Path:
     """Write the page into the folder `out` and return its path. Raises OSError where `out` cannot be written."""
     a, b, rows = comparison.a.environment, comparison.b.environment, comparison.rows
     template = environment(place=place, options=options, texts=texts, verdicts=verdicts)
@@ -72,8 +80,8 @@ def build(comparison: Comparison, out: Path, command: str = "") -> Path:
         environment=[(name, a.get(name, "—"), b.get(name, "—")) for name in dict.fromkeys([*a, *b])],
         command=command,
     )
-    write(out, {"compare.html": text})
-    return out / "compare.html"
+    write(out, {name: text})
+    return out / name
 
 
 def tell(comparison: Comparison, console: Console) -> None:

@@ -12,6 +12,7 @@ from cryosip.reports.controls import START_LABEL, floor_label
 from cryosip.reports.spreads import spread, typical_floor
 from cryosip.reports.style import INK, Plot, SeriesStyle, draw
 
+START = "#888888"  # the initial distribution
 GREY = "#80868f"  # reads on light and on dark
 STANDS = (-9.0, -4.5, 0.0, 4.5, 9.0)  # whitened coordinates at which Fig. 7 shows the molecule
 VIEWS = ((0, 2), (1, 2))  # which axes of the molecule go right and up
@@ -105,7 +106,7 @@ def initial_line(ax: Axes, records: Iterable[Record], metric: str) -> None:
     """The metric of the initial distribution: the median over data sets."""
     initial = spread([record.initial_metrics.get(metric, math.nan) for record in records])
     if initial.n:
-        ax.axhline(initial.median, color="#888888", linewidth=1.1, linestyle="-.", label=START_LABEL)
+        ax.axhline(initial.median, color=START, linewidth=1.1, linestyle="-.", label=START_LABEL)
 
 
 def strip(name: str, title: str, caption: str, images: Array) -> Plot:

@@ -1,5 +1,7 @@
 """A page as one self-contained HTML text, and folders that are written whole or not at all."""
 
+import base64
+import hashlib
 import os
 import shutil
 import tempfile
@@ -25,12 +27,14 @@ FILTERS: dict[str, Any] = {
 
 
 def environment(**filters: Callable[..., Any]) -> jinja2.Environment:
-    """The templates of this folder and of its sections, with the style of all pages; every value is escaped."""
+    """The templates of this folder and of its sections, with style and script of all pages; every value is escaped."""
     loader = jinja2.FileSystemLoader([HERE, HERE / "sections"])
     env = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
                              lstrip_blocks=True)  # fmt: skip
     env.filters |= FILTERS | filters
-    env.globals["css"] = Markup((HERE / "page.css").read_text(encoding="utf-8"))
+    css, js = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    js_hash = base64.b64encode(hashlib.sha256(js.encode()).digest()).decode()  # the one script that a browser may run
+    env.globals |= {"css": Markup(css), "js": Markup(js), "js_hash": js_hash}
     return env
 
 

@@ -10,14 +10,15 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from cryosip.records.schema import Record
-from cryosip.records.select import Skipped, largest, read_records
+from cryosip.records.select import Skipped, largest, of_names, read_opened
+from cryosip.records.sources import Sources, opened
 from cryosip.reports import output
 from cryosip.reports.csv_text import csv_text
 from cryosip.reports.section import Context, Everything, Figures, Section, Source, of_study
-from cryosip.reports.sections.baselines import read_baselines
+from cryosip.reports.sections.baselines import first_baselines
 from cryosip.reports.sections.board import Board, boards
 from cryosip.reports.sections.registry import SECTIONS
-from cryosip.reports.style import Plot, standalone
+from cryosip.reports.style import Plot, standalone, switches
 
 
 class Part(NamedTuple):
@@ -43,24 +44,33 @@ class Report(NamedTuple):
     boards: list[Board]
 
 
-def build(results: Path, out: Path, command: str = "") -> Path:
+def build(sources: Sources, out: Path, command: str = "") -> Path:
     """Make the report as `make` does and return the path of its index.html."""
-    return make(results, out, command).page
+    return make(sources, out, command).page
 
 
-def make(results: Path, out: Path, command: str = "", one_engine: bool = False) -> Report:
-    """Make the report of a results folder.
+def make(
+    sources: Sources,
+    out: Path,
+    command: str = "",
+    one_engine: bool = False,
+    methods: Sequence[str] = (),
+    problems: Sequence[str] = (),
+) -> Report:
+    """Make the report of the records of one or several sources.
 
     Parameters
     ----------
-    results
-        The folder of the records.
+    sources
+        Folders of records, packs, or "published" for the pack that is installed.
     out
         The folder of the report, which is written beside it first and moved in file by file, index.html last.
     command
         Shown as the line that made the records.
     one_engine
         Whether to keep of each study only what the engine of its youngest record made.
+    methods, problems
+        The only ones that are shown, if any are named.
 
     Returns
     -------
@@ -70,15 +80,16 @@ def make(results: Path, out: Path, command: str = "", one_engine: bool = False) 
     Raises
     ------
     ValueError
-        Where the results hold no readable record.
+        Where a source holds no readable record, or is a damaged pack, or no record is of a method or a problem.
     OSError
         Where `out` cannot be written.
     """
-    with _uncollected():
-        records, skipped = read_records(results, one_engine)
-        baselines, unread = read_baselines(results)
+    with _uncollected(), opened(sources) as folders:
+        records, skipped = read_opened(folders, one_engine)
+        records = of_names(records, methods, problems)
+        baselines, unread = first_baselines(folders)
         skipped = [*skipped, *unread]
-        parts = made(Everything(records, largest(records), skipped, command, baselines))
+        parts = made(Everything(records, largest(records), skipped, command, baselines, folders))
         files = figure_files([plot for part in parts for group in part.figures.values() for plot in group])
         for part in parts:
             files |= {name: csv_text(table) for name, table in part.section.tables(part.context).items()}
@@ -116,6 +127,7 @@ def render(parts: Sequence[Part]) -> str:
         "contents": [part.section for part in shown if part.section.title],
         "absent": [part.section for part in parts if part.section.missing and not part.shown],
         "commands": {name: command for part in shown for name, command in figure_commands(part).items()},
+        "series": switches([record for part in parts for record in part.records]),
     }
     macros = vars(env.get_template("macros.html").module)
     env.globals |= {name: macro for name, macro in macros.items() if not name.startswith("_")}
@@ -140,11 +152,11 @@ def figure_commands(part: Part) -> dict[str, str]:
     """By the name of a figure, the command that makes the records behind it."""
     studies = part.section.studies
     of_group = {group: of_study(part.records, group if group in studies else studies[0]) for group in part.figures}
-    return {plot.name: _command(of_group[group]) for group, plots in part.figures.items() for plot in plots}
+    return {plot.name: study_command(of_group[group]) for group, plots in part.figures.items() for plot in plots}
 
 
-def _command(records: Sequence[Record]) -> str:
-    """Of one study in the profiles that are shown."""
+def study_command(records: Sequence[Record]) -> str:
+    """The command that makes the records of one study and profile."""
     structure = next((str(s) for r in records if (s := r.config_value("problem.options.structure"))), "")
     double = any(record.environment.get("dtype") == "float64" for record in records)
     words = ["cryosip", "run", records[0].study, "--profile", records[0].profile,

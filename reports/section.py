@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from cryosip.records.schema import Record
 from cryosip.records.select import Skipped
+from cryosip.records.sources import Opened
 from cryosip.reports.style import Plot
 
 Figures = dict[str, list[Plot]]  # by group; one that has the name of a study shows that study
@@ -15,7 +16,7 @@ Table = Sequence[Sequence[Any]]  # a header, and rows
 class Everything(NamedTuple):
     """All that a page is made from: the records, those of each study's largest profile, and what is said beside them.
 
-    `baselines` are the timings of `cryosip speed`, None where there are none.
+    `baselines` are the timings of `cryosip speed`, None where there are none, and `sources` where the records are from.
     """
 
     records: list[Record]
@@ -23,6 +24,7 @@ class Everything(NamedTuple):
     skipped: list[Skipped]
     command: str = ""
     baselines: Any = None
+    sources: Sequence[Opened] = ()
 
 
 class Source(NamedTuple):

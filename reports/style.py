@@ -1,16 +1,20 @@
 """The style of the figures: one colour and marker for each method across the page, the same files every time."""
 
+import colorsys
+import hashlib
 import io
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -51,18 +55,23 @@ STYLES = {
     "mixture": SeriesStyle("mixture", "#009e73", "^"),
     "reweighting": SeriesStyle("reweighting", "#c2649a", "D"),
     "maximum-likelihood": SeriesStyle("maximum-likelihood", "#8c564b", "*"),
-    "objective-likelihood": SeriesStyle("likelihood (3.4)", "#e07b00", "s"),
-    "objective-energy": SeriesStyle("energy distance (2.9)", "#2a84c6", "o"),
+    "objective-likelihood": SeriesStyle("likelihood (3.4)", "#aa4499", "s"),
+    "objective-energy": SeriesStyle("energy distance (2.9)", "#4477aa", "o"),
     "case-1": SeriesStyle("first case", "#332288", "o"),
-    "case-2": SeriesStyle("second case", "#cc6677", "s"),
-    "case-3": SeriesStyle("third case", "#44aa99", "^"),
+    "case-2": SeriesStyle("second case", "#997700", "s"),
+    "case-3": SeriesStyle("third case", "#228833", "^"),
     "method-1": SeriesStyle("Method 1", "#44aa99", "o"),
     "method-2": SeriesStyle("Method 2", "#cc6677", "s"),
     "method-3": SeriesStyle("Method 3", "#8f7fd1", "^"),
     "closed-form": SeriesStyle("noise integrated out", "#999933", "D"),
 }
 MANY = 2_000  # from here on only powers of ten have room
-UNKNOWN = SeriesStyle("", "#888888", "X")
+
+
+def newcomer(label: str) -> SeriesStyle:
+    """The style of a method that this report does not know: a colour of middle lightness that its name decides."""
+    hue, lightness = (byte / 255 for byte in hashlib.sha256(label.encode()).digest()[:2])
+    return SeriesStyle(label, to_hex(colorsys.hls_to_rgb(hue, 0.42 + 0.12 * lightness, 0.5)), "X")
 
 
 def method_style(record: Record) -> SeriesStyle:
@@ -72,13 +81,22 @@ def method_style(record: Record) -> SeriesStyle:
 
 def named_style(method: str) -> SeriesStyle:
     """The fixed style of a method by its name."""
-    return STYLES.get(method, UNKNOWN)._replace(label=method)
+    return (STYLES.get(method) or newcomer(method))._replace(label=method)
 
 
 def series_style(record: Record) -> SeriesStyle:
-    """The fixed style of a record's method: of its discrepancy where it minimises one."""
-    name = record.discrepancy or record.method
-    return STYLES.get(name, UNKNOWN._replace(label=f"{record.method} {record.discrepancy}".strip()))
+    """The fixed style of a record's method; that of a flow is of the discrepancy that it minimises."""
+    name = (record.method == "flow" and record.discrepancy) or record.method
+    return STYLES.get(name) or newcomer(name)._replace(label=f"{record.method} {record.discrepancy}".strip())
+
+
+def switches(records: Iterable[Record]) -> list[tuple[str, str]]:
+    """What a page can switch on and off: the colour of a method, which no other series has, and its labels."""
+    known = [style for name, style in STYLES.items() if not name.startswith(("case-", "objective-"))]
+    labels: dict[str, dict[str, None]] = {}
+    for style in [*known, *map(series_style, records)]:
+        labels.setdefault(style.colour, {})[style.label] = None
+    return [(colour, ", ".join(own)) for colour, own in labels.items()]
 
 
 class Drawing(NamedTuple):
@@ -142,11 +160,15 @@ def inline(name: str, figure: Figure) -> str:
         patch.set_facecolor("none")
     FigureCanvasSVG(figure).print_svg(buffer)  # savefig would draw everything twice, once only to lay it out
     svg = buffer.getvalue()
+    clouds = [cloud for ax in figure.axes for cloud in ax.collections if cloud.get_rasterized()]
+    # a picture does not say whose points it shows
+    rasters = {to_hex(color) for cloud in clouds for color in np.asarray(cloud.get_facecolor())}
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r"url\(#", f"url(#{name}-", svg)
     svg = re.sub(r'href="#', f'href="#{name}-', svg)
+    svg = svg.replace("<image ", f'<image style="color: {rasters.pop()}" ') if len(rasters) == 1 else svg
     svg = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"|(<svg [^>]*?)height="[^"]*"', r"\1\2", svg, count=1)
     return svg.replace(INK, "currentColor")
 

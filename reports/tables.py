@@ -137,6 +137,17 @@ def distinct(records: Iterable[Record], field: str) -> list[tuple[str, str]]:
     ]
 
 
+def hardware(records: Iterable[Record]) -> list[str]:
+    """The devices and processors that the records name, such as "cuda NVIDIA H200, AMD EPYC"."""
+    return sorted({_machine(record) for record in records})
+
+
+def _machine(record: Record) -> str:
+    device, cpu = (" ".join(str(record.environment.get(name) or "").split()) for name in ("device", "cpu"))
+    named = [cpu] if cpu and device.startswith("cpu") else [device, cpu]
+    return ", ".join(filter(None, named)) or "not known"
+
+
 def algorithms(records: Iterable[Record]) -> list[tuple[str, str, str]]:
     """Which algorithm computed each discrepancy, and the largest bound of its gradient error."""
     worst: dict[tuple[str, str], float] = {}

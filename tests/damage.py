@@ -171,6 +171,12 @@ RECORD = {
     },
 }  # fmt: skip
 
+# of a pack
+CARD = {
+    "title": "mine", "who": "A. Author", "what": "Two runs.", "licence": "CC-BY-4.0", "hardware": ["a processor"],
+    "command": "cryosip run paper-1d", "cryosip": "0.1.0", "created": "2025-11-20",
+}  # fmt: skip
+
 
 def packed(**arrays):
     data = io.BytesIO()

@@ -311,7 +311,7 @@ def values(wanted):
         return PATHS
     if kinds & {int, float}:
         return st.sampled_from(("0", "-1", "1", "2", "1.5", "nan", "x", "", "1e3", str(10**9), str(10**30)))
-    return NAMES
+    return NAMES | PATHS
 
 
 @st.composite

@@ -3,7 +3,6 @@
 import json
 import math
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,15 +12,11 @@ from cryosip.bench.app.callbacks import Callbacks
 from cryosip.bench.environment import memory_in_use_mb
 from cryosip.bench.execute import Session, execute, record_of
 from cryosip.bench.limits import MEASURING_MB, NO_LIMITS, Limits, as_json
-from cryosip.bench.studies import tuning
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.datasets.registry import DATASETS
-from cryosip.methods import checks
 from cryosip.records.read import OtherSchema, written_here
 from cryosip.records.schema import Record, RunConfig
 from cryosip.records.write import record_path, write
-
-PROTEINS = ("hsp90", "adk")
 
 
 class RunSettings(NamedTuple):
@@ -41,44 +36,6 @@ class Outcome(NamedTuple):
     done: int
     skipped: int
     failed: list[str]
-
-
-def plan(
-    studies: list[str], profile: str, replicates: int | None, only: str | None, structure: Path | None = None
-) -> list[RunConfig]:
-    """All runs of the studies, replicate by replicate, so that an early stop leaves whole replicates.
-
-    Proteins are taken from the file `structure`, if one is given. At most as many replicates as there are before those
-    that settings are tuned on, which no study may report.
-    """
-    configs = []
-    for name in studies:
-        checks.one_of("study", name, STUDIES)
-        study = STUDIES[name]
-        size = study.sizes[checks.one_of("profile", profile, study.sizes)]
-        count = (
-            size.replicates
-            if replicates is None
-            else checks.positive_int("replicates", replicates, tuning.FIRST_REPLICATE)
-        )
-        first = study.first_replicate
-        runs = [run for run in study.configs(size) if only in (None, run.problem)]
-        if structure is not None:
-            runs = [_with_structure(run, structure) for run in runs]
-        configs += [replace(run, replicate=r) for r in range(first, first + count) for run in runs]
-    if structure is not None and not any(run.problem in PROTEINS for run in configs):
-        raise ValueError(f"structure is {str(structure)!r}, and no run is on a protein; wanted none")
-    return configs
-
-
-def _with_structure(run: RunConfig, structure: Path) -> RunConfig:
-    if run.problem not in PROTEINS:
-        return run
-    try:
-        path = structure.expanduser().resolve()
-    except (OSError, RuntimeError) as error:  # a link to itself, or the home of nobody
-        raise ValueError(f"structure is {str(structure)!r}: {error}") from error
-    return replace(run, problem_options=run.problem_options | {"structure": str(path)})
 
 
 def check_memory(configs: list[RunConfig], memory_mb: float) -> None:

@@ -10,17 +10,22 @@ import typer
 from cryosip.bench.app import reading
 from cryosip.bench.app.messages import plain_errors
 from cryosip.bench.app.options import (
+    OUTSIDE,
     X64,
     Cache,
     Fresh,
     Jobs,
     MaxMemory,
+    Methods,
+    Metrics,
     Only,
     Out,
+    Problems,
     Profile,
     Replicates,
     Results,
     RetryFailed,
+    Settings,
     Structure,
     Timeout,
 )
@@ -58,15 +63,16 @@ def reproduce(
     --all. adk stands in for hsp90 where 2IOP cannot be had.
     """
     from cryosip.bench.app import reproduction
+    from cryosip.bench.app.planning import Selection
     from cryosip.bench.app.runs import RunOptions, execute_all, plan
     from cryosip.records import files
 
-    asked = profile, replicates, only, structure
-    plan([*reproduction.studies("hsp90", everything), "paper-adk"], *asked)  # wrong usage is reported first
+    asked = Selection(profile, replicates, [only] if only else [], structure=structure)
+    plan([*reproduction.studies("hsp90", everything), "paper-adk"], asked)  # wrong usage is reported first
     with plain_errors():
         files.check_writable(out)
         protein = reproduction.available_protein(structure, only, lambda text: typer.echo(text, err=True))
-    planned = plan(reproduction.studies(protein, everything), *asked)
+    planned = plan(reproduction.studies(protein, everything), asked)
     configs = reproduction.selected(planned, protein, everything or replicates is not None)
     options = RunOptions(results, fresh, retry_failed, x64, jobs, timeout, max_memory, cache)
     failed = execute_all(configs, profile, options)
@@ -79,7 +85,13 @@ def run(
     profile: Profile = "small",
     results: Results = Path("results"),
     replicates: Replicates = None,
-    only: Only = None,
+    method: Methods = None,
+    problem: Problems = None,
+    metric: Metrics = None,
+    set_: Settings = None,
+    tuned: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings that `cryosip tune --out FILE` found, for otd-vs-dto.")
+    ] = None,
     fresh: Fresh = False,
     retry_failed: RetryFailed = False,
     x64: X64 = False,
@@ -90,9 +102,11 @@ def run(
     cache: Cache = True,
 ) -> None:
     """Run studies into records."""
+    from cryosip.bench.app.planning import Selection
     from cryosip.bench.app.runs import RunOptions, execute_all, plan
 
-    configs = plan(studies, profile, replicates, only, structure)
+    asked = Selection(profile, replicates, problem or [], method or [], metric or [], set_ or [], structure, tuned)
+    configs = plan(studies, asked)
     options = RunOptions(results, fresh, retry_failed, x64, jobs, timeout, max_memory, cache)
     raise typer.Exit(execute_all(configs, profile, options))
 
@@ -102,17 +116,28 @@ def tune(
     results: Results = Path("results"),
     out: Annotated[Path | None, typer.Option(help="File to write, instead of the one that otd-vs-dto reads.")] = None,
     replicates: Replicates = None,
-    only: Only = None,
+    method: Methods = None,
+    problem: Problems = None,
+    set_: Settings = None,
 ) -> None:
-    """Find the settings of every method. Sweeps them on other replicates, and keeps those that otd-vs-dto compares."""
+    """Find the settings of every method. Sweeps them on other replicates, and keeps those that otd-vs-dto compares.
+
+    A method of your own is tried with each value that --set gives an option, at most four together, as all are.
+    """
+    from cryosip.bench.app import outside
+    from cryosip.bench.app.planning import Selection
     from cryosip.bench.app.runs import RunOptions, execute_all, plan
     from cryosip.bench.studies import otd_dto, tuning
     from cryosip.bench.studies.registry import STUDIES
     from cryosip.records import files
 
-    runs = plan(["tuning"], profile, replicates, only, None)
+    asked = Selection(profile, replicates, problem or [], method or [], settings=set_ or [])
+    runs = plan(["tuning"], asked)
+    if out is None and outside.loaded():
+        raise typer.BadParameter("--out is not given; wanted a file for what is not the suite's own")
     file = out or otd_dto.tuned_file()
     with plain_errors():
+        tuning.check_trials(runs)
         files.check_writable(file.parent)
     failed = execute_all(runs, profile, RunOptions(results))
     tuning.keep(profile, STUDIES["tuning"].sizes[profile], runs, results, file)
@@ -146,16 +171,50 @@ def speed(
     raise typer.Exit(outcome.failed or (fail and outcome.slower))
 
 
-def check() -> None:
-    """Check this machine, in two minutes.
+def check(
+    method: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METHOD", help=f"Instead, the contract of this method: {OUTSIDE}. Repeatable."),
+    ] = None,
+    problem: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PROBLEM", help="Instead, the contract of this problem: the same. Repeatable."),
+    ] = None,
+) -> None:
+    """Check this machine, in two minutes, or whether a method or a problem keeps the contract.
 
     Distributions, gradients, algorithms, EM and floors; exit 1 where one fails.
     """
     from rich.console import Console
 
+    from cryosip.bench.app import outside
+    from cryosip.bench.check import contract, contract_problems
     from cryosip.bench.check import run as checks
 
-    raise typer.Exit(0 if checks.report(Console()) else 1)
+    with plain_errors():
+        problems = [outside.find("problem", name) for name in problem or []]
+        methods = [outside.find("method", name) for name in method or []]
+        areas: dict[str, checks.Area] = {} if method or problem else checks.AREAS
+        for name in problems:
+            areas |= contract_problems.of_problem(name)
+        for name in methods:
+            areas |= contract.of_method(name)
+    raise typer.Exit(0 if checks.report(Console(), areas) else 1)
+
+
+def new(
+    kind: Annotated[str, typer.Argument(metavar="method", help="What to begin: method.")],
+    name: Annotated[str, typer.Argument(help="Its name, as users will type it: small letters, digits and -.")],
+    out: Annotated[Path, typer.Option(help="Folder in which its folder is made.")] = Path("."),
+) -> None:
+    """Begin a method of your own: a small package that works as it is. Prints its folder."""
+    if kind != "method":
+        raise typer.BadParameter(f"{kind!r} cannot be begun; wanted 'method'")
+    from cryosip.bench.app import beginning
+
+    with plain_errors():
+        folder = beginning.write_method(name, out)
+    typer.echo(folder)
 
 
 def _against_baselines(results: Path) -> None:
@@ -173,11 +232,13 @@ for command in (
     reading.report,
     reading.show,
     reading.export,
+    reading.pack,
     reading.compare,
     tune,
     reading.list_,
     speed,
     check,
+    new,
 ):
     app.command(command.__name__.strip("_"))(command)
 

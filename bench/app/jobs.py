@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from cryosip.bench import cache
-from cryosip.bench.app import campaign, progress
+from cryosip.bench.app import campaign, outside, progress
 from cryosip.records.schema import RunConfig
 
 PINS = hasattr(os, "sched_setaffinity")
@@ -25,7 +25,7 @@ def cores() -> list[int]:
 def run_all(configs: list[RunConfig], results: Path, settings: campaign.RunSettings) -> list[str]:
     """Makes the runs in `settings.jobs` processes, which end when this one does; says which of them failed."""
     context = multiprocessing.get_context("spawn")
-    arguments = configs, results, settings, bool(jax.config.read("jax_enable_x64")), cache.in_use()
+    arguments = configs, results, settings, bool(jax.config.read("jax_enable_x64")), cache.in_use(), outside.loaded()
     workers = [context.Process(target=_work, args=arguments, daemon=True) for _ in range(settings.jobs)]
     for i, worker in enumerate(workers):
         with _on(cores()[i :: settings.jobs]):  # inherited; libraries take as many threads
@@ -50,12 +50,18 @@ def _on(some: list[int]) -> Iterator[None]:
 
 
 def _work(
-    configs: list[RunConfig], results: Path, settings: campaign.RunSettings, x64: bool, programs: Path | None
+    configs: list[RunConfig],
+    results: Path,
+    settings: campaign.RunSettings,
+    x64: bool,
+    programs: Path | None,
+    from_outside: list[outside.Origin],
 ) -> None:
     jax.config.update("jax_enable_x64", x64)
     if programs is not None:
         cache.switch_on(programs)
     try:
+        outside.load(from_outside)
         campaign.run_all(configs, results, settings, progress.whole_lines(Console(), _check_parent, settings.jobs))
     except (OSError, ValueError) as error:
         typer.echo(f"cryosip: {error}", err=True)

@@ -10,9 +10,33 @@ Profile = Annotated[
     str, typer.Option(help="smoke (minutes, mostly compilation), small (minutes to hours) or paper (its sizes).")
 ]
 Results = Annotated[Path, typer.Option(help="Folder of the records.")]
+Source = Annotated[
+    str,
+    typer.Option("--results", metavar="PATH", help="Folder or pack of the records; 'published' is the installed one."),
+]
 Out = Annotated[Path, typer.Option(help="Folder of the report.")]
 Replicates = Annotated[int | None, typer.Option(help="Replicates of every run, instead of the profile's own number.")]
 Only = Annotated[str | None, typer.Option(metavar="PROBLEM", help="Only the studies on this problem.")]
+OUTSIDE = "a name that `cryosip list` shows, FILE.py:NAME or package.module:NAME"
+Methods = Annotated[
+    list[str] | None,
+    typer.Option("--method", metavar="METHOD", help=f"Only runs of this method: {OUTSIDE}. Repeatable."),
+]
+Problems = Annotated[
+    list[str] | None,
+    typer.Option("--problem", "--only", metavar="PROBLEM", help="Only runs on this problem: the same. Repeatable."),
+]
+Metrics = Annotated[
+    list[str] | None, typer.Option("--metric", metavar="METRIC", help="Measure this metric too: the same. Repeatable.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="OPTION=VALUE",
+        help="An option of the method or the problem: method.n_components=20. Repeatable.",
+    ),
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Re-run even if a record exists.")]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Re-run what ended by an error or a timeout, under the same limits too.")

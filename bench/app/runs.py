@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,11 +11,10 @@ import typer
 from rich.console import Console
 
 from cryosip.bench import cache
-from cryosip.bench.app import campaign, jobs, progress
+from cryosip.bench.app import campaign, jobs, planning, progress
 from cryosip.bench.app.messages import plain_errors
+from cryosip.bench.app.planning import Selection
 from cryosip.bench.limits import Limits
-from cryosip.datasets.registry import DATASETS
-from cryosip.methods import checks
 from cryosip.records import files
 from cryosip.records.schema import RunConfig
 
@@ -32,19 +32,12 @@ class RunOptions(NamedTuple):
     cache: bool = True
 
 
-def plan(
-    studies: list[str], profile: str, replicates: int | None, only: str | None, structure: Path | None
-) -> list[RunConfig]:
+def plan(studies: Sequence[str], asked: Selection) -> list[RunConfig]:
     """The runs that are asked for, or wrong usage."""
     try:
-        if only is not None:
-            checks.one_of("--only", only, DATASETS)
-        configs = campaign.plan(studies, profile, replicates, only, structure)
-        if not configs:
-            raise ValueError(f"no study of {', '.join(studies)} is on problem {only!r} in profile {profile}")
+        return planning.plan(studies, asked)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    return configs
 
 
 def execute_all(configs: list[RunConfig], profile: str, options: RunOptions) -> int:

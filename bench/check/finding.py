@@ -1,7 +1,7 @@
 """What a check finds: a number, and the limits that it must keep."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 V = TypeVar("V")
@@ -25,6 +25,15 @@ class Finding(NamedTuple):
     @property
     def passed(self) -> bool:
         return self.unchecked or bool(self.least <= self.number <= self.most)  # never of NaN
+
+
+def violation(what: str, violated: bool, found: str) -> Finding:
+    """A rule that is kept or not: 0 or 1, and where it is not, what was found."""
+    return Finding(what, float(violated), most=0, error=found if violated else "")
+
+
+# the names that an area of the check goes over, and its check
+Area = tuple[Iterable[str], Callable[[str], Iterator[Finding]]]
 
 
 class Unknown(Exception):

@@ -100,9 +100,9 @@ def renderers(name: str) -> Iterator[Finding]:
     yield Finding(f"{name}: images, relative error", float(np.abs(images - expected).max() / size), most=ROUNDING)
     with jax.enable_x64(True):
         problem = build(name, smooth=True).problem
-        outside, adjoint = _outside(problem), _adjoint_error(problem)
+        furthest, adjoint = outside(problem), adjoint_error(problem)
     if problem.span is not None:
-        ratio = outside / problem.span.error
+        ratio = furthest / problem.span.error
         yield Finding(f"{name}: distance of images from their span / stated error", ratio, most=1.5)
     yield Finding(f"{name}: adjoint of images, relative error", adjoint, most=ROUNDING_64)
 
@@ -126,7 +126,7 @@ IMAGES: dict[str, Callable[[dict[str, Any], Instance], np.ndarray]] = {
 }
 
 
-def _outside(problem: Problem, n: int = 200) -> float:
+def outside(problem: Problem, n: int = 200) -> float:
     """The largest distance of an image from its reconstruction, over samples of the initial distribution."""
     span = problem.span
     if span is None:
@@ -143,7 +143,7 @@ def _outside(problem: Problem, n: int = 200) -> float:
     return float(np.sqrt(np.maximum(squares, 0.0).max()))
 
 
-def _adjoint_error(problem: Problem, n: int = 20, step: float = 1e-5) -> float:
+def adjoint_error(problem: Problem, n: int = 20, step: float = 1e-5) -> float:
     """<J u, v> by differences of images against <u, J^T v>."""
 
     @jax.jit

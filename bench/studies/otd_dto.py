@@ -1,15 +1,15 @@
 """OTD against DTO: every method on every problem within the same budgets, each with settings from an equal sweep."""
 
+import inspect
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cryosip.bench.studies.protein import PROTEIN_IMAGES, PROTEIN_RINGS
 from cryosip.bench.studies.study import Options
-from cryosip.methods import checks
+from cryosip.datasets.registry import DATASETS
 from cryosip.methods.registry import METHODS
-from cryosip.records.schema import Labels, RunConfig
+from cryosip.records.schema import Labels, RunConfig, merged
 
 GROWTH = 1.5  # of the steps between evaluations
 UNTUNED: Options = {"options": {}, "steps": 100}  # of a method that no sweep knows
@@ -25,10 +25,26 @@ class BudgetedProblem(NamedTuple):
 
 
 class BudgetedProblems(NamedTuple):
-    """The problems of a profile and how many replicates there are of each."""
+    """The problems of a profile, how many replicates there are of each, and the budgets of any other problem.
+
+    `tuned` is a file of `cryosip tune`, of which the settings come before those of the suite's own.
+    """
 
     replicates: int
     problems: tuple[BudgetedProblem, ...]
+    seconds: tuple[float, ...]
+    forward_evaluations: tuple[float, ...]
+    tuned: Path | None = None
+
+    @property
+    def all_problems(self) -> list[BudgetedProblem]:
+        """Those of the profile, and all of the registry that no profile has."""
+        others = [name for name in DATASETS if name not in KNOWN]
+        return [*self.problems, *(self._other(name) for name in others)]
+
+    def _other(self, name: str) -> BudgetedProblem:
+        n = inspect.signature(DATASETS[name]).parameters["n_observations"].default
+        return BudgetedProblem(name, {"n_observations": n}, self.seconds, self.forward_evaluations)
 
 
 SMOKE = BudgetedProblems(
@@ -38,6 +54,8 @@ SMOKE = BudgetedProblems(
         BudgetedProblem("nanocluster", {"n_observations": 40, "image_size": 16, "tau": 0.5}, (0.01, 0.1), (1e3, 1e4)),
         BudgetedProblem("adk", {"n_observations": 12} | PROTEIN_IMAGES["smoke"], (0.1,), (1e4,)),
     ),
+    (0.1,),
+    (1e4,),
 )
 SMALL = BudgetedProblems(
     10,
@@ -46,6 +64,8 @@ SMALL = BudgetedProblems(
         BudgetedProblem("nanocluster", {"n_observations": 300}, (0.3, 3.0), (1e4, 1e5, 1e6)),
         BudgetedProblem("adk", {"n_observations": 100} | PROTEIN_IMAGES["small"], (6.0,), (1e5, 1e6)),
     ),
+    (1.0, 6.0),
+    (1e5, 1e6),
 )
 PAPER = BudgetedProblems(
     5,
@@ -55,7 +75,10 @@ PAPER = BudgetedProblems(
         BudgetedProblem("adk", {"n_observations": 500} | PROTEIN_IMAGES["small"], (60.0,), (1e6, 1e7)),
         BudgetedProblem("hsp90", {"n_observations": 500} | PROTEIN_IMAGES["small"], (60.0,), (1e6, 1e7)),
     ),
+    (10.0, 60.0),
+    (1e6, 1e7),
 )
+KNOWN = {budgeted.problem for budgeted in PAPER.problems}
 SAME_SETTINGS = {"hsp90": "adk"}  # one protein is tuned, the other shows whether that carries over
 
 
@@ -112,7 +135,14 @@ def sweep(budgeted: BudgetedProblem) -> dict[str, list[Options]]:
             "maximum-likelihood": [_setting(50, n_support=k) for k in (100, 400, 900, 1_600)],
             "posterior-npmle": [_posterior(k, 4, 5, steps) for k in (100, 400) for steps in (3, 30)],
         }
-    checks.one_of("problem of a sweep", budgeted.problem, ("oned", "nanocluster", "adk", "hsp90"))
+    if budgeted.problem not in KNOWN:
+        return {
+            "flow": [_flow("energy", n, rate) for rate in (1e-2, 3e-2, 1e-1, 3e-1)],
+            "mixture": [_setting(steps, n_components=min(k, n)) for k in (10, 50) for steps in (10, 50)],
+            "reweighting": [_setting(steps, n_support=k) for k in (100, 1_000) for steps in (30, 300)],
+            "maximum-likelihood": [_setting(20, n_support=k) for k in (50, 100, 400, 1_000)],
+            "posterior-npmle": [_posterior(k, 4, 5, steps) for k in (50, 200) for steps in (10, 100)],
+        }
     in_200 = (0.1, "rms-sgd", 200)
     return {
         "flow": [
@@ -149,30 +179,32 @@ def run_in(
 
 def otd_vs_dto(size: BudgetedProblems) -> list[RunConfig]:
     """Each method with the settings that the sweep found best, at which budgets each is to be compared."""
+    known = tuned(size.tuned)
     return [
-        run_in(budgeted, "otd-vs-dto", method, Labels(_name(budgets)), tried, budgets)
-        for budgeted in size.problems
+        run_in(budgeted, "otd-vs-dto", method, _labels(budgets, method in _swept(budgeted, known)), tried, budgets)
+        for budgeted in size.all_problems
         for method in METHODS
-        for tried, budgets in chosen(budgeted, method)
+        for tried, budgets in chosen(budgeted, method, known)
     ]
 
 
-def chosen(budgeted: BudgetedProblem, method: str) -> list[tuple[Options, dict[str, list[float]]]]:
+def chosen(budgeted: BudgetedProblem, method: str, known: Options) -> list[tuple[Options, dict[str, list[float]]]]:
     """The settings of a method, each with the budgets of seconds for which it was best in the sweep.
 
-    Forward evaluations are compared at the setting of the longest of them. A method without a sweep has one for all.
+    Forward evaluations are compared at the setting of the longest of them. A method without a sweep has one for all: on
+    another problem the first that a sweep would try, else its defaults.
     """
-    known = tuned().get(SAME_SETTINGS.get(budgeted.problem, budgeted.problem), {"methods": {}})["methods"].get(method)
-    if known is None:
-        return [
-            (UNTUNED, {"seconds": list(budgeted.seconds), "forward_evaluations": list(budgeted.forward_evaluations)})
-        ]
+    swept = _swept(budgeted, known).get(method)
+    if swept is None:
+        first = {} if budgeted.problem in KNOWN else sweep(budgeted)
+        budgets = {"seconds": list(budgeted.seconds), "forward_evaluations": list(budgeted.forward_evaluations)}
+        return [(first.get(method, [UNTUNED])[0], budgets)]
     best = [
-        known["best"][min(i, len(known["best"]) - 1)] for i in range(len(budgeted.seconds))
+        swept["best"][min(i, len(swept["best"]) - 1)] for i in range(len(budgeted.seconds))
     ]  # budgets by their rank
     return [
         (
-            _sized(known["settings"][index], budgeted),
+            _sized(swept["settings"][index], budgeted),
             {
                 "seconds": [b for b, pick in zip(budgeted.seconds, best, strict=True) if pick == index],
                 "forward_evaluations": list(budgeted.forward_evaluations) if index == best[-1] else [],
@@ -180,6 +212,12 @@ def chosen(budgeted: BudgetedProblem, method: str) -> list[tuple[Options, dict[s
         )
         for index in dict.fromkeys(best)
     ]
+
+
+def _swept(budgeted: BudgetedProblem, known: Options) -> Options:
+    """What the sweep found on a problem, by method."""
+    found: Options = known.get(SAME_SETTINGS.get(budgeted.problem, budgeted.problem), {}).get("methods", {})
+    return found
 
 
 def _sized(setting: Options, budgeted: BudgetedProblem) -> Options:
@@ -192,8 +230,8 @@ def _sized(setting: Options, budgeted: BudgetedProblem) -> Options:
     return {"options": options, "steps": setting["steps"]}
 
 
-def _name(budgets: dict[str, list[float]]) -> str:
-    return "for " + ", ".join(f"{b:g} s" for b in budgets["seconds"])
+def _labels(budgets: dict[str, list[float]], swept: bool) -> Labels:
+    return Labels(("" if swept else "untuned, ") + "for " + ", ".join(f"{b:g} s" for b in budgets["seconds"]))
 
 
 def tuned_file() -> Path:
@@ -201,8 +239,15 @@ def tuned_file() -> Path:
     return Path(__file__).with_name("tuned.json")
 
 
-@cache
-def tuned() -> dict[str, Any]:
-    """The file, read once."""
-    told: dict[str, Any] = json.loads(tuned_file().read_text())
-    return told
+def tuned(other: Path | None = None) -> Options:
+    """The file; what another file of `cryosip tune` has comes before it. Raises ValueError where the other is none."""
+    known: Options = json.loads(tuned_file().read_text())
+    if other is None:
+        return known
+    try:
+        own = json.loads(other.read_text(encoding="utf-8"))
+        for method in (method for problem in own.values() for method in problem["methods"].values()):
+            [method["settings"][index] for index in method["best"]]
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ValueError(f"{other} is no file that `cryosip tune` wrote: {type(error).__name__}: {error}") from error
+    return merged(known, own)

@@ -2,38 +2,69 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from cryosip.bench.execute import record_of, run_method
-from cryosip.bench.studies.otd_dto import SAME_SETTINGS, BudgetedProblem, BudgetedProblems, run_in, sweep
+from cryosip.bench.studies.otd_dto import SAME_SETTINGS, UNTUNED, BudgetedProblem, BudgetedProblems, run_in, sweep
+from cryosip.methods.registry import METHODS
 from cryosip.records.files import write_text
 from cryosip.records.read import written_here
-from cryosip.records.schema import Labels, Record, RunConfig
+from cryosip.records.schema import Labels, Record, RunConfig, merged
 from cryosip.records.write import record_path
 
 FIRST_REPLICATE = 100  # studies report 0, 1, 2, ...
 METRIC = "w2"
+TRIALS = 4  # settings of every method
 
 
 def tuning(size: BudgetedProblems) -> list[RunConfig]:
-    """Every setting of the sweep on every problem that is tuned, to its last budget."""
+    """Every setting of the sweep on every problem that is tuned, to its last budget.
+
+    Of a method that no sweep has, its defaults.
+    """
     return [
         run_in(budgeted, "tuning", method, Labels(axis="number", value=i), tried, budgets)
         for budgeted in _tuned_problems(size)
         for budgets in [{"seconds": list(budgeted.seconds), "forward_evaluations": []}]
-        for method, settings in sweep(budgeted).items()
-        for i, tried in enumerate(settings)
+        for swept in [sweep(budgeted)]
+        for method in METHODS
+        for i, tried in enumerate(swept.get(method, [UNTUNED]))
     ]
 
 
+def numbered(run: RunConfig, count: int, i: int) -> RunConfig:
+    """The run as the i-th of so many in the place of one."""
+    number = run.labels.value
+    assert isinstance(number, int | float)  # as `tuning` has it
+    return replace(run, labels=msgspec.structs.replace(run.labels, value=int(number) * count + i))
+
+
 def _tuned_problems(size: BudgetedProblems) -> list[BudgetedProblem]:
-    return [budgeted for budgeted in size.problems if budgeted.problem not in SAME_SETTINGS]
+    return [budgeted for budgeted in size.all_problems if budgeted.problem not in SAME_SETTINGS]
 
 
-def found(budgeted: BudgetedProblem, records: list[Record]) -> dict[str, Any]:
+def check_trials(runs: list[RunConfig]) -> None:
+    """Raises ValueError where a method would be tried with more settings than the others."""
+    for (problem, method), own in _by_method(runs).items():
+        if len(own) > TRIALS:
+            raise ValueError(f"{method} would be tried with {len(own)} settings on {problem}; wanted at most {TRIALS}")
+
+
+def _by_method(runs: list[RunConfig]) -> dict[tuple[str, str], dict[int, RunConfig]]:
+    """The runs of the first replicate by their number, for each problem and method."""
+    found: dict[tuple[str, str], dict[int, RunConfig]] = {}
+    for run in runs:
+        assert isinstance(run.labels.value, int | float)
+        found.setdefault((run.problem, run.method), {}).setdefault(int(run.labels.value), run)
+    return found
+
+
+def found(budgeted: BudgetedProblem, runs: list[RunConfig], records: list[Record]) -> dict[str, Any]:
     """For each method the settings, their errors at each budget of seconds, and the number of the best there.
 
     The error is the median of W2 over replicates at the last evaluation within the budget. A failed replicate, and one
@@ -43,18 +74,19 @@ def found(budgeted: BudgetedProblem, records: list[Record]) -> dict[str, Any]:
         "replicates": sorted({record.replicate for record in records}),
         "engine": sorted({record.identity.engine for record in records}),
         "methods": {
-            method: _best(budgeted, settings, [record for record in records if record.method == method])
-            for method, settings in sweep(budgeted).items()
+            method: _best(budgeted, own, [record for record in records if record.method == method])
+            for (problem, method), own in _by_method(runs).items()
+            if problem == budgeted.problem
         },
     }
 
 
-def _best(budgeted: BudgetedProblem, settings: list[dict[str, Any]], records: list[Record]) -> dict[str, Any]:
+def _best(budgeted: BudgetedProblem, tried: dict[int, RunConfig], records: list[Record]) -> dict[str, Any]:
     errors = [
-        [_median([error_at(r, b) for r in records if r.labels.value == i]) for b in budgeted.seconds]
-        for i in range(len(settings))
+        [_median([error_at(r, b) for r in records if r.labels.value == i]) for b in budgeted.seconds] for i in tried
     ]
     plain = [[value if math.isfinite(value) else None for value in row] for row in errors]
+    settings = [{"options": run.method_options, "steps": run.steps} for run in tried.values()]
     return {"settings": settings, METRIC: plain, "best": np.argmin(errors, axis=0).tolist()}
 
 
@@ -72,11 +104,14 @@ def error_at(record: Record, seconds: float) -> float:
 
 
 def keep(profile: str, size: BudgetedProblems, runs: list[RunConfig], results: Path, out: Path) -> None:
-    """Writes what the records of the runs say of their problems; the file keeps what it says of others."""
+    """Writes what the records of the runs say of their problems; the file keeps what it says of others and of others'
+    methods.
+    """
     ids = [record_of(run, profile, run_method).run_id for run in runs]
     records = [written_here(record_path(results, run.study, own)) for run, own in zip(runs, ids, strict=True)]
-    told = json.loads(out.read_text()) if out.exists() else {}
-    for budgeted in size.problems:
+    known = json.loads(out.read_text()) if out.exists() else {}
+    for budgeted in size.all_problems:
         if own := [record for record in records if record.problem == budgeted.problem]:
-            told[budgeted.problem] = {"profile": profile, "metric": METRIC} | found(budgeted, own)
-    write_text(out, json.dumps(told, indent=1, sort_keys=True) + "\n")
+            new = {"profile": profile, "metric": METRIC} | found(budgeted, runs, own)
+            known[budgeted.problem] = merged(known.get(budgeted.problem, {}), new)
+    write_text(out, json.dumps(known, indent=1, sort_keys=True) + "\n")

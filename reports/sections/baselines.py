@@ -2,12 +2,13 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cryosip.records.read import SPEED
 from cryosip.records.select import Skipped
+from cryosip.records.sources import Opened
 from cryosip.reports.tables import plain
 
 SCHEMA = 2
@@ -70,6 +71,13 @@ def read_baselines(results: Path) -> tuple[Baselines | None, list[Skipped]]:
         return _parse(json.loads((results / file).read_text(encoding="utf-8"))), []
     except (ValueError, TypeError, AttributeError, KeyError, OSError, RecursionError) as error:
         return None, [(file, f"not a measurement of baselines: {type(error).__name__}: {error}")]
+
+
+def first_baselines(folders: Iterable[Opened]) -> tuple[Baselines | None, list[Skipped]]:
+    """The timings of the first source that has any, as `read_baselines` reads them."""
+    read = [(source.root, *read_baselines(source.folder)) for source in folders]
+    unread = [(root / file, reason) for root, _, skipped in read for file, reason in skipped]
+    return next((baselines for _, baselines, _ in read if baselines), None), unread
 
 
 def _upgraded(data: Any) -> Any:

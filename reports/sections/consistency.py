@@ -22,7 +22,7 @@ from cryosip.reports.sections.statements import (
     statements,
 )
 from cryosip.reports.spreads import mean_interval
-from cryosip.reports.style import INK, STYLES, UNKNOWN, Plot, SeriesStyle, draw, log_axes
+from cryosip.reports.style import INK, STYLES, Plot, SeriesStyle, draw, log_axes, newcomer
 
 Pairs = Callable[[Record], tuple[Array, Array]]
 REFERENCES = {"energy": -1.0, "likelihood": -0.5}
@@ -75,7 +75,7 @@ def _powers(
 
     def paint(ax: Axes) -> None:
         for objective, own in groups.items():
-            series = STYLES.get(f"objective-{objective}", UNKNOWN._replace(label=objective))
+            series = STYLES.get(f"objective-{objective}") or newcomer(objective)
             x, y = _replicates(ax, own, pairs, series)
             _fitted(ax, [pairs(record) for record in own], series)
             if objective in references and len(x):

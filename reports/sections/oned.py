@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from cryosip.records.schema import Record
 from cryosip.reports import movies
 from cryosip.reports.curves import against_components, convergence
-from cryosip.reports.drawing import Cloud, flows, histograms, of_first_replicate
+from cryosip.reports.drawing import START, Cloud, flows, histograms, of_first_replicate
 from cryosip.reports.section import Context, Section, Source
 from cryosip.reports.spreads import cost_below, grouped, spread
 from cryosip.reports.style import INK, Plot, SeriesStyle, draw, log_axes, series_style
@@ -34,7 +34,7 @@ def distributions(records: Sequence[Record]) -> list[Plot]:
 
 def _clouds(records: Sequence[Record], estimated: str, references: dict[str, str]) -> list[Cloud]:
     """The references by the name of their array, then the estimates; what is not finite is left out."""
-    styles = {"initial": (SeriesStyle("initial", "#888888", ""), ":")}
+    styles = {"initial": (SeriesStyle("initial", START, ""), ":")}
     clouds = []
     for name, label in references.items():
         if records and name in records[0].arrays:

@@ -11,7 +11,7 @@ from cryosip.records.schema import Record
 from cryosip.reports.drawing import floor_band, initial_line
 from cryosip.reports.section import Context, Section, Source
 from cryosip.reports.spreads import MIN_REPLICATES, Spread, cost_below, counted, data_floor, grouped, spread
-from cryosip.reports.style import INK, STYLES, UNKNOWN, Plot, SeriesStyle, draw, log_axes, series_style
+from cryosip.reports.style import INK, STYLES, Plot, SeriesStyle, draw, log_axes, newcomer, series_style
 
 MULTIPLES = (1.5, 2.0, 3.0, 5.0, 10.0)  # of the floor of the data
 METRICS = ("w1", "w2")
@@ -87,7 +87,7 @@ def _by_scheme(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 def _style(record: Record) -> SeriesStyle:
     name = str(record.config_value("method.options.sampling"))
-    series = STYLES.get(name, UNKNOWN._replace(label=name))
+    series = STYLES.get(name) or newcomer(name)
     samples = record.config_number("method.options.n_draws")
     return series._replace(label=f"{series.label}, K = {samples:g}") if samples > 1 else series
 

@@ -6,13 +6,15 @@ from collections.abc import Iterable
 
 from cryosip.records.schema import Record
 from cryosip.records.select import largest, observations, of_other_engines
+from cryosip.records.sources import Opened
 from cryosip.reports import tables
-from cryosip.reports.section import Context, Section, Source, of_study
+from cryosip.reports.section import Context, Everything, Section, Source, of_study
 from cryosip.reports.sections.board import OTHER_ENGINE
 from cryosip.reports.sections.paper import paper_rows
 from cryosip.reports.sections.statements import statements
 from cryosip.reports.sections.verdicts import VERDICTS
 from cryosip.reports.spreads import grouped
+from cryosip.reports.tables import hardware
 
 
 def _summary(source: Source) -> Context:
@@ -45,7 +47,22 @@ def _provenance(source: Source) -> Context:
         "algorithms": tables.algorithms(records),
         "datasets": tables.datasets(records),
         "command": source.everything.command,
+        "sources": _sources(source.everything),
+        "several_machines": _several_machines(source.everything.shown),
     }
+
+
+def _sources(everything: Everything) -> list[tuple[Opened, int, list[str]]]:
+    """Where there are several sources or a pack: each with how many of its records are used, and their hardware."""
+    if len(everything.sources) < 2 and not any(source.card for source in everything.sources):
+        return []
+    used = [[r for r in everything.records if r.path.is_relative_to(source.root)] for source in everything.sources]
+    return [(source, len(own), hardware(own)) for source, own in zip(everything.sources, used, strict=True)]
+
+
+def _several_machines(records: Iterable[Record]) -> list[str]:
+    """The studies whose records name more than one machine."""
+    return [study for study, own in grouped(records, lambda r: r.study).items() if len(hardware(own)) > 1]
 
 
 def sizes(records: Iterable[Record]) -> dict[str, str]:

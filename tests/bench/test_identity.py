@@ -8,14 +8,14 @@ import msgspec
 import pytest
 
 from cryosip.bench import environment, execute, sources
-from cryosip.bench.app import campaign
+from cryosip.bench.app.planning import Selection, plan
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.methods.registry import METHODS
 from cryosip.records.schema import Identity, Labels, RunConfig, id_of
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("methods", "datasets", "records", "bench", "reports")
-RUNS = campaign.plan(list(STUDIES), "small", 1, None)
+RUNS = plan(list(STUDIES), Selection("small", 1))
 CONFIG = RunConfig("s", Labels("as is"), "oned", {"n_observations": 20}, "mixture", {"n_components": 2}, 5, 1, 0)
 OF_ALL_RUNS = {
     "bench": {"build", "checkpoint", "execute", "fixed_view", "frames", "image_distances", "limits", "measure",
@@ -147,7 +147,7 @@ def test_the_engine_is_known():
     """Whoever imports one module more into it voids all records, and should know."""
     modules = {module.removeprefix("cryosip.") for module in sources._engine_modules(None)}
     assert modules == {f"{folder}.{name}" for folder, names in OF_ALL_RUNS.items() for name in names}
-    assert {name for name in sources.NEUTRAL if not sources._file(name, None).is_file()} == set()
+    assert {name for name in sources.NEUTRAL if not sources._files(name)[0].is_file()} == set()
 
 
 def test_a_record_tells_the_parts(few_draws):

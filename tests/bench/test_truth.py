@@ -10,7 +10,7 @@ import pytest
 from examples import METHOD_OPTIONS, SMALL, instance
 
 from cryosip.bench import build, execute, runner
-from cryosip.datasets.gaussian_mixture import GaussianMixture, MultivariateMixture
+from cryosip.bench.check.leaks import held, leaks
 from cryosip.datasets.instance import Instance, Truth
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.registry import METHODS
@@ -166,38 +166,6 @@ def test_a_method_that_peeks_is_found_out(when, log, monkeypatch):
     assert record.status == "error"
     assert "the truth was touched" in record.message
     assert log.leaks
-
-
-def held(value, seen=None):
-    """Every object that can be reached from a value through containers, closures, defaults and wrappers."""
-    seen = {} if seen is None else seen
-    if id(value) in seen or isinstance(value, (str, bytes, int, float, type(None), type)):
-        return seen
-    seen[id(value)] = value
-    if isinstance(value, dict):
-        parts = list(value.values())
-    elif isinstance(value, (tuple, list, set)):
-        parts = list(value)
-    elif isinstance(value, functools.partial):
-        parts = [value.func, value.args, value.keywords]
-    else:
-        cells = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
-        names = ("__wrapped__", "__self__", "__defaults__", "__kwdefaults__", "__func__", "fun")
-        parts = cells + [getattr(value, name, None) for name in names]
-    for part in parts:
-        held(part, seen)
-    return seen
-
-
-def leaks(problem, truth):
-    """What a problem holds of its truth: the law, its sampler, or arrays of its numbers."""
-    secret = [np.asarray(leaf) for leaf in jax.tree.leaves((truth.theta, truth.pose))]
-    known = list(held(tuple(problem)).values())
-    laws = [v for v in known if isinstance(v, (Truth, Instance, GaussianMixture, MultivariateMixture))]
-    samplers = [v for v in known if v is truth.sample or v is truth.quantile]
-    arrays = [np.asarray(v) for v in known if isinstance(v, (np.ndarray, jax.Array)) and v.dtype != object]
-    shared = [a for a in arrays for s in secret if a.size and np.isin(s.ravel(), a.ravel()).mean() > 0.5]
-    return [*laws, *samplers, *shared]
 
 
 @pytest.mark.parametrize(

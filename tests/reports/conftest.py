@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 
 from cryosip.records.files import digest
+
+MISSING = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +141,12 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
+@pytest.fixture(scope="session")
+def write_into() -> Write:
+    """`write_record` for fixtures that outlive a test."""
+    return write_record
+
+
 @pytest.fixture
 def write(results: Path) -> Write:
     """Write one synthetic record below `results`: a whole record of the published size, with changes."""
@@ -160,3 +169,19 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("everything") / "results"
     write_everything(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium, one for all tests of a process, that logs what it asks for and what scripts complain of."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    if MISSING:
+        pytest.skip(f"not installed: {', '.join(MISSING)}")
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()

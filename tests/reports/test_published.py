@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -11,15 +10,15 @@ import numpy as np
 import pytest
 from same_page import difference
 
+from cryosip.records import sources
 from cryosip.records.read import parsed, record_files
 from cryosip.records.schema import json_schema
 from cryosip.records.select import read_records
-from cryosip.reports import page, publish
+from cryosip.reports import packing, page, publish
 
 PUBLISHED = Path(__file__).parents[2] / "reports/published"
 NARROW, WIDE = 380, 1600
 SMALLEST_LETTER = 5.0  # pixels, of a figure on a telephone that cannot be zoomed
-MISSING = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
 
 
 @pytest.fixture(scope="module")
@@ -46,32 +45,17 @@ def test_what_is_kept_of_a_record_vouches_for_its_arrays(write, results, tmp_pat
     names = ("theta", "theta_init", "theta_true", "y_estimated", "y_init", "y_observed")
     cloud = np.linspace(-2, 2, 200)[:, None]
     write(
-        dict.fromkeys(names, cloud) | {"weights": np.full(200, 1 / 200), "unseen": np.ones((publish.LARGE, 1))},
+        dict.fromkeys(names, cloud) | {"weights": np.full(200, 1 / 200), "unseen": np.ones((packing.LARGE, 1))},
         n=200,
         replicate=0,
     )
     write(n=200, replicate=1)
-    publish._keep(results, tmp_path / "kept")
+    with sources.opened(results) as (source,):
+        packing.keep(source, tmp_path / "kept")
     records, skipped = read_records(tmp_path / "kept")
     assert skipped == []
     assert {record.replicate: bool(record.arrays) for record in records} == {0: True, 1: False}
     assert all("unseen" not in record.arrays for record in records)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium that logs what it asks for and what scripts complain of."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    if MISSING:
-        pytest.skip(f"not installed: {', '.join(MISSING)}")
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +68,8 @@ def opened(request, browser, page_file):
     """The page at a width."""
     size = {"width": request.param, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    for log in ("performance", "browser"):
+        browser.get_log(log)  # of earlier tests
     browser.get(page_file.as_uri())
     return browser
 

@@ -99,9 +99,9 @@ def test_a_page_without_a_measurement_has_no_section(write, results: Path, tmp_p
 def test_a_published_report_keeps_the_measurement(put, tmp_path: Path) -> None:
     """publish() compares the page of what it keeps with the page of all."""
     publish.publish(put(json.dumps(content())), tmp_path / "published", "cryosip report")
-    publish.unpack(tmp_path / "published", tmp_path)
-    assert json.loads((tmp_path / "results/speed/baselines.json").read_text(encoding="utf-8")) == content()
-    assert "sorted" in section(tmp_path / "report")
+    publish.unpack(tmp_path / "published", tmp_path / "unpacked")
+    assert json.loads((tmp_path / "unpacked/results/speed/baselines.json").read_text(encoding="utf-8")) == content()
+    assert "sorted" in section(tmp_path / "unpacked/report")
 
 
 @pytest.mark.parametrize(
@@ -155,8 +155,8 @@ def test_a_file_of_schema_1_is_read_under_its_old_name(put, tmp_path: Path) -> N
     results = put(old(content()), "peers.json")
     before = read_baselines(results)
     publish.publish(results, tmp_path / "published", "cryosip report")
-    publish.unpack(tmp_path / "published", tmp_path)
-    after = read_baselines(tmp_path / "results"), read_baselines(put(json.dumps(content())))
+    publish.unpack(tmp_path / "published", tmp_path / "unpacked")
+    after = read_baselines(tmp_path / "unpacked/results"), read_baselines(put(json.dumps(content())))
     assert {repr(read) for read in after} == {repr(before)}  # of which some numbers are nan
     assert before[0] is not None
 

@@ -41,7 +41,7 @@ def run(w2s, prefix="feed", **changes) -> list[dict]:
 
 
 def compared(a: Path, b: Path) -> list[Row]:
-    return compare_page.read(a, b).rows
+    return compare_page.read(a, b)[0].rows
 
 
 def verdicts(a: Path, b: Path) -> dict[str, str]:
@@ -63,7 +63,7 @@ def w2(a: Path, b: Path) -> Row:
 
 
 def page_of(a: Path, b: Path, command: str = "") -> str:
-    return compare_page.build(compare_page.read(a, b), a.parent / "out", command).read_text()
+    return compare_page.build(compare_page.read(a, b)[0], a.parent / "out", command).read_text()
 
 
 def scaled(factors) -> list[float]:
@@ -213,7 +213,7 @@ def test_of_two_configurations_under_one_name_the_younger_counts(folder):
     new = run(scaled([1.2, 1.25, 1.3]), created="2025-01-02T00:00:00Z")
     a, b = folder("a", run(BASE)), folder("b", new, old)
     assert w2(a, b).b.median == pytest.approx(0.25)
-    left_out = compare_page.read(a, b).b.skipped
+    left_out = compare_page.read(a, b)[0].b.skipped
     assert [why for _, why in left_out] == ["a younger configuration of this setting exists"] * 3
 
 
@@ -277,7 +277,7 @@ def test_errors_of_runs_that_stop_by_the_clock_hang_on_the_machine(folder):
 def test_what_chance_would_move_is_counted_without_what_is_equal(folder):
     ours = [run(BASE, setting=f"K={k}", run_seconds=1.0) for k in range(10)]
     theirs = [run(scaled([1.3, 0.9, 1.2]) if k else BASE, setting=f"K={k}", run_seconds=1.0) for k in range(10)]
-    comparison = compare_page.read(folder("a", *ours), folder("b", *theirs))
+    (comparison,) = compare_page.read(folder("a", *ours), folder("b", *theirs))
     text = printed(comparison)
     assert "Of the errors, 9 have an interval and are not the same" in text
     assert "at most about 0.45 would be “worse” and as many “better” (5 % each" in text
@@ -290,7 +290,7 @@ def test_the_terminal_lists_what_moved_and_takes_nothing_for_markup(folder):
     a = folder("[bold]a", run(BASE, setting=odd), *same)
     worse, better = run(scaled([1.2, 1.25, 1.3]), setting=odd), run(scaled([0.8, 0.75, 0.7]), setting="cured")
     b = folder("b", worse, same[0], run(BASE, setting="lost", status="error"), better)
-    text = printed(compare_page.read(a, b))
+    text = printed(compare_page.read(a, b)[0])
     assert text.startswith(f"A: {a}: 12 records, 0 left out\n")
     rows = [line for line in text.splitlines() if "│" in line]
     assert [re.split(" *│ *", row.rstrip()) for row in rows] == [
@@ -300,7 +300,7 @@ def test_the_terminal_lists_what_moved_and_takes_nothing_for_markup(folder):
     ]
     assert "Regressions from A to B: 2." in text
     assert "Nothing moved" not in text
-    assert "Nothing moved beyond its interval." in printed(compare_page.read(a, a))
+    assert "Nothing moved beyond its interval." in printed(compare_page.read(a, a)[0])
 
 
 def test_the_page_stands_alone_and_escapes_what_records_say(folder):
@@ -310,7 +310,7 @@ def test_the_page_stands_alone_and_escapes_what_records_say(folder):
     b = folder("b", run(scaled([1.2, 1.25, 1.3]), environment={evil: "&"}, options={evil: 2, "x": evil}, **fields))
     (a / "odd" / "<script>.json").write_text("{")
     page = page_of(a, b, command=evil)
-    assert "<script" not in page
+    assert page.count("<script") == 1  # that of the page
     assert "<b>a" not in page
     assert page.count("&lt;script&gt;") > 10
     assert not re.search(r"<(link|img|iframe|object)|@import|(src|href)=\"(https?:)?//|url\(http", page)

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryosip.records.select import largest, of_other_engines, read_records
+from cryosip.records.select import largest, of_names, of_other_engines, read_records
+from cryosip.reports import page
 from cryosip.reports.tables import method_rows
 
 
@@ -206,3 +207,18 @@ def test_two_records_of_one_id_are_named_and_the_younger_counts(write, results: 
     (record,), ((path, why),) = read_records(results)
     assert (record.metrics, path) == ({"w2": 0.3}, old.relative_to(results))
     assert why == "paper-1d/copy.json has the same run_id and is younger: wanted one record of a run"
+
+
+def test_the_report_of_named_methods_and_problems_alone(write, results):
+    for method in ("flow", "mixture", "reweighting"):
+        write(method=method)
+    records, _ = read_records(results)
+    named = of_names(records, ["./mine.py:mixture", "flow"], ["oned"])
+    assert {r.method for r in named} == {"mixture", "flow"}
+    assert of_names(records, [], []) == records
+    with pytest.raises(ValueError, match="no record is of method 'mine'; wanted flow, mixture, reweighting"):
+        of_names(records, ["mine"], [])
+    page.make(results, results.parent / "out", methods=["flow"])
+    text = (results.parent / "out" / "index.html").read_text(encoding="utf-8")
+    assert "energy flow" in text
+    assert ">mixture" not in text

@@ -19,11 +19,11 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.records.select import largest, read_records
-from cryosip.reports import page, redraw, style
+from cryosip.reports import drawing, page, redraw, style
 from cryosip.reports.csv_text import csv_text
 from cryosip.reports.section import Everything
 from cryosip.reports.sections.registry import KNOWN_STUDIES, SECTIONS
-from cryosip.reports.style import draw
+from cryosip.reports.style import STYLES, draw, newcomer, switches
 
 
 def write_the_rest(write) -> None:
@@ -117,3 +117,16 @@ def test_on_paper_ink_is_dark_and_the_ground_white() -> None:
     assert page_text.index("1 g\n") < page_text.index(f"{ink} RG")
     assert style.INK not in drawing.svg
     assert "currentColor" in drawing.svg
+
+
+def test_a_colour_is_that_of_one_method(write, results: Path) -> None:
+    """The page switches a method by its colour; any flow and that of the energy distance share theirs."""
+    colours = [series.colour for name, series in STYLES.items() if name != "energy"]
+    newcomers = [newcomer(f"method {i}").colour for i in range(20)]
+    assert len({*colours, *newcomers, style.INK, drawing.GREY, drawing.START}) == len(colours) + 23
+    for method, options in (("mine", {"discrepancy": {"name": "energy"}}), ("yours", {}), ("flow", {})):
+        write(method=method, discrepancy=None, options=options)
+    shown = dict(switches(read_records(results)[0]))
+    assert shown[STYLES["energy"].colour] == "flow, energy flow"
+    assert (shown[newcomer("mine").colour], shown[newcomer("yours").colour]) == ("mine energy", "yours")
+    assert not {STYLES["case-1"].colour, STYLES["objective-energy"].colour} & set(shown)

@@ -62,7 +62,7 @@ def test_help_needs_no_heavy_import():
     [
         (["run", "paper1d"], "study is 'paper1d'; wanted one of .* did you mean 'paper-1d'"),
         (["run", "sampling", "--profile", "smol"], "profile is 'smol'; wanted one of .*did you mean 'sm"),
-        (["run", "sampling", "--only", "oned2"], "--only is 'oned2'; .*did you mean 'oned'"),
+        (["run", "sampling", "--only", "oned2"], "problem is 'oned2'; .*did you mean 'oned'"),
         (["run", "sampling", "--replicates", "0"], "replicates is 0; wanted a whole number >= 1"),
         (["run"], "Missing argument"),
         (["reproduce", "--profile", "big"], "profile is 'big'"),

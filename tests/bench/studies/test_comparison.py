@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cryosip.bench.app import campaign, cli
+from cryosip.bench.app import cli
+from cryosip.bench.app.planning import Selection, plan
 from cryosip.bench.execute import execute, record_of, run_method
 from cryosip.bench.studies import otd_dto, tuning
 from cryosip.bench.studies.otd_dto import PAPER, SMALL, SMOKE, UNTUNED, chosen, otd_vs_dto, sweep
 from cryosip.bench.studies.registry import STUDIES
+from cryosip.datasets.registry import DATASETS
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.registry import METHODS
 from cryosip.records.schema import Labels, Result, RunConfig
@@ -39,16 +41,24 @@ def test_every_method_has_as_many_settings_in_the_sweep(budgeted):
 
 
 def test_what_is_tuned_on_is_never_reported():
-    tuned = {run.replicate for run in campaign.plan(["tuning"], "small", None, None)}
-    reported = {run.replicate for run in campaign.plan(["otd-vs-dto"], "paper", None, None)}
+    tuned = {run.replicate for run in plan(["tuning"], Selection())}
+    reported = {run.replicate for run in plan(["otd-vs-dto"], Selection("paper"))}
     assert not tuned & reported
     assert len(reported) >= 5
 
 
-def test_a_problem_that_no_sweep_knows_is_an_error():
-    unknown = otd_dto.BudgetedProblem("tripled", {"n_observations": 9}, (1.0,), (2.0,))
-    with pytest.raises(ValueError, match="problem of a sweep is 'tripled'; wanted one of 'oned'"):
-        sweep(unknown)
+def test_a_problem_of_somebody_else_joins_with_as_many_settings_of_each_method(monkeypatch):
+    monkeypatch.setitem(DATASETS, "tripled", lambda n_observations=70, seed=0: None)
+    for size in (SMOKE, SMALL, PAPER):
+        (other,) = (budgeted for budgeted in size.all_problems if budgeted.problem == "tripled")
+        assert other.options == {"n_observations": 70}
+        assert {len(tried) for tried in sweep(other).values()} == {tuning.TRIALS}
+    runs = [run for run in otd_vs_dto(SMALL) if run.problem == "tripled"]
+    assert [run.method for run in runs] == list(METHODS)
+    assert {run.labels.variant for run in runs} == {"untuned, for 1 s, 6 s"}
+    assert runs[0].method_options["n_particles"] == 70
+    tried = [run for run in tuning.tuning(SMALL) if run.problem == "tripled"]
+    assert len(tried) == tuning.TRIALS * len(METHODS)
 
 
 def test_the_committed_sweep_is_the_one_that_is_written_here():
@@ -70,7 +80,7 @@ def test_the_committed_sweep_is_the_one_that_is_written_here():
 def test_each_budget_has_one_setting_of_each_method(size):
     for budgeted in size.problems:
         for method in METHODS:
-            found = chosen(budgeted, method)
+            found = chosen(budgeted, method, otd_dto.tuned())
             for currency in ("seconds", "forward_evaluations"):
                 budgets = sorted(b for _, own in found for b in own[currency])
                 assert budgets == sorted(getattr(budgeted, currency)), (budgeted.problem, method)
@@ -80,8 +90,8 @@ def test_the_settings_are_those_that_the_sweep_found_best(monkeypatch):
     budgeted = SMALL.problems[0]
     settings = [{"options": {"n_components": k}, "steps": k} for k in (3, 5_000)]
     known = {"oned": {"methods": {"mixture": {"settings": settings, "best": [1, 0, 1]}}}}
-    monkeypatch.setattr(otd_dto, "tuned", lambda: known)
-    (first, of_first), (second, of_second) = chosen(budgeted, "mixture")
+    monkeypatch.setattr(otd_dto, "tuned", lambda _file: known)
+    (first, of_first), (second, of_second) = chosen(budgeted, "mixture", known)
     short, middle, long = budgeted.seconds
     assert first == {"options": {"n_components": 1_000}, "steps": 5_000}  # no more components than data
     assert of_first == {"seconds": [short, long], "forward_evaluations": list(budgeted.forward_evaluations)}
@@ -123,14 +133,15 @@ def test_the_error_within_a_budget_is_that_of_the_last_look():
 
 def test_the_best_setting_has_the_smallest_median_and_failures_are_far(monkeypatch):
     budgeted = otd_dto.BudgetedProblem("oned", {"n_observations": 9}, (1.0, 3.0), (2.0,))
-    settings = [{"options": {}, "steps": i} for i in range(3)]
-    monkeypatch.setattr(tuning, "sweep", lambda _arena: {"mixture": settings})
+    configs = [
+        RunConfig("tuning", Labels(axis="number", value=i), "oned", {}, "mixture", {}, i, 1, 100) for i in range(3)
+    ]
     records = [
         *(looked(0, r, [1.0, 4.0, 4.0]) for r in (100, 101, 102)),
         *(looked(1, r, [2.0, 3.0, 3.0], status=status) for r, status in ((100, "ok"), (101, "error"), (102, "ok"))),
         *(looked(2, r, [0.1, 0.1, 0.1], status=status) for r, status in ((100, "ok"), (101, "error"), (102, "error"))),
     ]
-    told = tuning.found(budgeted, records)
+    told = tuning.found(budgeted, configs, records)
     assert told["replicates"] == [100, 101, 102]
     own = told["methods"]["mixture"]
     assert own["w2"] == [[1.0, 4.0], [2.0, 3.0], [None, None]]
@@ -140,7 +151,8 @@ def test_the_best_setting_has_the_smallest_median_and_failures_are_far(monkeypat
 @pytest.mark.slow
 def test_tune_writes_what_the_study_reads_and_keeps_other_problems(monkeypatch, tmp_path):
     few = {"reweighting": [{"options": {"n_support": k}, "steps": 3} for k in (20, 40)]}
-    monkeypatch.setattr(tuning, "sweep", lambda _arena: few)
+    monkeypatch.setattr(tuning, "sweep", lambda _budgeted: few)
+    monkeypatch.setattr(tuning, "METHODS", ["reweighting"])
     file = tmp_path / "deep" / "tuned.json"
     file.parent.mkdir()
     file.write_text(json.dumps({"nanocluster": "as it was"}))
@@ -153,8 +165,7 @@ def test_tune_writes_what_the_study_reads_and_keeps_other_problems(monkeypatch, 
     assert (own["profile"], own["metric"], own["replicates"]) == ("smoke", "w2", [100, 101])
     assert own["methods"]["reweighting"]["settings"] == few["reweighting"]
     assert len(own["methods"]["reweighting"]["best"]) == len(SMOKE.problems[0].seconds)
-    monkeypatch.setattr(otd_dto, "tuned", lambda: told)
-    assert all(setting in few["reweighting"] for setting, _ in chosen(SMOKE.problems[0], "reweighting"))
+    assert all(setting in few["reweighting"] for setting, _ in chosen(SMOKE.problems[0], "reweighting", told))
 
 
 def test_a_wrong_problem_is_refused_before_anything_runs(tmp_path):
@@ -164,7 +175,7 @@ def test_a_wrong_problem_is_refused_before_anything_runs(tmp_path):
 
 
 def test_a_structure_is_for_proteins_alone(tmp_path):
-    runs = campaign.plan(["otd-vs-dto"], "paper", 1, None, tmp_path / "some.pdb")
+    runs = plan(["otd-vs-dto"], Selection("paper", 1, structure=tmp_path / "some.pdb"))
     told = {run.problem: "structure" in run.problem_options for run in runs}
     assert told == {"oned": False, "nanocluster": False, "adk": True, "hsp90": True}
     assert dataclasses.asdict(runs[0])["budgets"] is not None

@@ -1,0 +1,43 @@
+"""What a problem holds of its truth: everything that its fields and closures reach, compared with what is secret."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from cryosip.datasets.gaussian_mixture import GaussianMixture, MultivariateMixture
+from cryosip.datasets.instance import Instance, Truth
+from cryosip.methods.problem import Problem
+
+
+def held(value: Any, seen: dict[int, Any] | None = None) -> dict[int, Any]:
+    """Every object that can be reached from a value through containers, closures, defaults and wrappers."""
+    seen = {} if seen is None else seen
+    if id(value) in seen or isinstance(value, str | bytes | int | float | type(None) | type):
+        return seen
+    seen[id(value)] = value
+    if isinstance(value, dict):
+        parts = list(value.values())
+    elif isinstance(value, tuple | list | set):
+        parts = list(value)
+    elif isinstance(value, functools.partial):
+        parts = [value.func, value.args, value.keywords]
+    else:
+        cells = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+        names = ("__wrapped__", "__self__", "__defaults__", "__kwdefaults__", "__func__", "fun")
+        parts = cells + [getattr(value, name, None) for name in names]
+    for part in parts:
+        held(part, seen)
+    return seen
+
+
+def leaks(problem: Problem, truth: Truth) -> list[Any]:
+    """What a problem holds of its truth: the distribution, its sampler, or arrays of its numbers."""
+    secret = [np.asarray(leaf) for leaf in jax.tree.leaves((truth.theta, truth.pose))]
+    known = list(held(tuple(problem)).values())
+    laws = [v for v in known if isinstance(v, Truth | Instance | GaussianMixture | MultivariateMixture)]
+    samplers = [v for v in known if v is truth.sample or v is truth.quantile]
+    arrays = [np.asarray(v) for v in known if isinstance(v, np.ndarray | jax.Array) and v.dtype != object]
+    shared = [a for a in arrays for s in secret if a.size and np.isin(s.ravel(), a.ravel()).mean() > 0.5]
+    return [*laws, *samplers, *shared]

@@ -139,10 +139,11 @@ def distinct(records: Iterable[Record], field: str) -> list[tuple[str, str]]:
 
 def hardware(records: Iterable[Record]) -> list[str]:
     """The devices and processors that the records name, such as "cuda NVIDIA H200, AMD EPYC"."""
-    return sorted({_machine(record) for record in records})
+    return sorted({machine(record) for record in records})
 
 
-def _machine(record: Record) -> str:
+def machine(record: Record) -> str:
+    """The device and processor of one record."""
     device, cpu = (" ".join(str(record.environment.get(name) or "").split()) for name in ("device", "cpu"))
     named = [cpu] if cpu and device.startswith("cpu") else [device, cpu]
     return ", ".join(filter(None, named)) or "not known"

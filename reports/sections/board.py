@@ -14,7 +14,6 @@ from cryosip.records.schema import Record
 from cryosip.records.select import largest, of_other_engines
 from cryosip.reports import controls
 from cryosip.reports.card import visible
-from cryosip.reports.compare import MACHINE
 from cryosip.reports.controls import Control
 from cryosip.reports.ranking import POWER
 from cryosip.reports.section import Context, Figures, Section, Source, Table
@@ -22,7 +21,7 @@ from cryosip.reports.sections import budgets, overall
 from cryosip.reports.sections.budgets import BUDGET_UNITS, Standing, listed
 from cryosip.reports.sections.overall import Overall
 from cryosip.reports.spreads import Spread, grouped, spread
-from cryosip.reports.tables import DAGGER, interval, number
+from cryosip.reports.tables import DAGGER, interval, machine, number
 
 STUDY = "otd-vs-dto"
 ORDER = ("oned", "nanocluster", "adk", "hsp90")
@@ -180,7 +179,7 @@ def _machines(runs: Mapping[str, Sequence[Record]]) -> tuple[set[str], str]:
     found = Counter(_machine(record) for own in runs.values() for record in own)
     if len(found) < 2:
         return set(), ""
-    most = max(sorted(found), key=lambda machine: found[machine])
+    most = max(sorted(found), key=lambda name: found[name])
     elsewhere = {method for method, own in runs.items() if any(_machine(record) != most for record in own)}
     names = listed([f"{name} ({count} runs)" for name, count in found.most_common()])
     return elsewhere, (
@@ -191,7 +190,8 @@ def _machines(runs: Mapping[str, Sequence[Record]]) -> tuple[set[str], str]:
 
 def _machine(record: Record) -> str:
     """What decides its seconds, as text."""
-    return ", ".join(f"{name} {record.environment.get(name, 'unknown')}" for name in MACHINE)
+    threads = record.environment.get("threads")
+    return machine(record) + (f", {threads} threads" if threads else "")
 
 
 def _winner(order: Sequence[Standing]) -> str:

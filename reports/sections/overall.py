@@ -115,8 +115,9 @@ def _sentence(found: Overall) -> str:
     level = next((last for first, last in found.groups if first == 0), 0)
     if level == len(names) - 1:
         why = f"Friedman's test p {p_value(found.friedman.p)}, critical difference {number(found.critical_difference)}"
-        said = (f"{over} no overall ranking is decided: the mean ranks, from {number(means[0])} ({names[0]}) to "
-                f"{number(means[-1])} ({names[-1]}), do not differ significantly ({why})")  # fmt: skip
+        span = f"from {number(means[0])} ({names[0]}) to {number(means[-1])} ({names[-1]})"
+        those = f"the mean ranks, {span}, do not differ significantly" if means[0] < means[-1] else "all tie"
+        said = f"{over} no overall ranking is decided: {those} ({why})"
     else:
         but = f" but not before {listed(names[1 : level + 1])}" if level else ""
         said = (f"{over} {names[0]} ranks first, significantly before {listed(names[level + 1 :])}{but} (mean rank "
@@ -131,7 +132,7 @@ def _more_problems(found: Overall, level: int) -> str:
     difference = second.mean_rank.value - first.mean_rank.value
     needed = ranking.problems_needed(len(found.methods), difference)
     if math.isinf(needed):
-        return f"; {first.style.label} and {second.style.label} have the same mean rank, which more problems may change"
+        return f"; {first.style.label} and {second.style.label} have the same mean rank, so none can say how many would"
     return (f"; at the difference seen, about {needed:,.0f} problems would separate {first.style.label} from the "
             f"second, {second.style.label}")  # fmt: skip
 

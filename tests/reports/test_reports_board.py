@@ -1,6 +1,7 @@
 """The board: it follows the numbers, says who failed, and is read in light and in dark."""
 
 import io
+import math
 import re
 from pathlib import Path
 
@@ -10,13 +11,18 @@ from rich.console import Console
 
 from cryosip.records.select import read_records
 from cryosip.reports import page
-from cryosip.reports.sections import board, budgets
+from cryosip.reports.sections import board, budgets, overall
 
 READABLE = 4.5  # the contrast of text that WCAG 2 asks for at level AA
 
 
 def boards(results):
     return {b.problem: b for b in board.boards(read_records(results)[0])}
+
+
+def ranking_of(results):
+    found = list(boards(results).values())
+    return found, board.over_all(found)
 
 
 @pytest.fixture
@@ -141,6 +147,119 @@ def test_what_was_not_run_is_counted_and_folded(write, results):
         assert f'href="#{name}"' not in text
     (listed,) = (part for part in folded if 'id="not-run"' in part)
     assert "run the study scaling" in listed
+
+
+def test_every_budget_of_either_unit_is_on_the_page_and_the_longest_is_shown(three, results):
+    shown = board.views(read_records(results)[0])
+    assert [view.label for view in shown] == [
+        "the longest, in seconds", "the longest, in forward evaluations", "2 s", "8 s", "100 forward evaluations",
+    ]  # fmt: skip
+    early = {e.method: e.ratio.median for e in shown[2].boards[0].entries}
+    assert early == pytest.approx(
+        {"mixture": 3.5, "flow": 9, "reweighting": math.inf}
+    )  # the flow's setup takes half a second
+    assert shown[4].boards[0].entry("flow").ratio.median == pytest.approx(4.1)  # but no evaluation
+    text = page.build(results, results.parent / "out").read_text(encoding="utf-8")
+    assert text.count('<input type="radio" name="board-budget"') == text.count('<table class="board">') == 5
+    assert len(re.findall(r'name="board-budget" id="board-budget-\d" checked', text)) == 1
+    for line in ("oned,seconds,2.0,1,mixture,3.5,", "oned,forward_evaluations,100.0,,start,21.05"):
+        assert line in (results.parent / "out" / "board.csv").read_text(encoding="utf-8")
+
+
+def test_a_budget_is_chosen_by_click_and_by_key_without_a_script(three, results, browser):
+    page_file = page.build(results, results.parent / "out")
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get(page_file.as_uri())
+        views = browser.find_elements("css selector", "#board .view")
+        assert [view.is_displayed() for view in views] == [True, False, False, False, False]
+        browser.find_element("css selector", "label[for=board-budget-3]").click()
+        assert [view.is_displayed() for view in views] == [False, False, True, False, False]
+        browser.find_element("id", "board-budget-3").send_keys("\ue014")  # the right arrow
+        assert [view.is_displayed() for view in views] == [False, False, False, True, False]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        assert all(view.is_displayed() for view in views)
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_seconds_of_several_machines_are_marked_and_named(compared, results):
+    compared("flow", scattered([2.0]), environment={"device": "gpu H200", "threads": 4})
+    compared("mixture", scattered([3.0]))
+    compared("reweighting", scattered([4.0]))
+    (found,) = boards(results).values()
+    assert {e.method: e.machine.strip() for e in found.entries} == {"flow": "‡", "mixture": "", "reweighting": ""}
+    assert found.machines.startswith("Seconds are of 2 machines: cpu (10 runs) and gpu H200, 4 threads (5 runs); ‡ ")
+    shown = board.views(read_records(results)[0])
+    assert not any(b.machines or e.machine for b in shown[1].boards for e in b.entries)  # evaluations do compare
+    text = page.build(results, results.parent / "out").read_text(encoding="utf-8")
+    assert "‡</b>" in text
+    assert "Seconds do not compare across machines; forward evaluations do." in text
+
+
+def test_one_machine_is_not_spoken_of(three, results):
+    assert not any(b.machines or e.marks for b in boards(results).values() for e in b.entries)
+
+
+def test_methods_from_outside_are_no_dto(compared, results):
+    assert budgets.families(["flow"]) == "flow is OTD"
+    compared("flow", scattered([2.0]))
+    compared("mixture", scattered([3.0]))
+    compared("reweighting", scattered([3.5]))
+    compared("nearest", scattered([4.0]))
+    text = " ".join(page.build(results, results.parent / "out").read_text(encoding="utf-8").split())
+    assert text.count("flow is OTD; mixture and reweighting are DTO; nearest is from outside") == 2  # sections
+
+
+def test_what_is_undecided_says_how_many_replicates_it_takes(compared, results):
+    compared("flow", scattered([2.0], 0.3))
+    compared("mixture", scattered([2.2], 0.3))
+    (found,) = boards(results).values()
+    assert found.winner == "no significant difference"
+    needed = found.needed[found.entries[1].method]
+    assert needed > 5
+    assert f"{found.entries[1].method} about {needed:,.0f}" in found.more
+    assert f"oned would take about {needed:,.0f} replicates (5 now)" in board.conclusion([found], None)
+
+
+def test_a_known_order_on_many_problems_is_found(compared, results):
+    for problem in range(12):
+        for place, method in enumerate(("flow", "mixture", "reweighting")):
+            compared(method, scattered([1.1 + place + 0.01 * problem]), problem=f"p{problem}")
+    found, ranking = ranking_of(results)
+    assert [row.style.label for row in ranking.methods] == ["flow", "mixture", "reweighting"]
+    assert [row.mean_rank.value for row in ranking.methods] == [1, 2, 3]
+    assert [row.area.value for row in ranking.methods] == sorted((r.area.value for r in ranking.methods), reverse=True)
+    assert ranking.groups == []
+    sentence = board.conclusion(found, ranking)
+    assert sentence.startswith("Over 12 problems flow ranks first, significantly before mixture and reweighting (mean")
+    assert "; on single problems, flow wins on p0, p1, p10, " in sentence
+    assert overall.ranking_table(ranking)[1][:4] == ["flow", 1, 1, 1]
+
+
+def test_on_few_problems_nothing_is_decided_over_all_and_it_says_so(three, results):
+    found, ranking = ranking_of(results)
+    assert ranking.problems == ["oned", "nanocluster"]
+    assert [row.style.label for row in ranking.methods] == ["mixture", "reweighting"]
+    assert ranking.left_out == "Not ranked: flow, which did not run on nanocluster."
+    assert ranking.groups == [(0, 1)]
+    sentence = board.conclusion(found, ranking)
+    assert sentence.startswith("Over 2 problems no overall ranking is decided: all tie (Friedman's test p = 1,")
+    text = page.build(results, results.parent / "out").read_text(encoding="utf-8")
+    assert sentence.replace("'", "&#39;") in text
+    assert ranking.left_out in text
+
+
+def test_one_problem_is_not_ranked_over_all(compared, results):
+    compared("flow", scattered([2.0]))
+    compared("mixture", scattered([3.0]))
+    found, ranking = ranking_of(results)
+    assert ranking is None
+    assert board.conclusion(found, ranking) == "On single problems, flow wins on oned."
+    text = page.build(results, results.parent / "out").read_text(encoding="utf-8")
+    assert "Nothing is ranked over all problems" in text
+    assert not (results.parent / "out" / "ranking.csv").exists()
 
 
 def luminance(colour: str) -> float:

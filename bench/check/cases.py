@@ -83,6 +83,15 @@ def distance(a: Any, b: Any) -> float:
     return max((_relative(x, y) for x, y in zip(first, second, strict=True) if x.size), default=0.0)
 
 
+def share_apart(a: Any, b: Any, rounding: float) -> float:
+    """The largest share of the numbers of an array that differ by more than `rounding` times the largest number."""
+    first, second = _arrays(a), _arrays(b)
+    if _forms(first) != _forms(second):
+        return 1.0
+    pairs = [(x.astype(np.float64), y.astype(np.float64)) for x, y in zip(first, second, strict=True) if x.size]
+    return max((float((~np.isclose(x, y, 0, rounding * np.abs(x).max(), True)).mean()) for x, y in pairs), default=0.0)
+
+
 def _relative(x: np.ndarray, y: np.ndarray) -> float:
     x, y = x.astype(np.float64), y.astype(np.float64)
     error = np.abs(x - y)[~(np.isnan(x) & np.isnan(y)) & (x != y)]

@@ -161,6 +161,7 @@ def test_mixtures_are_set_against_the_floor_of_the_data(write, results: Path) ->
     assert '<td class="head">7.5</td><td>0.57</td>' in page  # 0.57 / 0.076, not 0.57 / 0.7
 
 
+@pytest.mark.pdf
 def test_building_twice_gives_the_same_bytes(everything: Path, out: Path, tmp_path: Path) -> None:
     build(everything, tmp_path / "again", command="cryosip reproduce")
     names = [path.relative_to(out) for path in out.rglob("*") if path.is_file()]

@@ -155,15 +155,19 @@ def test_every_budget_of_either_unit_is_on_the_page_and_the_longest_is_shown(thr
         "the longest, in seconds", "the longest, in forward evaluations", "2 s", "8 s", "100 forward evaluations",
     ]  # fmt: skip
     early = {e.method: e.ratio.median for e in shown[2].boards[0].entries}
-    assert early == pytest.approx(
-        {"mixture": 3.5, "flow": 9, "reweighting": math.inf}
-    )  # the flow's setup takes half a second
+    assert early == pytest.approx({"mixture": 3.5, "flow": 9, "reweighting": math.inf})  # the flow's setup takes time
     assert shown[4].boards[0].entry("flow").ratio.median == pytest.approx(4.1)  # but no evaluation
     text = page.build(results, results.parent / "out").read_text(encoding="utf-8")
     assert text.count('<input type="radio" name="board-budget"') == text.count('<table class="board">') == 5
     assert len(re.findall(r'name="board-budget" id="board-budget-\d" checked', text)) == 1
     for line in ("oned,seconds,2.0,1,mixture,3.5,", "oned,forward_evaluations,100.0,,start,21.05"):
         assert line in (results.parent / "out" / "board.csv").read_text(encoding="utf-8")
+
+
+def test_budgets_of_seconds_come_before_those_of_evaluations(compared, results):
+    compared("flow", scattered([2.0]), own={"seconds": [200.0], "forward_evaluations": [100.0]})
+    labels = [view.label for view in board.views(read_records(results)[0])]
+    assert labels[2:] == ["200 s", "100 forward evaluations"]
 
 
 def test_a_budget_is_chosen_by_click_and_by_key_without_a_script(three, results, browser):

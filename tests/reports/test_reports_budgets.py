@@ -70,6 +70,23 @@ def test_the_interval_is_that_of_student(compared, results):
     )
 
 
+def test_a_difference_counts_for_the_number_of_comparisons(compared, results):
+    """By itself flow beats each of the others at 10 %; of the six pairs of four methods none is that sure."""
+    scatter = np.array([0.0, 0.05, 0.1, 0.2, 0.3])
+    compared("flow", [[2.0]] * 5)
+    for shift, method in enumerate(("mixture", "reweighting", "posterior-npmle")):
+        compared(method, [[2.0 * math.exp(x)] for x in np.roll(scatter, shift)])
+    order = verdicts(results)["seconds", 8.0].standings
+    alone = [budgets.ratio(order[0], other) for other in order[1:]]
+    assert order[0].method == "flow"
+    assert all(found.high < 1 and found.p < 0.1 for found in alone)
+    pairs = budgets.comparisons(order)
+    assert len(pairs) == 6
+    assert pairs["flow", order[1].method].p == pytest.approx(6 * alone[0].p)
+    assert [standing.method for standing in budgets.best(order)] == [standing.method for standing in order]
+    assert budgets.best(order[:2]) == order[:1]
+
+
 def test_too_few_replicates_have_no_interval_and_it_says_why(compared, results):
     compared("flow", [[9.0], [9.0]])
     compared("mixture", [[2.0], [2.0]])

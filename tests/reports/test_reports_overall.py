@@ -28,6 +28,7 @@ def ratios(medians: dict[str, list[float]], replicates: int = 5) -> dict[str, di
         ({"a": "wxyz", "b": "wxyz", "c": "xy"}, ["a", "b"], ["w", "x", "y", "z"]),
         ({"a": "xy", "b": "xyz", "c": "xy"}, ["a", "b", "c"], ["x", "y"]),  # a newcomer on one problem
         ({"a": "xy", "b": "xy", "c": "z"}, ["a", "b"], ["x", "y"]),  # a problem that only a newcomer ran
+        ({"a": "xy", "b": "xy", "c": "x", "d": "y"}, ["a", "b"], ["x", "y"]),  # no method ran on just these
         ({"a": "x", "b": "xy"}, ["a", "b"], ["x"]),  # as many entries: the table with more problems
         ({}, [], []),
     ],
@@ -78,6 +79,15 @@ def test_the_sentence_says_what_is_decided_and_what_is_not():
     assert found.sentence.startswith("Over 16 problems a ranks first, significantly before c but not before b (mean")
     needed = math.ceil((2.052 / 0.25) ** 2 * 3 * 4 / 6)  # q of three methods at 10 %, over the difference of mean ranks
     assert found.sentence.endswith(f"about {needed} problems would separate a from the second, b")
+
+
+def test_three_problems_that_agree_do_not_separate_two_methods():
+    """Their mean ranks differ by more than the critical difference, which is not made for so few."""
+    found = overall.overall(ratios({"a": [1.0] * 3, "b": [2.0] * 3}))
+    assert found is not None
+    assert found.critical_difference < 1
+    assert found.groups == [(0, 1)]
+    assert "no overall ranking is decided: the mean ranks, from 1 (a) to 2 (b), do not differ" in found.sentence
 
 
 def test_methods_that_tie_are_said_to():

@@ -290,7 +290,6 @@ def _board(source: Source) -> Context:
         "families": budgets.families(names),
         "shades": shades(),
         "controls": (controls.START, controls.TRUTH_SAMPLE, controls.BEST_WEIGHTS),
-        "controls_explained": controls.EXPLAINED,
         "overall": ranking,
         "overall_rule": overall.RULE,
         "conclusion": conclusion(found, ranking) if found else "",

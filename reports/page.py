@@ -12,7 +12,7 @@ from markupsafe import Markup
 from cryosip.records.schema import Record
 from cryosip.records.select import Skipped, largest, of_names, read_opened
 from cryosip.records.sources import Sources, opened
-from cryosip.reports import output
+from cryosip.reports import controls, output
 from cryosip.reports.csv_text import csv_text
 from cryosip.reports.section import Context, Everything, Figures, Section, Source, of_study
 from cryosip.reports.sections.baselines import first_baselines
@@ -124,6 +124,7 @@ def render(parts: Sequence[Part]) -> str:
     shown = [part for part in parts if part.shown]
     env = output.environment()
     env.globals |= {
+        "controls_explained": controls.EXPLAINED,
         "contents": [part.section for part in shown if part.section.title],
         "absent": [part.section for part in parts if part.section.missing and not part.shown],
         "commands": {name: command for part in shown for name, command in figure_commands(part).items()},

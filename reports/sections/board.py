@@ -259,9 +259,11 @@ def show(found: Sequence[Board], console: Console) -> None:
 
 
 def _table(board: Board) -> Printed:
-    table = Printed(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("  rank", "method", "W2 ÷ floor", "5–95 %", BUDGET_UNITS[board.unit], ""):
-        table.add_column(heading, justify="right" if heading == "  rank" else "left", no_wrap=heading != "")
+    table = Printed(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("  rank", justify="right", no_wrap=True)
+    for heading in ("method", "W2 ÷ floor", "5–95 %", BUDGET_UNITS[board.unit]):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("", overflow="fold")
     for entry in board.entries:
         cells = [
             str(entry.rank),
@@ -290,7 +292,6 @@ def _board(source: Source) -> Context:
         "families": budgets.families(names),
         "shades": shades(),
         "controls": (controls.START, controls.TRUTH_SAMPLE, controls.BEST_WEIGHTS),
-        "controls_explained": controls.EXPLAINED,
         "overall": ranking,
         "overall_rule": overall.RULE,
         "conclusion": conclusion(found, ranking) if found else "",

@@ -91,8 +91,9 @@ def complete(ran: Mapping[str, Collection[str]]) -> tuple[list[str], list[str]]:
 
 
 def _shared(of_methods: Mapping[str, Mapping[int, float]], methods: Sequence[str]) -> Array:
-    """(replicates, methods) errors of the replicates that all methods have."""
-    replicates = sorted(set.intersection(*(set(of_methods[method]) for method in methods)))
+    """(replicates, methods) errors of the replicates of which all methods have a number; inf is one, nan is none."""
+    known = [{r for r, error in of_methods[method].items() if not math.isnan(error)} for method in methods]
+    replicates = sorted(set.intersection(*known)) if known else []
     return np.array([[of_methods[method][r] for method in methods] for r in replicates]).reshape(-1, len(methods))
 
 
@@ -132,7 +133,8 @@ def _more_problems(found: Overall, level: int) -> str:
     difference = second.mean_rank.value - first.mean_rank.value
     needed = ranking.problems_needed(len(found.methods), difference)
     if math.isinf(needed):
-        return f"; {first.style.label} and {second.style.label} have the same mean rank, so none can say how many would"
+        both = f"{first.style.label} and {second.style.label}"
+        return f"; {both} have the same mean rank, so no number of problems can be given"
     return (f"; at the difference seen, about {needed:,.0f} problems would separate {first.style.label} from the "
             f"second, {second.style.label}")  # fmt: skip
 

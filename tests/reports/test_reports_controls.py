@@ -7,7 +7,7 @@ from conftest import floors
 
 from cryosip.records.select import read_records
 from cryosip.reports import page
-from cryosip.reports.controls import controls
+from cryosip.reports.controls import EXPLAINED, controls
 from cryosip.reports.tables import method_rows
 
 
@@ -68,3 +68,4 @@ def test_the_page_sets_controls_apart(write, results):
     text = page.build(results, results.parent / "out").read_text(encoding="utf-8")
     rows = re.findall(r'<tr class="control"><th scope="row">([\w-]+)</th>', text)
     assert rows == ["start", "truth-sample"]
+    assert text.count(EXPLAINED) == 1

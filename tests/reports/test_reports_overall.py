@@ -58,6 +58,10 @@ def test_methods_are_compared_on_the_replicates_that_they_share():
     assert found is not None
     assert found.errors[0].shape == (1, 2)
     assert {row.style.label: row.ranks["p0"] for row in found.methods} == {"x": 2, "y": 1}
+    given["p1"]["y"][3] = math.nan  # a metric that is not known is no failure
+    found = overall.overall(given)
+    assert found is not None
+    assert found.errors[1].shape == (4, 2)
     given["p0"]["x"] = {7: 1.0}
     assert overall.overall(given) is None
 
@@ -95,7 +99,7 @@ def test_methods_that_tie_are_said_to():
     assert found is not None
     assert [row.mean_rank.value for row in found.methods] == [1.5, 1.5]
     assert found.friedman.p == 1
-    assert found.sentence.endswith("; a and b have the same mean rank, so none can say how many would")
+    assert found.sentence.endswith("; a and b have the same mean rank, so no number of problems can be given")
 
 
 def test_the_figures_hold_the_numbers():

@@ -1,6 +1,5 @@
 """What the arrays of a record must look like for figures to be drawn of them."""
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -20,7 +19,7 @@ def misshapen(arrays: Mapping[str, NDArray[np.float64]]) -> str:
     for group in ALIKE:
         if len({arrays[name].shape[1] for name in group if name in arrays}) > 1:
             return f"{', '.join(group)} differ in their numbers of columns"
-    return _weights(arrays) or _images(arrays) or _beads(arrays)
+    return _weights(arrays) or _beads(arrays)
 
 
 def _weights(arrays: Mapping[str, NDArray[np.float64]]) -> str:
@@ -30,11 +29,6 @@ def _weights(arrays: Mapping[str, NDArray[np.float64]]) -> str:
     if weights.shape != (points,) or (weights < 0).any() or weights.sum() <= 0:
         return "wanted points (k, d) and weights (k,), none below zero and not all zero"
     return ""
-
-
-def _images(arrays: Mapping[str, NDArray[np.float64]]) -> str:
-    pixels = arrays["image_clean"].shape[1] if "image_clean" in arrays else 1
-    return "" if math.isqrt(pixels) ** 2 == pixels else f"images have {pixels} pixels: wanted a square number"
 
 
 def _beads(arrays: Mapping[str, NDArray[np.float64]]) -> str:

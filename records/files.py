@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -16,6 +17,8 @@ def check_writable(folder: Path) -> int:
     Returns the time of that file in nanoseconds, by the clock of whatever the folder is on.
     """
     try:
+        if folder.is_file():
+            raise NotADirectoryError(errno.ENOTDIR, "it is a file, and no folder; a pack is only read")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             return os.fstat(file.fileno()).st_mtime_ns

@@ -29,7 +29,7 @@ def record_files(results: Path) -> list[Path]:
     Raises ValueError where there is no such folder.
     """
     if not results.is_dir():
-        raise ValueError(f"no results folder at {results}: wanted a folder that holds <study>/<run_id>.json")
+        raise ValueError(f"no results folder at {results}: wanted a folder that holds <study>/<run_id>.json, or a pack")
     return sorted(path for path in results.glob("*/*.json") if path.parent.name != SPEED)
 
 

@@ -26,6 +26,9 @@ Scalar = str | int | float | bool | None
 Options = dict[str, Any]
 
 
+OPTIONS = "options"  # the axis of runs that the user gave options of the method for
+
+
 class Labels(Struct, frozen=True, forbid_unknown_fields=True):
     """What a run is in its study: a variant, and where it is on the axis along which the variant is studied."""
 

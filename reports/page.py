@@ -158,9 +158,32 @@ def figure_commands(part: Part) -> dict[str, str]:
 
 def study_command(records: Sequence[Record]) -> str:
     """The command that makes the records of one study and profile."""
+    outside = {_home(r): None for r in records}
+    if len(outside) > 1 and OURS in outside:
+        ours, theirs = ([r for r in records if (_home(r) == OURS) == own] for own in (True, False))
+        return f"{study_command(ours)} && {study_command(theirs)}"
     structure = next((str(s) for r in records if (s := r.config_value("problem.options.structure"))), "")
     double = any(record.environment.get("dtype") == "float64" for record in records)
     words = ["cryosip", "run", records[0].study, "--profile", records[0].profile,
              "--replicates", str(len({record.replicate for record in records})),
              *(["--structure", Path(structure).name] if structure else []), *(["--x64"] if double else [])]  # fmt: skip
+    for option, names in (("--problem", {p: None for p, _ in outside}), ("--method", {m: None for _, m in outside})):
+        words += [word for name in names if name for word in (option, name)]
     return shlex.join(words)
+
+
+OURS = "", ""
+
+
+def _home(record: Record) -> tuple[str, str]:
+    """The problem and the method of a record as a command names them, where one of them is from outside; else OURS."""
+    homes = {kind: str(record.environment.get(f"{kind}_from") or "") for kind in ("problem", "method")}
+    if not any(homes.values()):
+        return OURS
+    return _place(homes["problem"], record.problem), _place(homes["method"], record.method)
+
+
+def _place(home: str, name: str) -> str:
+    """Such as ./nearest.py:nearest of a file; of a package the name."""
+    file = home.rpartition(" ")[0]
+    return f"./{file}:{name}" if file.endswith(".py") else name

@@ -18,7 +18,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from cryosip.records.schema import Record
+from cryosip.records.schema import OPTIONS, Record
 
 SIZE = (5.0, 3.8)  # inches: one panel, still readable on a telephone
 INK = "#1f2328"
@@ -76,12 +76,19 @@ def newcomer(label: str) -> SeriesStyle:
 
 def method_style(record: Record) -> SeriesStyle:
     """The fixed style of a method, whatever it minimises, under the name that users type."""
-    return named_style(record.method)
+    return named_style(method_name(record))
 
 
-def named_style(method: str) -> SeriesStyle:
-    """The fixed style of a method by its name."""
-    return (STYLES.get(method) or newcomer(method))._replace(label=method)
+def method_name(record: Record) -> str:
+    """The method under the name that users type, with the options that they set: then it is a method of its own."""
+    options = record.labels.value if record.labels.axis == OPTIONS else ""
+    return f"{record.method} ({options})" if options else record.method
+
+
+def named_style(name: str) -> SeriesStyle:
+    """The fixed style of a method by its `method_name`."""
+    method = name.partition(" (")[0]
+    return (STYLES.get(method) or newcomer(method))._replace(label=name)
 
 
 def series_style(record: Record) -> SeriesStyle:

@@ -136,11 +136,15 @@ def tune(
     if out is None and outside.loaded():
         raise typer.BadParameter("--out is not given; wanted a file for what is not the suite's own")
     file = out or otd_dto.tuned_file()
-    with plain_errors():
+    try:
         tuning.check_trials(runs)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    with plain_errors():
         files.check_writable(file.parent)
     failed = execute_all(runs, profile, RunOptions(results))
-    tuning.keep(profile, STUDIES["tuning"].sizes[profile], runs, results, file)
+    for line in tuning.keep(profile, STUDIES["tuning"].sizes[profile], runs, results, file):
+        typer.echo(line)
     typer.echo(file)
     raise typer.Exit(failed)
 

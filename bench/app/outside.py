@@ -20,9 +20,11 @@ from cryosip.bench.metrics import METRICS
 from cryosip.bench.sources import distribution
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.bench.studies.study import Study
+from cryosip.datasets.instance import Instance
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods import checks
-from cryosip.methods.method import CONTRACT
+from cryosip.methods.discrepancy import Discrepancy
+from cryosip.methods.method import CONTRACT, Method
 from cryosip.methods.registry import DISCREPANCIES, METHODS
 from cryosip.records.files import digest
 
@@ -41,6 +43,9 @@ GROUPS = {
     "study": "cryosip.studies",
 }
 NEEDED = {"problem": ("n_observations", "seed")}  # arguments that studies give by name
+
+
+MADE = {"method": Method, "problem": Instance, "discrepancy": Discrepancy}
 
 
 class Origin(NamedTuple):
@@ -75,6 +80,8 @@ def find(kind: str, text: str) -> str:
     a name that another entry has.
     """
     place, colon, name = text.rpartition(":")
+    if not colon and text.endswith(".py"):
+        raise ValueError(f"{kind} is {text!r}; wanted {text}:NAME, with the name of a function in it")
     if not colon:
         return _by_name(kind, text)
     if place.endswith(".py"):
@@ -189,7 +196,8 @@ def _joined(origin: Origin, module: ModuleType, attribute: str) -> str:
         raise ValueError(f"{what}: cryosip has a {kind} {name!r}; wanted another name")
     if before is not None and before.place != origin.place:
         raise ValueError(f"{kind} {name!r} is given twice: {before.place or before.version} and {what}")
-    REGISTRIES[kind][name] = entry if isinstance(entry, Study) else _under(module.__name__, entry)
+    made = MADE.get(kind)
+    REGISTRIES[kind][name] = entry if isinstance(entry, Study) else _under(module.__name__, entry, what, made)
     _origins[kind, name] = origin
     return name
 
@@ -212,12 +220,13 @@ def _check(what: str, kind: str, name: str, module: ModuleType, entry: Any) -> N
             raise ValueError(f"{what} takes no {' and no '.join(lacking)}; wanted both as arguments with defaults")
 
 
-def _under(module: str, factory: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function as one of a module, wherever it was defined."""
+def _under(module: str, factory: Callable[..., Any], what: str, made: type | None) -> Callable[..., Any]:
+    """The same function as one of a module, wherever it was defined; ValueError where its result is of another type."""
 
     @functools.wraps(factory)
     def named(*arguments: Any, **options: Any) -> Any:
-        return factory(*arguments, **options)
+        result = factory(*arguments, **options)
+        return result if made is None else checks.instance_of(f"what {what} returns", result, made)
 
     named.__module__ = module
     return named

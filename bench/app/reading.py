@@ -77,15 +77,22 @@ def pack(
     """Write all records as one file for others. It has a card, and the arrays that figures need."""
     from cryosip.records import files
     from cryosip.records.pack import SUFFIX
+    from cryosip.records.sources import PUBLISHED
     from cryosip.reports import packing
 
     with plain_errors():
+        if results == PUBLISHED or Path(results).is_file():
+            raise ValueError(f"{results} is a pack already; wanted a results folder")
+        if not out.name.endswith(SUFFIX):
+            raise ValueError(f"the pack to write is {out}; wanted a name that ends by {SUFFIX}")
         files.check_writable(out.parent)
         title = out.name.removesuffix(SUFFIX)
         kept = packing.pack(results, out, packing.Words(title, who, what, licence, command))
     name_unread(kept.left_out)
     if kept.without_arrays:
-        typer.echo(f"cryosip: records whose arrays no figure draws, packed without: {kept.without_arrays}", err=True)
+        typer.echo(
+            f"cryosip: records packed without arrays, since no figure draws them: {kept.without_arrays}", err=True
+        )
     typer.echo(out)
 
 

@@ -13,7 +13,7 @@ import msgspec
 from cryosip.bench.app import outside
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.registry import METHODS
-from cryosip.records.schema import Options, RunConfig, merged
+from cryosip.records.schema import OPTIONS, Labels, Options, RunConfig, merged
 
 WHICH: dict[str, dict[str, Callable[..., Any]]] = {"method": METHODS, "problem": DATASETS}
 DISCREPANCY = ("discrepancy",)  # given by its name
@@ -52,17 +52,26 @@ def combinations(texts: Iterable[str]) -> list[list[Setting]]:
 
 def with_settings(run: RunConfig, settings: Sequence[Setting]) -> RunConfig:
     """The run with these options; its variant says so, since it is no replicate of the run without them."""
-    words = [run.labels.variant]
+    words: dict[str, list[str]] = {"method": [], "problem": []}
     for setting in settings:
         field = f"{setting.which}_options"
         factory = WHICH[setting.which].get(getattr(run, setting.which))
         if factory is None:  # a measure that is no method
             raise ValueError(f"--set {setting.name}: {run.study} has runs of no method; wanted other studies")
         value = _value(setting, f"{setting.which} {getattr(run, setting.which)!r}", factory)
-        words.append(f"{'.'.join(setting.path)}={value['name'] if setting.path == DISCREPANCY else setting.text}")
+        words[setting.which].append(
+            f"{'.'.join(setting.path)}={value['name'] if setting.path == DISCREPANCY else setting.text}"
+        )
         changes: Any = {field: _replaced(getattr(run, field), setting.path, value)}
         run = replace(run, **changes)
-    return replace(run, labels=msgspec.structs.replace(run.labels, variant=", ".join(filter(None, words))))
+    return replace(run, labels=_labels(run.labels, ", ".join(words["method"]), words["problem"]))
+
+
+def _labels(labels: Labels, of_method: str, of_problem: list[str]) -> Labels:
+    """Options of the method name the run where its study varies nothing else; all others join the variant."""
+    if of_method and not labels.axis:
+        labels, of_method = msgspec.structs.replace(labels, axis=OPTIONS, value=of_method), ""
+    return msgspec.structs.replace(labels, variant=", ".join(filter(None, [labels.variant, of_method, *of_problem])))
 
 
 def defaults(factory: Callable[..., Any]) -> dict[str, str]:
@@ -93,12 +102,13 @@ def _value(setting: Setting, what: str, factory: Callable[..., Any]) -> Any:
     if option not in options:
         wanted = f"wanted one of {', '.join(map(repr, options))}" if options else "it has no options"
         raise ValueError(f"--set {setting.name}: {what} has no option {option!r}; {wanted}")
-    plain = _plain(setting.text)
+    plain, kind = _plain(setting.text), _kind(factory, options[option])
+    if inner and kind in (int, float, bool, str):
+        raise ValueError(f"--set {setting.name}: {option} of {what} is {kind.__name__}, and has no options of its own")
     if inner:
         return plain
     if setting.path == DISCREPANCY:
         return {"name": outside.find("discrepancy", setting.text)}
-    kind = _kind(factory, options[option])
     try:
         value = msgspec.to_builtins(msgspec.convert(plain, kind, strict=False))
         json.dumps(value, allow_nan=False)  # a record holds finite numbers alone

@@ -35,7 +35,7 @@ def watched() -> Iterator[list[str]]:
     held = {(kind, name): kind.__dict__[name] for kind in (Instance, Truth) for name in ("__new__", *kind._fields)}
     for kind, name in held:
         made = name == "__new__"
-        seal = sealed(f"builds an {kind.__name__}" if made else f"reads {kind.__name__}.{name}")
+        seal = sealed(f"builds an object of {kind.__name__}" if made else f"reads {kind.__name__}.{name}")
         setattr(kind, name, staticmethod(seal) if made else property(seal))
     try:
         yield seen

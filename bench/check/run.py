@@ -36,17 +36,19 @@ AREAS: dict[str, Area] = {
 
 def report(console: Console, areas: Mapping[str, Area]) -> bool:
     """Run the checks of some areas, print a table of each when it is done, and return whether all passed."""
-    began, failed, total = time.perf_counter(), 0, 0
+    began, failed, total = time.perf_counter(), list[Finding](), 0
     for area, (names, check) in areas.items():
         with console.status(area), jax.default_matmul_precision("highest"):  # as runs do
             findings = [finding for name in names for finding in _findings(name, check)]
         console.print(_table(area, inspect.getdoc(check) or "", findings))
-        failed += sum(not finding.passed for finding in findings)
+        failed += [finding for finding in findings if not finding.passed]
         total += sum(not finding.unchecked for finding in findings)
     seconds, device = time.perf_counter() - began, jax.devices()[0]
+    if failed:
+        console.print(_table("What failed", "", failed))
     console.print(
         f"{total} checks on {device.platform} ({device.device_kind}) in {seconds:.0f} s: "
-        + (f"{failed} FAILED" if failed else "all passed"),
+        + (f"{len(failed)} FAILED" if failed else "all passed"),
         markup=False,
         highlight=False,
     )

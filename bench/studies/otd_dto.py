@@ -12,6 +12,7 @@ from cryosip.methods.registry import METHODS
 from cryosip.records.schema import Labels, RunConfig, merged
 
 GROWTH = 1.5  # of the steps between evaluations
+UNTUNED_VARIANT = "untuned"
 UNTUNED: Options = {"options": {}, "steps": 100}  # of a method that no sweep knows
 
 
@@ -231,7 +232,7 @@ def _sized(setting: Options, budgeted: BudgetedProblem) -> Options:
 
 
 def _labels(budgets: dict[str, list[float]], swept: bool) -> Labels:
-    return Labels(("" if swept else "untuned, ") + "for " + ", ".join(f"{b:g} s" for b in budgets["seconds"]))
+    return Labels("for " + ", ".join(f"{b:g} s" for b in budgets["seconds"]) if swept else UNTUNED_VARIANT)
 
 
 def tuned_file() -> Path:
@@ -248,6 +249,8 @@ def tuned(other: Path | None = None) -> Options:
         own = json.loads(other.read_text(encoding="utf-8"))
         for method in (method for problem in own.values() for method in problem["methods"].values()):
             [method["settings"][index] for index in method["best"]]
+        if not any(problem["methods"] for problem in own.values()):
+            raise ValueError("it has no method")
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise ValueError(f"{other} is no file that `cryosip tune` wrote: {type(error).__name__}: {error}") from error
     return merged(known, own)

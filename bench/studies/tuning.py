@@ -103,15 +103,26 @@ def error_at(record: Record, seconds: float) -> float:
     return float(record.curve[METRIC][within[-1]]) if within.size else math.inf
 
 
-def keep(profile: str, size: BudgetedProblems, runs: list[RunConfig], results: Path, out: Path) -> None:
+def keep(profile: str, size: BudgetedProblems, runs: list[RunConfig], results: Path, out: Path) -> list[str]:
     """Writes what the records of the runs say of their problems; the file keeps what it says of others and of others'
-    methods.
+    methods. Returns a line for each method that names its best setting.
     """
     ids = [record_of(run, profile, run_method).run_id for run in runs]
     records = [written_here(record_path(results, run.study, own)) for run, own in zip(runs, ids, strict=True)]
-    known = json.loads(out.read_text()) if out.exists() else {}
+    known, lines = json.loads(out.read_text()) if out.exists() else {}, list[str]()
     for budgeted in size.all_problems:
         if own := [record for record in records if record.problem == budgeted.problem]:
             new = {"profile": profile, "metric": METRIC} | found(budgeted, runs, own)
             known[budgeted.problem] = merged(known.get(budgeted.problem, {}), new)
+            lines += [_best_setting(budgeted, method, swept) for method, swept in new["methods"].items()]
     write_text(out, json.dumps(known, indent=1, sort_keys=True) + "\n")
+    return lines
+
+
+def _best_setting(budgeted: BudgetedProblem, method: str, swept: dict[str, Any]) -> str:
+    """The best setting of a method at the longest budget, and its error."""
+    best = swept["best"][-1]
+    options, error = json.dumps(swept["settings"][best]["options"]), swept[METRIC][best][-1]
+    found = "no estimate" if error is None else f"median {METRIC} {error:.3g}"
+    count = len(swept["settings"])
+    return f"{budgeted.problem}, {method}: best of {count} within {budgeted.seconds[-1]:g} s: {options}, {found}"

@@ -1,5 +1,6 @@
 """The board: every method on every problem within each budget, and all methods over all problems, at one glance."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from cryosip.reports.sections import budgets, overall
 from cryosip.reports.sections.budgets import BUDGET_UNITS, Standing, listed
 from cryosip.reports.sections.overall import Overall
 from cryosip.reports.spreads import Spread, grouped, spread
+from cryosip.reports.style import method_name
 from cryosip.reports.tables import DAGGER, interval, machine, number
 
 STUDY = "otd-vs-dto"
@@ -29,6 +31,7 @@ NO_DIFFERENCE = "no significant difference"
 SHADES = (1.25, 1.75, 2.5, 4.0, 8.0, 16.0)  # W2 over floor up to which a cell has shade 0, 1, ...; beyond it the last
 OTHER_ENGINE = f"{DAGGER.strip()} made by another engine of cryosip than the youngest record of the study"
 DOUBLE_DAGGER = " ‡"  # behind what ran on another machine than most runs within a budget of seconds
+UNTUNED = "untuned"  # how the variant begins of a run with settings that no sweep has found
 WORDS = {"seconds": "s", "forward_evaluations": "forward evaluations"}
 
 
@@ -47,6 +50,7 @@ class Entry(NamedTuple):
     engine: str = ""
     machine: str = ""
     ratios: Mapping[int, float] = {}
+    untuned: str = ""
 
     @property
     def marks(self) -> str:
@@ -64,9 +68,10 @@ class Entry(NamedTuple):
         return sum(self.ratio.median > bound for bound in SHADES)
 
     @property
-    def failures(self) -> str:
-        """Such as "1 of 10 failed"."""
-        return f"{self.failed} of {self.runs} failed" if self.failed else ""
+    def notes(self) -> str:
+        """Such as "1 of 10 failed, untuned"."""
+        failures = f"{self.failed} of {self.runs} failed" if self.failed else ""
+        return ", ".join(filter(None, [failures, self.untuned]))
 
 
 class Board(NamedTuple):
@@ -105,8 +110,8 @@ class Board(NamedTuple):
             return ""
         first = self.entries[0]
         return (
-            f"At the differences and the scatter seen, separating {first.method} with a probability of "
-            f"{100 * POWER:.0f} % takes so many replicates ({first.runs} now): from {listed(parts)}."
+            f"At the differences and the scatter seen, replicates needed to separate {first.method} ({first.runs} now) "
+            f"with a probability of {100 * POWER:.0f} %: from {listed(parts)}."
         )
 
 
@@ -118,9 +123,21 @@ class View(NamedTuple):
 
 
 def by_problem(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The records of each problem, the paper's in its order."""
+    """The records of each problem, the paper's in its order; with other options it is another problem."""
     names = sorted({r.problem for r in records}, key=lambda p: (ORDER.index(p) if p in ORDER else len(ORDER), p))
-    return {name: [r for r in records if r.problem == name] for name in names}
+    return {label: own for name in names for label, own in _by_options(name, records).items()}
+
+
+def _by_options(name: str, records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The records of a problem by the options it was given, of which the label says those that differ."""
+    given = grouped((r for r in records if r.problem == name), _given)
+    common = set.intersection(*map(set, given))
+    return {", ".join([name, *(option for option in own if option not in common)]): given[own] for own in sorted(given)}
+
+
+def _given(record: Record) -> tuple[str, ...]:
+    options = {key: value for key, value in record.config.problem.options.items() if key != "structure"}
+    return tuple(f"{key}={json.dumps(value, sort_keys=True)}" for key, value in sorted(options.items()))
 
 
 def boards(records: Sequence[Record]) -> list[Board]:
@@ -165,11 +182,12 @@ def _of_problem(problem: str, records: Sequence[Record], others: set[Path], unit
             DAGGER * any(record.path in others for record in runs[standing.method]),
             DOUBLE_DAGGER * (standing.method in elsewhere),
             standing.ratios,
+            UNTUNED * all(r.labels.variant.startswith(UNTUNED) for r in runs[standing.method]),
         )
         for rank, standing in enumerate(order, start=1)
     ]
     every = [record for own in runs.values() for record in own]
-    bounds = controls.controls(every, ("w2",), lambda record: record.method)
+    bounds = controls.controls(every, ("w2",), method_name)
     return Board(problem, budget, entries, budgets.sentence(order), winner, unit, bounds, machines,
                  budgets.replicates_to_separate(order))  # fmt: skip
 
@@ -263,7 +281,7 @@ def _table(board: Board) -> Printed:
     table.add_column("  rank", justify="right", no_wrap=True)
     for heading in ("method", "W2 ÷ floor", "5–95 %", BUDGET_UNITS[board.unit]):
         table.add_column(heading, no_wrap=True)
-    table.add_column("", overflow="fold")
+    table.add_column("notes", overflow="fold")
     for entry in board.entries:
         cells = [
             str(entry.rank),
@@ -271,7 +289,7 @@ def _table(board: Board) -> Printed:
             number(entry.ratio.median) if entry.solved else "no estimate",
             interval(entry.ratio),
             number(entry.seconds.median),
-            entry.failures,
+            entry.notes,
         ]
         table.add_row(*(Text(cell, style="bold" if entry.mark else "") for cell in cells))
     for control in board.controls:

@@ -11,7 +11,7 @@ import numpy as np
 from cryosip.records.schema import Array, Record
 from cryosip.reports.ranking import LEVEL, MOST, holm, replicates_needed
 from cryosip.reports.spreads import MIN_REPLICATES, Ratio, Spread, grouped, paired_ratio, spread
-from cryosip.reports.style import SeriesStyle, method_style
+from cryosip.reports.style import SeriesStyle, method_name, method_style
 from cryosip.reports.tables import number
 
 METRICS = ("w2", "w1", "energy_distance_squared")
@@ -34,7 +34,7 @@ RULE = (
 
 def families(methods: Iterable[str]) -> str:
     """Which of the methods are OTD, which DTO and which from outside, as part of a sentence."""
-    shown = list(dict.fromkeys(methods))
+    shown = list(dict.fromkeys(name.partition(" (")[0] for name in methods))
     outside = [name for name in shown if name not in OTD + DTO]
     groups = {"OTD": [n for n in OTD if n in shown], "DTO": [n for n in DTO if n in shown], "from outside": outside}
     return "; ".join(f"{listed(own)} {'is' if len(own) == 1 else 'are'} {what}" for what, own in groups.items() if own)
@@ -111,7 +111,7 @@ def _budgets(record: Record, unit: str) -> list[float]:
 
 def runs_for(records: Iterable[Record], unit: str, budget: float) -> dict[str, list[Record]]:
     """By method, the runs with the setting that was chosen for this budget: of two sweeps, by the later one."""
-    chosen = grouped((r for r in records if budget in _budgets(r, unit)), lambda r: r.method)
+    chosen = grouped((r for r in records if budget in _budgets(r, unit)), method_name)
     return {method: _of_one_setting(own) for method, own in chosen.items()}
 
 
@@ -234,15 +234,17 @@ def sentence(order: Sequence[Standing]) -> str:
     follower = second if len(level) == 1 else level[1]
     against = comparisons(order)[first.method, follower.method]
     if len(level) == 1:
-        return f"{first.method} wins with {reached}, {_times(against)} times that of {follower.method}."
+        by_replicate = f"replicate by replicate {_times(against)} times that of {follower.method}"
+        return f"{first.method} wins with {reached}, {by_replicate}."
     if against.ratio.why:
         return f"{first.method} leads with {reached}, {follower.method} follows; undecided: {against.ratio.why}."
-    margin = f"{first.method} leads with {reached}, {_times(against)} times that of {follower.method}"
+    margin = f"{first.method} leads with {reached} by the median; replicate by replicate it is {_times(against)} times "
+    margin += f"that of {follower.method}"
     return f"No significant difference between {listed([standing.method for standing in level])}: {margin}."
 
 
 def _times(against: Comparison) -> str:
-    return f"{_range(against.ratio)} (p {p_value(against.p)} by Holm's rule)"
+    return f"{_range(against.ratio)} (90 %, uncorrected; p {p_value(against.p)} after Holm's correction)"
 
 
 def _range(found: Ratio) -> str:

@@ -115,7 +115,8 @@ def _sentence(found: Overall) -> str:
     over = f"Over {len(found.problems)} problems"
     level = next((last for first, last in found.groups if first == 0), 0)
     if level == len(names) - 1:
-        why = f"Friedman's test p {p_value(found.friedman.p)}, critical difference {number(found.critical_difference)}"
+        width = f"critical difference {number(found.critical_difference)} at a level of {100 * LEVEL:.0f} %"
+        why = f"Friedman's test p {p_value(found.friedman.p)}, {width}"
         span = f"from {number(means[0])} ({names[0]}) to {number(means[-1])} ({names[-1]})"
         those = f"the mean ranks, {span}, do not differ significantly" if means[0] < means[-1] else "all tie"
         said = f"{over} no overall ranking is decided: {those} ({why})"

@@ -45,6 +45,8 @@ def molecule(records: Sequence[Record], prefix: str) -> list[Plot]:
     drawing = draw(name, paint, (5.0, 3.4))
     structure = Plot(name, "Fig. 5a: the structure", caption, drawing, ["x", "y", "z"], beads.tolist())
     size = math.isqrt(shown.arrays["image_clean"].shape[1])
+    if size**2 != shown.arrays["image_clean"].shape[1]:
+        return [structure]
     pixel = shown.config_number("problem.options.pixel_size_in_angstroms")
     of = f"{size} × {size} pixels" + (f" of {pixel:g} Å" if math.isfinite(pixel) else "")
     caption = f"Four images of {of}, in one grey scale."

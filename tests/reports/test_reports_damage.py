@@ -114,7 +114,6 @@ CLOUD = {"theta": np.ones((4, 2)), "weights": np.full(4, 0.25), "theta_true": np
         ({"weights": np.zeros(4)}, "not all zero"),
         ({"weights": np.array([0.5, 0.5, 0.5, -0.5])}, "none below zero"),
         ({"weights": np.ones((4, 1))}, "wanted points (k, d) and weights (k,)"),
-        ({"image_clean": np.ones((4, 8)), "image_noisy": np.ones((4, 8))}, "images have 8 pixels"),
         ({"image_clean": np.ones((4, 9)), "image_noisy": np.ones((4, 16))}, "differ in their numbers of columns"),
         ({"beads": np.ones((5, 2))}, "beads has shape (5, 2)"),
         ({"beads": np.ones((5, 3)), "motions": np.ones((2, 14))}, "motions has shape (2, 14): wanted 15 columns"),

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -125,6 +126,7 @@ def test_another_process_loads_the_same_or_says_that_it_changed(file):
         ("no_such.module:still", "method", r"the import of 'no_such.module' ends by ModuleNotFoundError"),
         ("{folder}:still", "method", r"ends by .*; wanted FILE.py:NAME or package.module:NAME"),
         ("stil", "method", r"method is 'stil'; wanted one of"),
+        ("{file}", "method", r"method is '.*mine.py'; wanted .*mine.py:NAME, with the name of a function"),
     ],
 )
 def test_what_cannot_be_taken_is_named(file, tmp_path, text, kind, says):
@@ -137,6 +139,12 @@ def test_what_cannot_be_taken_is_named(file, tmp_path, text, kind, says):
     with pytest.raises(ValueError, match=says):
         outside.find(kind, text.format(file=file, folder=tmp_path))
     assert set(METHODS) == before
+
+
+def test_what_makes_no_method_says_so_when_it_is_built(file):
+    outside.find("method", f"{file}:spread")
+    with pytest.raises(ValueError, match=r"what method .*mine.py:spread returns is .*, a float; wanted a Method"):
+        METHODS["spread"](*[type("C", (), {"theta": np.ones(2)})] * 2)
 
 
 def test_two_files_of_one_name_are_refused(file, tmp_path):

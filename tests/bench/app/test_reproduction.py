@@ -115,6 +115,6 @@ def test_a_report_ends_with_the_board_and_the_path_of_the_page(monkeypatch, tmp_
     result = CliRunner().invoke(cli.app, ["report"])
     lines = [re.sub(r" +", " ", line).strip() for line in result.output.splitlines() if line]
     assert lines == [
-        "oned, budget of 1 s", "rank method W2 ÷ floor 5–95 % seconds", "1 flow 1.2 0.5", "flow wins.",
+        "oned, budget of 1 s", "rank method W2 ÷ floor 5–95 % seconds notes", "1 flow 1.2 0.5", "flow wins.",
         str(tmp_path / "index.html"),
     ]  # fmt: skip

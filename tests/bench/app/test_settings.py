@@ -48,6 +48,9 @@ def test_an_option_of_the_problem_and_an_option_within_a_table():
 def test_the_labels_say_it_and_it_is_another_run():
     found = changed("mixture", "method.n_components=20")
     assert found.labels == Labels("as is, n_components=20", "K", 3)
+    plain = RunConfig("s", Labels("as is"), "oned", {}, "mixture", {}, 5, 1, 0)
+    both = [settings.parsed(text) for text in ("method.n_components=20", "problem.noise_std=2")]
+    assert settings.with_settings(plain, both).labels == Labels("as is, noise_std=2", "options", "n_components=20")
     ids = {record_of(config, "", run_method).run_id for config in (run(), run(n_components=20), found)}
     assert len(ids) == 3
 
@@ -71,6 +74,11 @@ def test_the_labels_say_it_and_it_is_another_run():
 def test_what_is_wrong_is_named(text, says):
     with pytest.raises(ValueError, match=says):
         changed("mixture", text)
+
+
+def test_a_number_has_no_options_of_its_own():
+    with pytest.raises(ValueError, match="n_components of method 'mixture' is int, and has no options of its own"):
+        changed("mixture", "method.n_components.x=3")
 
 
 def test_an_unknown_discrepancy_is_named():
@@ -112,7 +120,7 @@ def test_what_tune_found_is_taken_from_its_file(tmp_path):
     assert (runs["mixture"].method_options, runs["mixture"].steps) == ({"n_components": 4}, 7)
     assert runs["flow"] in own
     assert runs["mixture"] not in own
-    for wrong in ("{", '{"oned": 3}', '{"oned": {"methods": {"mixture": {"settings": [], "best": [1]}}}}'):
+    for wrong in ("{", "{}", '{"oned": 3}', '{"oned": {"methods": {"mixture": {"settings": [], "best": [1]}}}}'):
         file.write_text(wrong)
         with pytest.raises(ValueError, match=r"tuned.json is no file that `cryosip tune` wrote"):
             plan(["otd-vs-dto"], asked)

@@ -154,7 +154,7 @@ BREAKS = {
     ),
     "builds the problem": (
         "sees no truth",
-        "sees no truth: builds an (Instance|Truth)",
+        "sees no truth: builds an object of (Instance|Truth)",
         [(STEP, f"{STEP}        import cryosip\n        cryosip.DATASETS[problem.name](n_observations=60)\n")],
     ),
     "reads a truth": (

@@ -12,6 +12,7 @@ from cryosip.bench import sources
 from cryosip.bench.app import cli, outside
 from cryosip.bench.app.planning import Selection, plan
 from cryosip.bench.execute import record_of, run_method
+from cryosip.bench.sources import identity_of
 from cryosip.methods.method import CONTRACT
 from cryosip.methods.registry import METHODS
 from cryosip.records.read import record_files
@@ -84,6 +85,18 @@ def test_a_file_joins_and_its_content_is_its_identity(file, tmp_path):
     outside.find("method", f"{moved}:still")
     assert run_id("still") != first
     assert {name: run_id(name) for name in before} == before
+
+
+def test_a_function_that_the_file_takes_from_elsewhere_is_known_by_the_file(tmp_path):
+    ids = set()
+    for components in (3, 4):
+        (tmp_path / "few.py").write_text(
+            "from functools import partial\nfrom cryosip.methods.mixture import mixture\n"
+            f"few = partial(mixture, n_components={components})\n"
+        )
+        outside.find("method", f"{tmp_path / 'few.py'}:few")
+        ids.add(identity_of(config("few"), run_method).method)
+    assert len(ids) == 2
 
 
 def test_an_edit_of_a_file_beside_it_gives_another_id(tmp_path, monkeypatch):

@@ -11,19 +11,19 @@ from cryosip.records.schema import Labels, RunConfig
 LENGTH = int(os.environ.get("KILLABLE_LENGTH", "1"))
 METHODS = {
     "flow": (
-        500,
+        2_500,
         {
             "discrepancy": {"name": "energy", "options": {"algorithm": "sorted"}},
             "optimizer": {"name": "adam", "learning_rate": 1e-3},
             "n_particles": 40,
         },
     ),
-    "reweighting": (2_000, {"n_support": 30}),
+    "reweighting": (10_000, {"n_support": 30}),
 }
 
 
 if LENGTH > 1:  # it compiles for long
-    METHODS["mixture"] = (500, {"n_components": 3, "anneal": [3.0, 500]})
+    METHODS["mixture"] = (2_500, {"n_components": 3, "anneal": [3.0, 2_500]})
 
 
 def configs(size):

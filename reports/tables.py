@@ -138,7 +138,7 @@ def distinct(records: Iterable[Record], field: str) -> list[tuple[str, str]]:
 
 
 def hardware(records: Iterable[Record]) -> list[str]:
-    """The devices and processors that the records name, such as "cuda NVIDIA H200, AMD EPYC"."""
+    """The devices and processors that the records name, such as "cuda NVIDIA A100, AMD EPYC"."""
     return sorted({machine(record) for record in records})
 
 

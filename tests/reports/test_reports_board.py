@@ -189,12 +189,12 @@ def test_a_budget_is_chosen_by_click_and_by_key_without_a_script(three, results,
 
 
 def test_seconds_of_several_machines_are_marked_and_named(compared, results):
-    compared("flow", scattered([2.0]), environment={"device": "gpu H200", "threads": 4})
+    compared("flow", scattered([2.0]), environment={"device": "gpu A100", "threads": 4})
     compared("mixture", scattered([3.0]))
     compared("reweighting", scattered([4.0]))
     (found,) = boards(results).values()
     assert {e.method: e.machine.strip() for e in found.entries} == {"flow": "‡", "mixture": "", "reweighting": ""}
-    assert found.machines.startswith("Seconds are of 2 machines: cpu (10 runs) and gpu H200, 4 threads (5 runs); ‡ ")
+    assert found.machines.startswith("Seconds are of 2 machines: cpu (10 runs) and gpu A100, 4 threads (5 runs); ‡ ")
     shown = board.views(read_records(results)[0])
     assert not any(b.machines or e.machine for b in shown[1].boards for e in b.entries)  # evaluations do compare
     text = page.build(results, results.parent / "out").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from cryosip.reports.compare import Row
 WORDS = packing.Words("mine", "A. <Author>", "Runs of a test.", "CC-BY-4.0")
 NAMES = ("theta", "theta_init", "theta_true", "y_estimated", "y_init", "y_observed")
 CLOUD = dict.fromkeys(NAMES, np.linspace(-2, 2, 200)[:, None]) | {"weights": np.full(200, 1 / 200)}
-GPU = {"device": "cuda NVIDIA H200", "cpu": "AMD EPYC"}
+GPU = {"device": "cuda NVIDIA A100", "cpu": "AMD EPYC"}
 
 
 def text_of(html: str) -> str:
@@ -64,7 +64,7 @@ def test_the_page_names_its_sources_and_warns_of_seconds_of_several_machines(min
     section = text_of(html[html.index("Sources of the records") : html.index('<section id="provenance">') + 10**6])
     assert f"{other} 1 a folder — Intel —" in section
     assert f"{mine} 2 mine by A. &lt;Author&gt;: Runs of a test. cryosip run paper-1d --profile paper" in section
-    assert "CC-BY-4.0 cpu; cuda NVIDIA H200, AMD EPYC" in section
+    assert "CC-BY-4.0 cpu; cuda NVIDIA A100, AMD EPYC" in section
     assert "The seconds of paper-1d come from more than one machine" in html
     folders = page.build([other, results.with_name("away")], tmp_path / "folders").read_text(encoding="utf-8")
     assert "Sources of the records" in folders

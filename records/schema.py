@@ -27,6 +27,7 @@ Options = dict[str, Any]
 
 
 OPTIONS = "options"  # the axis of runs that the user gave options of the method for
+UNTUNED = "untuned"  # how the variant begins of a run with settings that no sweep has found
 
 
 class Labels(Struct, frozen=True, forbid_unknown_fields=True):

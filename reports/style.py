@@ -85,9 +85,14 @@ def method_name(record: Record) -> str:
     return f"{record.method} ({options})" if options else record.method
 
 
+def without_options(name: str) -> str:
+    """The method of a `method_name`; no method has a space in its own."""
+    return name.partition(" ")[0]
+
+
 def named_style(name: str) -> SeriesStyle:
     """The fixed style of a method by its `method_name`."""
-    method = name.partition(" (")[0]
+    method = without_options(name)
     return (STYLES.get(method) or newcomer(method))._replace(label=name)
 
 

@@ -11,11 +11,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from cryosip.bench.app import outside
-from cryosip.datasets.registry import DATASETS
-from cryosip.methods.registry import METHODS
 from cryosip.records.schema import OPTIONS, Labels, Options, RunConfig, merged
 
-WHICH: dict[str, dict[str, Callable[..., Any]]] = {"method": METHODS, "problem": DATASETS}
+WHICH = ("method", "problem")
 DISCREPANCY = ("discrepancy",)  # given by its name
 NOT_SET = {"problem", "seed"}  # arguments of factories: the study gives the one, the replicate is the other
 
@@ -55,7 +53,7 @@ def with_settings(run: RunConfig, settings: Sequence[Setting]) -> RunConfig:
     words: dict[str, list[str]] = {"method": [], "problem": []}
     for setting in settings:
         field = f"{setting.which}_options"
-        factory = WHICH[setting.which].get(getattr(run, setting.which))
+        factory = outside.REGISTRIES[setting.which].get(getattr(run, setting.which))
         if factory is None:  # a measure that is no method
             raise ValueError(f"--set {setting.name}: {run.study} has runs of no method; wanted other studies")
         value = _value(setting, f"{setting.which} {getattr(run, setting.which)!r}", factory)

@@ -9,11 +9,10 @@ from cryosip.bench.studies.protein import PROTEIN_IMAGES, PROTEIN_RINGS
 from cryosip.bench.studies.study import Options
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.registry import METHODS
-from cryosip.records.schema import Labels, RunConfig, merged
+from cryosip.records.schema import UNTUNED, Labels, RunConfig, merged
 
 GROWTH = 1.5  # of the steps between evaluations
-UNTUNED_VARIANT = "untuned"
-UNTUNED: Options = {"options": {}, "steps": 100}  # of a method that no sweep knows
+DEFAULTS: Options = {"options": {}, "steps": 100}  # of a method that no sweep knows
 
 
 class BudgetedProblem(NamedTuple):
@@ -199,7 +198,7 @@ def chosen(budgeted: BudgetedProblem, method: str, known: Options) -> list[tuple
     if swept is None:
         first = {} if budgeted.problem in KNOWN else sweep(budgeted)
         budgets = {"seconds": list(budgeted.seconds), "forward_evaluations": list(budgeted.forward_evaluations)}
-        return [(first.get(method, [UNTUNED])[0], budgets)]
+        return [(first.get(method, [DEFAULTS])[0], budgets)]
     best = [
         swept["best"][min(i, len(swept["best"]) - 1)] for i in range(len(budgeted.seconds))
     ]  # budgets by their rank
@@ -232,7 +231,7 @@ def _sized(setting: Options, budgeted: BudgetedProblem) -> Options:
 
 
 def _labels(budgets: dict[str, list[float]], swept: bool) -> Labels:
-    return Labels("for " + ", ".join(f"{b:g} s" for b in budgets["seconds"]) if swept else UNTUNED_VARIANT)
+    return Labels("for " + ", ".join(f"{b:g} s" for b in budgets["seconds"]) if swept else UNTUNED)
 
 
 def tuned_file() -> Path:

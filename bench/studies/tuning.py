@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from cryosip.bench.execute import record_of, run_method
-from cryosip.bench.studies.otd_dto import SAME_SETTINGS, UNTUNED, BudgetedProblem, BudgetedProblems, run_in, sweep
+from cryosip.bench.studies.otd_dto import DEFAULTS, SAME_SETTINGS, BudgetedProblem, BudgetedProblems, run_in, sweep
 from cryosip.methods.registry import METHODS
 from cryosip.records.files import write_text
 from cryosip.records.read import written_here
@@ -33,7 +33,7 @@ def tuning(size: BudgetedProblems) -> list[RunConfig]:
         for budgets in [{"seconds": list(budgeted.seconds), "forward_evaluations": []}]
         for swept in [sweep(budgeted)]
         for method in METHODS
-        for i, tried in enumerate(swept.get(method, [UNTUNED]))
+        for i, tried in enumerate(swept.get(method, [DEFAULTS]))
     ]
 
 

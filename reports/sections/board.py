@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as Printed
 from rich.text import Text
 
-from cryosip.records.schema import Record
+from cryosip.records.schema import UNTUNED, Record
 from cryosip.records.select import largest, of_other_engines
 from cryosip.reports import controls
 from cryosip.reports.card import visible
@@ -31,7 +31,6 @@ NO_DIFFERENCE = "no significant difference"
 SHADES = (1.25, 1.75, 2.5, 4.0, 8.0, 16.0)  # W2 over floor up to which a cell has shade 0, 1, ...; beyond it the last
 OTHER_ENGINE = f"{DAGGER.strip()} made by another engine of cryosip than the youngest record of the study"
 DOUBLE_DAGGER = " ‡"  # behind what ran on another machine than most runs within a budget of seconds
-UNTUNED = "untuned"  # how the variant begins of a run with settings that no sweep has found
 WORDS = {"seconds": "s", "forward_evaluations": "forward evaluations"}
 
 

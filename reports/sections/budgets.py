@@ -11,7 +11,7 @@ import numpy as np
 from cryosip.records.schema import Array, Record
 from cryosip.reports.ranking import LEVEL, MOST, holm, replicates_needed
 from cryosip.reports.spreads import MIN_REPLICATES, Ratio, Spread, grouped, paired_ratio, spread
-from cryosip.reports.style import SeriesStyle, method_name, method_style
+from cryosip.reports.style import SeriesStyle, method_name, method_style, without_options
 from cryosip.reports.tables import number
 
 METRICS = ("w2", "w1", "energy_distance_squared")
@@ -34,7 +34,7 @@ RULE = (
 
 def families(methods: Iterable[str]) -> str:
     """Which of the methods are OTD, which DTO and which from outside, as part of a sentence."""
-    shown = list(dict.fromkeys(name.partition(" (")[0] for name in methods))
+    shown = list(dict.fromkeys(map(without_options, methods)))
     outside = [name for name in shown if name not in OTD + DTO]
     groups = {"OTD": [n for n in OTD if n in shown], "DTO": [n for n in DTO if n in shown], "from outside": outside}
     return "; ".join(f"{listed(own)} {'is' if len(own) == 1 else 'are'} {what}" for what, own in groups.items() if own)

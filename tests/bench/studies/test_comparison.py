@@ -12,7 +12,7 @@ from cryosip.bench.app import cli
 from cryosip.bench.app.planning import Selection, plan
 from cryosip.bench.execute import execute, record_of, run_method
 from cryosip.bench.studies import otd_dto, tuning
-from cryosip.bench.studies.otd_dto import PAPER, SMALL, SMOKE, UNTUNED, chosen, otd_vs_dto, sweep
+from cryosip.bench.studies.otd_dto import DEFAULTS, PAPER, SMALL, SMOKE, chosen, otd_vs_dto, sweep
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.method import Info, Method, WeightedPoints
@@ -107,7 +107,7 @@ def test_a_new_method_is_seen_in_every_comparison(monkeypatch):
     monkeypatch.setitem(METHODS, "still", still)
     runs = [run for run in otd_vs_dto(SMOKE) if run.method == "still"]
     assert [run.problem for run in runs] == [budgeted.problem for budgeted in SMOKE.problems]
-    assert all(run.steps == UNTUNED["steps"] for run in runs)
+    assert all(run.steps == DEFAULTS["steps"] for run in runs)
     for run in runs[:2]:
         record, _ = execute(run, "smoke", run_method)
         assert record.status == "ok", record.message

@@ -115,7 +115,8 @@ def run_method(config: RunConfig, session: Session) -> tuple[Result, Arrays]:
     message = ""
     for snapshot in run(key, method, config.steps, config.every, config.growth, limits, start, keep):
         session.on_snapshot(snapshot)
-        values = metrics.some(evaluated, snapshot.estimate, points) if snapshot.finite else {"": math.nan}
+        seen = metrics.identified(instance.truth, snapshot.estimate)
+        values = metrics.some(evaluated, seen, points) if snapshot.finite else {"": math.nan}
         if not all(np.isfinite(value) or isinstance(value, metrics.Unsolved) for value in values.values()):
             status = "diverged"
             message = f"the state is not finite after step {snapshot.step}; the record keeps the last finite one"
@@ -124,7 +125,7 @@ def run_method(config: RunConfig, session: Session) -> tuple[Result, Arrays]:
         if not curve or curve["step"][-1] != snapshot.step:  # it is there where time was up before the run went on
             _append(curve, snapshot, values)
             if config.replicate == 0:
-                frames.append(frame(snapshot.step, snapshot.estimate))
+                frames.append(frame(snapshot.step, seen))
         if config.stop_below and all(values[name] < limit for name, limit in config.stop_below.items()):
             break
         if config.stop_after_seconds is not None and setup_seconds + snapshot.seconds >= config.stop_after_seconds:

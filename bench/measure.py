@@ -46,9 +46,10 @@ def describe(
     key_init, key_estimate = jr.split(jr.fold_in(jr.key(config.replicate), ESTIMATE_KEY))
     n = len(problem.observations)
     initial = WeightedPoints(problem.sample_init(key_init, n), np.full(n, 1 / n))
+    seen, seen_initial = (metrics.identified(instance.truth, law) for law in (estimate, initial))
     data = _hash(problem, instance.truth)
     initial_metrics = shared.numbers(
-        ("initial", metric_code(), data), lambda: finite(_evaluate(instance, initial, points))
+        ("initial", metric_code(), data), lambda: finite(_evaluate(instance, seen_initial, points))
     )
     if problem.observations.shape[1] == 1:
         distances, images = _on_the_line(problem, estimate, initial, key_estimate, key_init)
@@ -65,26 +66,26 @@ def describe(
         rest, motions = instance.molecule.rest, instance.molecule.motions
         images |= {"beads": rest, "motions": motions.reshape(len(motions), -1)}
         images |= principal_components(instance, initial, estimate, key_estimate)
-    values = _evaluate(instance, estimate, points, known) | metrics.to_data(estimate, instance.truth) | distances
-    floors, data_floors, samples = _samples(config.problem, instance.truth, points, (len(estimate.theta), n), shared)
-    spread = np.asarray(initial.theta).std(0)
+    values = _evaluate(instance, seen, points, known) | metrics.to_data(seen, instance.truth) | distances
+    floors, data_floors, samples = _samples(config.problem, instance.truth, points, (len(seen.theta), n), shared)
+    spread = np.asarray(seen_initial.theta).std(0)
     result = Result(
         algorithm=_algorithm(config, problem, estimate, key_estimate),
         metrics=finite(values),
         unsolved=[name for name, value in values.items() if isinstance(value, metrics.Unsolved)],
         initial_metrics=initial_metrics,
-        oracle_metrics=metrics.best_weights(estimate, points),
+        oracle_metrics=metrics.best_weights(seen, points),
         floors=floors,
         data_floors=data_floors,
-        sampled_metrics=_as_floors(metrics.against_samples(estimate, samples)),
+        sampled_metrics=_as_floors(metrics.against_samples(seen, samples)),
         initial_sampled_metrics=_as_floors(
-            shared.numbers(("initial samples", data), lambda: metrics.against_samples(initial, samples))
+            shared.numbers(("initial samples", data), lambda: metrics.against_samples(seen_initial, samples))
         ),
         dataset_hash=data,
         molecule=None if instance.molecule is None else _molecule(instance.molecule),
-        collapsed_components=metrics.collapsed(estimate, spread) if config.method == "mixture" else math.nan,
+        collapsed_components=metrics.collapsed(seen, spread) if config.method == "mixture" else math.nan,
     )
-    arrays = estimate._asdict() | {"theta_init": initial.theta, "theta_true": points.theta} | images
+    arrays = seen._asdict() | {"theta_init": seen_initial.theta, "theta_true": points.theta} | images
     return result, {name: np.asarray(array, np.float32) for name, array in arrays.items()}
 
 

@@ -33,11 +33,20 @@ class Unsolved(float):
     """The distance of a transport plan that was not found within MAX_PIVOTS: not a number, which no table may show."""
 
 
+def identified(truth: Truth, points: WeightedPoints) -> WeightedPoints:
+    """The points in the coordinates that images can tell, in which distributions are compared."""
+    return WeightedPoints(truth.identifiable(points.theta), points.weights)
+
+
 def reference(truth: Truth) -> WeightedPoints:
-    """The truth as equally weighted points: exact quantiles at the midpoints in 1D where known, else a fresh sample."""
+    """The truth as equally weighted points: exact quantiles at the midpoints in 1D where known, else a fresh sample.
+
+    In the coordinates of `identified`.
+    """
     weights = np.full(REFERENCE_POINTS, 1 / REFERENCE_POINTS)
     if truth.quantile is None:
-        return WeightedPoints(np.asarray(truth.sample(jr.key(2**31 - 1), REFERENCE_POINTS)), weights)
+        drawn = truth.identifiable(truth.sample(jr.key(2**31 - 1), REFERENCE_POINTS))
+        return WeightedPoints(np.asarray(drawn), weights)
     midpoints = (np.arange(REFERENCE_POINTS) + 0.5) / REFERENCE_POINTS
     return WeightedPoints(np.asarray(truth.quantile(midpoints))[:, None], weights)
 
@@ -59,7 +68,7 @@ def energy_distance_squared(estimate: WeightedPoints, truth: Truth | WeightedPoi
 
 def energy_distance(estimate: WeightedPoints, truth: Truth | WeightedPoints) -> float:
     """D_E, the root as in (2.9)."""
-    (x, a), (y, b) = _arrays(estimate), _arrays(truth)
+    (x, a), (y, b) = _pair(estimate, truth)
     if x.shape[1] == 1:
         return float(scipy.stats.energy_distance(x[:, 0], y[:, 0], a, b))
     within = sum(_mean_within(u.tobytes(), w.tobytes(), u.shape[1]) for u, w in ((x, a), (y, b)))
@@ -112,9 +121,12 @@ def each(f: Callable[[T], V], arguments: Iterable[T], d: int) -> list[V]:
 
 
 def to_data(estimate: WeightedPoints, truth: Truth) -> dict[str, float]:
-    """W1 and W2 to the parameters behind the observations instead of their law: no sample of the law comes between."""
+    """W1 and W2 to the parameters behind the observations instead of their law: no sample of the law comes between.
+
+    The estimate is in the coordinates of `identified`.
+    """
     n = len(truth.theta)
-    behind = WeightedPoints(np.asarray(truth.theta), np.full(n, 1 / n))
+    behind = WeightedPoints(np.asarray(truth.identifiable(truth.theta)), np.full(n, 1 / n))
     return {f"{name}_to_data": METRICS[name](estimate, behind) for name in ("w1", "w2")}
 
 
@@ -169,8 +181,9 @@ def _summaries(values: dict[str, list[float]], n: int) -> dict[str, dict[str, fl
 
 def samples(truth: Truth, n: int, draws: int | None = None) -> Float[np.ndarray, "draws n d"]:
     """Samples of n i.i.d. draws of the truth: the first of many, so that one program makes all sizes."""
-    draws = draws or (SAMPLES if truth.theta.shape[1] == 1 else SAMPLES_BEYOND_1D)
-    sample = jax.jit(lambda key: truth.sample(key, max(n, REFERENCE_POINTS)))
+    d = jax.eval_shape(truth.identifiable, truth.theta).shape[1]
+    draws = draws or (SAMPLES if d == 1 else SAMPLES_BEYOND_1D)
+    sample = jax.jit(lambda key: truth.identifiable(truth.sample(key, max(n, REFERENCE_POINTS))))
     keys = jr.split(jr.key(2**31 - 2), draws)
     return np.stack([np.asarray(sample(key))[:n] for key in keys])
 
@@ -194,7 +207,7 @@ def summary(values: list[float]) -> dict[str, float]:
 
 
 def _wasserstein(estimate: WeightedPoints, truth: Truth | WeightedPoints, p: int) -> float:
-    (x, a), (y, b) = _arrays(estimate), _arrays(truth)
+    (x, a), (y, b) = _pair(estimate, truth)
     if x.shape[1] == 1:
         cost = ot.wasserstein_1d(x[:, 0], y[:, 0], a, b, p=p)  # W_p^p, not W_p
     else:
@@ -208,8 +221,16 @@ def _wasserstein(estimate: WeightedPoints, truth: Truth | WeightedPoints, p: int
     return float(max(0.0, cost)) ** (1 / p)
 
 
-def _arrays(points: Truth | WeightedPoints) -> tuple[np.ndarray, np.ndarray]:
-    theta, weights = (np.asarray(a, np.float64) for a in (reference(points) if isinstance(points, Truth) else points))
+def _pair(
+    estimate: WeightedPoints, truth: Truth | WeightedPoints
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    if isinstance(truth, Truth):
+        estimate, truth = identified(truth, estimate), reference(truth)
+    return _arrays(estimate), _arrays(truth)
+
+
+def _arrays(points: WeightedPoints) -> tuple[np.ndarray, np.ndarray]:
+    theta, weights = (np.asarray(a, np.float64) for a in points)
     if theta.ndim != 2 or weights.shape != theta.shape[:1]:
         raise ValueError(f"theta has shape {theta.shape} and weights {weights.shape}; wanted (k, d) and (k,)")
     if not (np.isfinite(theta).all() and np.isfinite(weights).all()):

@@ -6,9 +6,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from cryosip.methods.problem import Points, Pose, PRNGKey, Problem
+
+Cloud = Float[Array | np.ndarray, "n d"]
 
 
 class Truth(NamedTuple):
@@ -16,12 +18,15 @@ class Truth(NamedTuple):
 
     `sample(key, n)` draws (n, d) in the coordinates that methods move, `theta` and `pose` hold the theta* and omega_r
     behind the observations, and `quantile(u)` is the exact quantile function where d = 1 and it is known, else None.
+    `identifiable` (n, d) -> (n, e), where several theta give the same distribution of images, maps them to the same
+    point: metrics compare the distributions of these points, and a quantile function is theirs.
     """
 
     sample: Callable[[PRNGKey, int], Points]
     theta: Points
     quantile: Callable[[np.ndarray], np.ndarray] | None = None
     pose: Pose = ()
+    identifiable: Callable[[Cloud], Cloud] = lambda theta: theta
 
 
 class Molecule(NamedTuple):

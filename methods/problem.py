@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from cryosip.methods import checks
 
@@ -53,7 +53,11 @@ class Problem(NamedTuple):
     Optional: `theta_box`, (lower, upper) of shape (d,) each, is a box that holds theta as far as the observations tell;
     methods that need a grid ask for it. `span` is offered where all images lie in a space of few dimensions; methods
     then work there instead of on pixels. `pose_motion` is offered where poses are continuous, for methods that refine
-    the pose of each image.
+    the pose of each image. `log_likelihood(theta, image)` of (n, d) and (n,) is log p(y_image | theta) of each pair,
+    pose and noise integrated out, up to a constant that is free of theta; it is offered where it has a closed form, or
+    where more is known of each image than the distribution of poses. It says the same as `render`, `sample_pose` and
+    `noise_std`, which may then be 0: all noise is in the pose. Methods with a likelihood take it in place of their own.
+    `support` (k, d) are structures that are given: theta is one of them.
     """
 
     name: str
@@ -67,6 +71,8 @@ class Problem(NamedTuple):
     theta_box: tuple[Float[Array, " d"], Float[Array, " d"]] | None = None
     span: Span | None = None
     pose_motion: PoseMotion | None = None
+    log_likelihood: Callable[[Points, Int[Array, " n"]], Float[Array, " n"]] | None = None
+    support: Float[Array, "k d"] | None = None
 
 
 def no_pose(_key: PRNGKey, _n: int) -> Pose:
@@ -83,12 +89,13 @@ def checked(problem: Problem) -> Problem:
     """The problem with floating-point observations.
 
     Raises ValueError for what is none, observations that are not finite and (m, p), p the pixels that `render` makes,
-    and noise <= 0.
+    and noise that is not positive, or where a `log_likelihood` is offered negative.
     """
     if not isinstance(problem, Problem):
         raise ValueError(f"problem is a {type(problem).__name__}; wanted a Problem, such as instance.problem")
     observations = checks.finite_matrix("observations", problem.observations)
-    noise_std = checks.positive("noise_std", problem.noise_std)
+    sized = checks.positive if problem.log_likelihood is None else checks.non_negative
+    noise_std = sized("noise_std", problem.noise_std)
     image = jax.eval_shape(lambda: problem.render(problem.sample_init(jr.key(0), 1), problem.sample_pose(jr.key(0), 1)))
     if observations.shape[1:] != image.shape[1:]:
         raise ValueError(f"observations has shape {observations.shape}; wanted (m, {image.shape[1]}) as render makes")
@@ -101,3 +108,20 @@ def in_span(problem: Problem) -> Problem:
         return problem
     coordinates = problem.span.project(problem.observations)
     return problem._replace(observations=coordinates, render=problem.span.coordinates, span=None)
+
+
+def part(problem: Problem, rows: Int[Array, " b"]) -> Problem:
+    """The same problem with some of its observations."""
+    given = problem.log_likelihood
+    some = problem._replace(observations=problem.observations[rows])
+    if given is None:
+        return some
+    return some._replace(log_likelihood=lambda theta, image: given(theta, rows[image]))
+
+
+def halves(problem: Problem) -> tuple[Problem, Problem]:
+    """Every other observation, to fit, and the rest, to hold out; ValueError where there is one alone."""
+    m = len(problem.observations)
+    if m < 2:
+        raise ValueError(f"problem {problem.name!r} has {m} observation; wanted 2 or more, to hold out half of them")
+    return part(problem, jnp.arange(0, m, 2)), part(problem, jnp.arange(1, m, 2))

@@ -226,3 +226,21 @@ def test_floors_leave_out_what_was_not_solved(monkeypatch):
     found = set(metrics.floors(truth, points, 30, draws=2))
     assert {"energy_distance", "energy_distance_squared"} <= found
     assert not found & {"w1", "w2"}
+
+
+def test_distributions_are_compared_in_what_images_can_tell():
+    """Images tell |theta_1| alone: the mirrored estimate is as good, a shifted one is not."""
+
+    def sample(key, n):
+        return 1.0 + 0.1 * jr.normal(key, (n, 2))
+
+    truth = Truth(sample, sample(jr.key(3), 50), identifiable=lambda theta: jnp.abs(theta[:, :1]))
+    estimate = equal(np.asarray(sample(jr.key(1), 500)))
+    mirrored = WeightedPoints(-estimate.theta, estimate.weights)
+    assert metrics.reference(truth).theta.shape[1] == metrics.samples(truth, 20).shape[2] == 1
+    for metric in metrics.METRICS.values():
+        assert metric(mirrored, truth) == pytest.approx(metric(estimate, truth), abs=1e-12)
+        assert metric(equal(1.0 + estimate.theta), truth) > 5 * metric(estimate, truth)
+    seen = metrics.identified(truth, mirrored)
+    assert metrics.w2(seen, metrics.reference(truth)) == metrics.w2(mirrored, truth)
+    assert metrics.to_data(seen, truth)["w1_to_data"] < 0.1

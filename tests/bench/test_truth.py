@@ -19,6 +19,7 @@ from cryosip.records.schema import Labels, RunConfig
 METHODS_FOLDER = str(Path(runner.__file__).parent.parent / "methods")
 # those of bench/ that ask for the truth, all after the method has been built, none while it steps
 WHO_MAY = {
+    ("metrics", "identified"),
     ("metrics", "reference"),
     ("metrics", "samples"),
     ("metrics", "to_data"),

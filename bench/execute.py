@@ -3,7 +3,7 @@
 import datetime
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,8 @@ from cryosip.bench.limits import NO_LIMITS, Limits, TimeUp, as_json
 from cryosip.bench.measure import Arrays, describe
 from cryosip.bench.runner import Progress, Snapshot, run
 from cryosip.bench.sources import homes_of, identity_of
-from cryosip.methods.method import Method
+from cryosip.datasets.instance import Instance
+from cryosip.methods.method import Method, WeightedPoints
 from cryosip.methods.problem import Problem
 from cryosip.records.schema import Record, Result, RunConfig, Status, id_of, printable
 
@@ -40,6 +41,9 @@ class Session(NamedTuple):
 
 
 ALONE = Session()
+
+Scores = Mapping[str, Callable[[WeightedPoints], float]]
+NO_SCORES: Scores = {}
 
 Measure = Callable[[RunConfig, Session], tuple[Result, Arrays]]
 
@@ -94,7 +98,13 @@ def run_method(config: RunConfig, session: Session) -> tuple[Result, Arrays]:
 
     It goes on from its checkpoint, if there is one. `limits.seconds` are for building the method and for stepping.
     """
-    instance = build_instance(config)
+    return run_instance(build_instance(config), config, session)
+
+
+def run_instance(
+    instance: Instance, config: RunConfig, session: Session, scores: Scores = NO_SCORES
+) -> tuple[Result, Arrays]:
+    """The same on an instance that is made already; `scores` are evaluated on each estimate beside the metrics."""
     method, setup_seconds = _set_up(instance.problem, config)
     points = reference(config)
     evaluated = CURVE_METRICS if config.budgets is None else (*CURVE_METRICS, "energy_distance_squared")
@@ -116,7 +126,10 @@ def run_method(config: RunConfig, session: Session) -> tuple[Result, Arrays]:
     for snapshot in run(key, method, config.steps, config.every, config.growth, limits, start, keep):
         session.on_snapshot(snapshot)
         seen = metrics.identified(instance.truth, snapshot.estimate)
-        values = metrics.some(evaluated, seen, points) if snapshot.finite else {"": math.nan}
+        values = {"": math.nan}
+        if snapshot.finite:
+            scored = {name: score(snapshot.estimate) for name, score in scores.items()}
+            values = metrics.some(evaluated, seen, points) | scored
         if not all(np.isfinite(value) or isinstance(value, metrics.Unsolved) for value in values.values()):
             status = "diverged"
             message = f"the state is not finite after step {snapshot.step}; the record keeps the last finite one"

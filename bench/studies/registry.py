@@ -5,6 +5,7 @@ from functools import partial
 from cryosip.bench.studies import otd_dto
 from cryosip.bench.studies.consistency import consistency, measure_statement
 from cryosip.bench.studies.estimators import measure
+from cryosip.bench.studies.held_out import run_held_out
 from cryosip.bench.studies.nanocluster import paper_nanocluster, tau
 from cryosip.bench.studies.oned import noise, paper_1d
 from cryosip.bench.studies.protein import open_fields, paper_protein
@@ -84,9 +85,10 @@ STUDIES: dict[str, Study] = {
         otd_dto.otd_vs_dto,
     ),
     "tuning": Study(
-        "The sweep behind otd-vs-dto, on other replicates; `cryosip tune` runs it and keeps what it finds",
+        "The sweep behind otd-vs-dto on other replicates, scored by held-out images; `cryosip tune` keeps the best",
         {profile: size._replace(replicates=min(size.replicates, 3)) for profile, size in BUDGETED.items()},
         tuning,
+        run_held_out,
         first_replicate=FIRST_REPLICATE,
     ),
 }

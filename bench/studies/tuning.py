@@ -1,4 +1,7 @@
-"""The sweep behind the comparison: as many settings for every method, on replicates that no study reports."""
+"""The sweep behind the comparison: as many settings for every method, on replicates that no study reports.
+
+Settings are chosen by how well estimates explain held-out images, never by the truth.
+"""
 
 import json
 import math
@@ -9,7 +12,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from cryosip.bench.execute import record_of, run_method
+from cryosip.bench.execute import record_of
+from cryosip.bench.studies.held_out import SCORE, run_held_out
 from cryosip.bench.studies.otd_dto import DEFAULTS, SAME_SETTINGS, BudgetedProblem, BudgetedProblems, run_in, sweep
 from cryosip.methods.registry import METHODS
 from cryosip.records.files import write_text
@@ -18,7 +22,7 @@ from cryosip.records.schema import Labels, Record, RunConfig, merged
 from cryosip.records.write import record_path
 
 FIRST_REPLICATE = 100  # studies report 0, 1, 2, ...
-METRIC = "w2"
+ERRORS = (SCORE, "w2")  # the first chooses; the other says what the truth would have chosen
 TRIALS = 4  # settings of every method
 
 
@@ -67,8 +71,9 @@ def _by_method(runs: list[RunConfig]) -> dict[tuple[str, str], dict[int, RunConf
 def found(budgeted: BudgetedProblem, runs: list[RunConfig], records: list[Record]) -> dict[str, Any]:
     """For each method the settings, their errors at each budget of seconds, and the number of the best there.
 
-    The error is the median of W2 over replicates at the last evaluation within the budget. A failed replicate, and one
-    that had nothing yet, count as infinite; of equal settings the first is the best.
+    The errors are medians over replicates of the held-out score and of W2 at the last evaluation within the budget; the
+    best setting has the lowest score. A failed replicate, and one that had nothing yet, count as infinite; of equal
+    settings the first is the best.
     """
     return {
         "replicates": sorted({record.replicate for record in records}),
@@ -82,37 +87,44 @@ def found(budgeted: BudgetedProblem, runs: list[RunConfig], records: list[Record
 
 
 def _best(budgeted: BudgetedProblem, tried: dict[int, RunConfig], records: list[Record]) -> dict[str, Any]:
-    errors = [
-        [_median([error_at(r, b) for r in records if r.labels.value == i]) for b in budgeted.seconds] for i in tried
-    ]
-    plain = [[value if math.isfinite(value) else None for value in row] for row in errors]
+    errors = {
+        name: [
+            [_median([error_at(r, name, b) for r in records if r.labels.value == i]) for b in budgeted.seconds]
+            for i in tried
+        ]
+        for name in ERRORS
+    }
+    plain = {
+        name: [[value if math.isfinite(value) else None for value in row] for row in rows]
+        for name, rows in errors.items()
+    }
     settings = [{"options": run.method_options, "steps": run.steps} for run in tried.values()]
-    return {"settings": settings, METRIC: plain, "best": np.argmin(errors, axis=0).tolist()}
+    return {"settings": settings, **plain, "best": np.argmin(errors[SCORE], axis=0).tolist()}
 
 
 def _median(values: list[float]) -> float:
     return float(np.median(values)) if values else math.inf
 
 
-def error_at(record: Record, seconds: float) -> float:
+def error_at(record: Record, name: str, seconds: float) -> float:
     """The error at the last evaluation within a budget; building the method is part of it."""
     if record.status != "ok":
         return math.inf
     spent = record.setup_seconds + record.curve["seconds"]
     within = np.flatnonzero(spent <= seconds)
-    return float(record.curve[METRIC][within[-1]]) if within.size else math.inf
+    return float(record.curve[name][within[-1]]) if within.size else math.inf
 
 
 def keep(profile: str, size: BudgetedProblems, runs: list[RunConfig], results: Path, out: Path) -> list[str]:
     """Writes what the records of the runs say of their problems; the file keeps what it says of others and of others'
     methods. Returns a line for each method that names its best setting.
     """
-    ids = [record_of(run, profile, run_method).run_id for run in runs]
+    ids = [record_of(run, profile, run_held_out).run_id for run in runs]
     records = [written_here(record_path(results, run.study, own)) for run, own in zip(runs, ids, strict=True)]
     known, lines = json.loads(out.read_text()) if out.exists() else {}, list[str]()
     for budgeted in size.all_problems:
         if own := [record for record in records if record.problem == budgeted.problem]:
-            new = {"profile": profile, "metric": METRIC} | found(budgeted, runs, own)
+            new = {"profile": profile, "metric": SCORE} | found(budgeted, runs, own)
             known[budgeted.problem] = merged(known.get(budgeted.problem, {}), new)
             lines += [_best_setting(budgeted, method, swept) for method, swept in new["methods"].items()]
     write_text(out, json.dumps(known, indent=1, sort_keys=True) + "\n")
@@ -122,7 +134,7 @@ def keep(profile: str, size: BudgetedProblems, runs: list[RunConfig], results: P
 def _best_setting(budgeted: BudgetedProblem, method: str, swept: dict[str, Any]) -> str:
     """The best setting of a method at the longest budget, and its error."""
     best = swept["best"][-1]
-    options, error = json.dumps(swept["settings"][best]["options"]), swept[METRIC][best][-1]
-    found = "no estimate" if error is None else f"median {METRIC} {error:.3g}"
+    options, error = json.dumps(swept["settings"][best]["options"]), swept[SCORE][best][-1]
+    found = "no estimate" if error is None else f"median held-out score {error:.4g}"
     count = len(swept["settings"])
     return f"{budgeted.problem}, {method}: best of {count} within {budgeted.seconds[-1]:g} s: {options}, {found}"

@@ -18,7 +18,7 @@ METRICS = ("w2", "w1", "energy_distance_squared")
 BUDGET_UNITS = {"seconds": "seconds", "forward_evaluations": "forward evaluations"}
 THRESHOLDS = (1.5, 2.0, 3.0, 5.0)  # times the floor
 PAPERS_OWN = "flow"
-OTD, DTO = ("flow",), ("mixture", "reweighting", "maximum-likelihood", "posterior-npmle")
+OTD, DTO = ("flow", "pushforward", "weighted-flow"), ("mixture", "reweighting", "maximum-likelihood", "posterior-npmle")
 RULE = (
     "A method leads where its median of W2 over replicates is the smallest. It wins where it beats the runner-up and "
     "every other method without failures: its ratio to each, replicate by replicate, is below 1 with a p-value of at "
@@ -83,9 +83,8 @@ def over_floor(record: Record, metric: str) -> Array:
     return record.curve[metric] / floor.median
 
 
-def _error_at(record: Record, metric: str, unit: str, budget: float) -> float:
-    """Metric over floor at the last evaluation within the budget; inf for a run that failed or had nothing yet."""
-    values = over_floor(record, metric)
+def last_within(record: Record, values: Array, unit: str, budget: float) -> float:
+    """Of the values of a curve the last within the budget; inf for a run that failed or had nothing yet."""
     if record.status != "ok" or not values.size:
         return math.inf
     within = np.flatnonzero(spent(record, unit) <= budget)
@@ -144,7 +143,7 @@ def standings(records: Iterable[Record], metric: str, unit: str, budget: float) 
             method_style(own[0]),
             method,
             options(own[0]),
-            {record.replicate: _error_at(record, metric, unit, budget) for record in own},
+            {record.replicate: last_within(record, over_floor(record, metric), unit, budget) for record in own},
             sum(record.status != "ok" for record in own),
         )
         for method, own in runs_for(records, unit, budget).items()

@@ -12,6 +12,7 @@ from cryosip.reports.sections import (
     sampling,
     scaling,
     summary,
+    tuning,
 )
 from cryosip.reports.sections.baselines import baseline_table
 from cryosip.reports.spreads import grouped
@@ -49,6 +50,7 @@ SECTIONS = (
     consistency.SECTION,
     OTHER_STUDIES,
     otd_dto.SECTION,
+    tuning.SECTION,
     BASELINES,
     paper.CONVENTIONS,
     summary.FAILURES,

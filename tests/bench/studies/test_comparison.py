@@ -71,8 +71,8 @@ def test_the_committed_sweep_is_the_one_that_is_written_here():
         for method, settings in sweep(budgeted).items():
             known = own["methods"][method]
             assert known["settings"] == json.loads(json.dumps(settings)), (budgeted.problem, method)
-            errors = np.array(known["w2"], float)  # null is nan
-            assert errors.shape == (4, len(budgeted.seconds))
+            errors = np.array(known["held_out"], float)  # null is nan
+            assert errors.shape == np.shape(known["w2"]) == (4, len(budgeted.seconds))
             assert known["best"] == np.where(np.isnan(errors), np.inf, errors).argmin(0).tolist()
 
 
@@ -118,20 +118,20 @@ def test_a_new_method_is_seen_in_every_comparison(monkeypatch):
 def looked(setting, replicate, w2, status="ok", setup=0.0, method="mixture"):
     """A record with looks after 1, 2 and 3 seconds."""
     config = RunConfig("tuning", Labels(axis="number", value=setting), "oned", {}, method, {}, 3, 1, replicate)
-    curve = {"seconds": np.array([1.0, 2.0, 3.0]), "w2": np.array(w2)}
+    curve = {"seconds": np.array([1.0, 2.0, 3.0]), "w2": np.array(w2), "held_out": -np.array(w2)}
     return record_of(config, "smoke", run_method, Result(status=status, setup_seconds=setup, curve=curve))
 
 
 def test_the_error_within_a_budget_is_that_of_the_last_look():
     record = looked(0, 100, [9.0, 5.0, 7.0], setup=0.5)
-    assert tuning.error_at(record, 2.4) == 9.0  # building it took half a second
-    assert tuning.error_at(record, 2.5) == 5.0
-    assert tuning.error_at(record, 99.0) == 7.0
-    assert tuning.error_at(record, 1.4) == np.inf
-    assert tuning.error_at(looked(0, 100, [9.0, 5.0, 7.0], status="diverged"), 99.0) == np.inf
+    assert tuning.error_at(record, "w2", 2.4) == 9.0  # building it took half a second
+    assert tuning.error_at(record, "w2", 2.5) == 5.0
+    assert tuning.error_at(record, "held_out", 99.0) == -7.0
+    assert tuning.error_at(record, "w2", 1.4) == np.inf
+    assert tuning.error_at(looked(0, 100, [9.0, 5.0, 7.0], status="diverged"), "w2", 99.0) == np.inf
 
 
-def test_the_best_setting_has_the_smallest_median_and_failures_are_far(monkeypatch):
+def test_the_best_setting_has_the_lowest_median_score_and_failures_are_far(monkeypatch):
     budgeted = otd_dto.BudgetedProblem("oned", {"n_observations": 9}, (1.0, 3.0), (2.0,))
     configs = [
         RunConfig("tuning", Labels(axis="number", value=i), "oned", {}, "mixture", {}, i, 1, 100) for i in range(3)
@@ -145,7 +145,8 @@ def test_the_best_setting_has_the_smallest_median_and_failures_are_far(monkeypat
     assert told["replicates"] == [100, 101, 102]
     own = told["methods"]["mixture"]
     assert own["w2"] == [[1.0, 4.0], [2.0, 3.0], [None, None]]
-    assert own["best"] == [0, 1]
+    assert own["held_out"] == [[-1.0, -4.0], [-2.0, -3.0], [None, None]]
+    assert own["best"] == [1, 0]  # whatever W2 says
 
 
 @pytest.mark.slow
@@ -162,7 +163,7 @@ def test_tune_writes_what_the_study_reads_and_keeps_other_problems(monkeypatch, 
     told = json.loads(file.read_text())
     assert told["nanocluster"] == "as it was"
     own = told["oned"]
-    assert (own["profile"], own["metric"], own["replicates"]) == ("smoke", "w2", [100, 101])
+    assert (own["profile"], own["metric"], own["replicates"]) == ("smoke", "held_out", [100, 101])
     assert own["methods"]["reweighting"]["settings"] == few["reweighting"]
     assert len(own["methods"]["reweighting"]["best"]) == len(SMOKE.problems[0].seconds)
     assert all(setting in few["reweighting"] for setting, _ in chosen(SMOKE.problems[0], "reweighting", told))

@@ -14,7 +14,8 @@ import numpy as np
 
 from cryosip.bench.execute import record_of
 from cryosip.bench.studies.held_out import SCORE, run_held_out
-from cryosip.bench.studies.otd_dto import DEFAULTS, SAME_SETTINGS, BudgetedProblem, BudgetedProblems, run_in, sweep
+from cryosip.bench.studies.otd_dto import DEFAULTS, SAME_SETTINGS, BudgetedProblem, BudgetedProblems, run_in
+from cryosip.bench.studies.sweeps import sweep
 from cryosip.methods.registry import METHODS
 from cryosip.records.files import write_text
 from cryosip.records.read import written_here
@@ -35,7 +36,7 @@ def tuning(size: BudgetedProblems) -> list[RunConfig]:
         run_in(budgeted, "tuning", method, Labels(axis="number", value=i), tried, budgets)
         for budgeted in _tuned_problems(size)
         for budgets in [{"seconds": list(budgeted.seconds), "forward_evaluations": []}]
-        for swept in [sweep(budgeted)]
+        for swept in [sweep(budgeted.name, budgeted.options["n_observations"])]
         for method in METHODS
         for i, tried in enumerate(swept.get(method, [DEFAULTS]))
     ]
@@ -49,22 +50,29 @@ def numbered(run: RunConfig, count: int, i: int) -> RunConfig:
 
 
 def _tuned_problems(size: BudgetedProblems) -> list[BudgetedProblem]:
-    return [budgeted for budgeted in size.all_problems if budgeted.problem not in SAME_SETTINGS]
+    return [budgeted for budgeted in size.all_problems if budgeted.name not in SAME_SETTINGS]
 
 
 def check_trials(runs: list[RunConfig]) -> None:
     """Raises ValueError where a method would be tried with more settings than the others."""
-    for (problem, method), own in _by_method(runs).items():
-        if len(own) > TRIALS:
-            raise ValueError(f"{method} would be tried with {len(own)} settings on {problem}; wanted at most {TRIALS}")
+    by_problem: dict[str, list[RunConfig]] = {}
+    for run in runs:
+        by_problem.setdefault(json.dumps([run.problem, run.problem_options]), []).append(run)
+    for on_problem in by_problem.values():
+        for method, own in _by_method(on_problem).items():
+            if len(own) > TRIALS:
+                problem = on_problem[0].problem
+                raise ValueError(
+                    f"{method} would be tried with {len(own)} settings on {problem}; wanted at most {TRIALS}"
+                )
 
 
-def _by_method(runs: list[RunConfig]) -> dict[tuple[str, str], dict[int, RunConfig]]:
-    """The runs of the first replicate by their number, for each problem and method."""
-    found: dict[tuple[str, str], dict[int, RunConfig]] = {}
+def _by_method(runs: list[RunConfig]) -> dict[str, dict[int, RunConfig]]:
+    """The runs on one problem, those of its first replicate by their number, for each method."""
+    found: dict[str, dict[int, RunConfig]] = {}
     for run in runs:
         assert isinstance(run.labels.value, int | float)
-        found.setdefault((run.problem, run.method), {}).setdefault(int(run.labels.value), run)
+        found.setdefault(run.method, {}).setdefault(int(run.labels.value), run)
     return found
 
 
@@ -80,8 +88,7 @@ def found(budgeted: BudgetedProblem, runs: list[RunConfig], records: list[Record
         "engine": sorted({record.identity.engine for record in records}),
         "methods": {
             method: _best(budgeted, own, [record for record in records if record.method == method])
-            for (problem, method), own in _by_method(runs).items()
-            if problem == budgeted.problem
+            for method, own in _by_method(runs).items()
         },
     }
 
@@ -123,9 +130,11 @@ def keep(profile: str, size: BudgetedProblems, runs: list[RunConfig], results: P
     records = [written_here(record_path(results, run.study, own)) for run, own in zip(runs, ids, strict=True)]
     known, lines = json.loads(out.read_text()) if out.exists() else {}, list[str]()
     for budgeted in size.all_problems:
-        if own := [record for record in records if record.problem == budgeted.problem]:
-            new = {"profile": profile, "metric": SCORE} | found(budgeted, runs, own)
-            known[budgeted.problem] = merged(known.get(budgeted.problem, {}), new)
+        mine = [(run, record) for run, record in zip(runs, records, strict=True) if budgeted.is_of(run)]
+        if mine:
+            own_runs, own_records = map(list, zip(*mine, strict=True))
+            new = {"profile": profile, "metric": SCORE} | found(budgeted, own_runs, own_records)
+            known[budgeted.name] = merged(known.get(budgeted.name, {}), new)
             lines += [_best_setting(budgeted, method, swept) for method, swept in new["methods"].items()]
     write_text(out, json.dumps(known, indent=1, sort_keys=True) + "\n")
     return lines
@@ -137,4 +146,4 @@ def _best_setting(budgeted: BudgetedProblem, method: str, swept: dict[str, Any])
     options, error = json.dumps(swept["settings"][best]["options"]), swept[SCORE][best][-1]
     found = "no estimate" if error is None else f"median held-out score {error:.4g}"
     count = len(swept["settings"])
-    return f"{budgeted.problem}, {method}: best of {count} within {budgeted.seconds[-1]:g} s: {options}, {found}"
+    return f"{budgeted.name}, {method}: best of {count} within {budgeted.seconds[-1]:g} s: {options}, {found}"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cryosip.records.schema import Array, Record
-from cryosip.reports.section import Context, Section, Source
+from cryosip.reports.section import Context, Section, Source, Table
 from cryosip.reports.sections import budgets
 from cryosip.reports.sections.board import by_problem
 from cryosip.reports.spreads import grouped
@@ -85,7 +85,7 @@ def _context(source: Source) -> Context:
     }
 
 
-def _table(context: Context) -> dict[str, list[list[object]]]:
+def _table(context: Context) -> dict[str, Table]:
     if not context:
         return {}
     rows = [[r.problem, r.seconds, r.style.label, r.n_settings, r.by_held_out, r.by_truth, r.ratio]

@@ -12,14 +12,19 @@ from cryosip.bench.app import cli
 from cryosip.bench.app.planning import Selection, plan
 from cryosip.bench.execute import execute, record_of, run_method
 from cryosip.bench.studies import otd_dto, tuning
-from cryosip.bench.studies.otd_dto import DEFAULTS, PAPER, SMALL, SMOKE, chosen, otd_vs_dto, sweep
+from cryosip.bench.studies.otd_dto import DEFAULTS, PAPER, SMALL, SMOKE, chosen, otd_vs_dto
 from cryosip.bench.studies.registry import STUDIES
+from cryosip.bench.studies.sweeps import sweep
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.registry import METHODS
 from cryosip.records.schema import Labels, Result, RunConfig
 
-TUNED_PROBLEMS = [budgeted for budgeted in SMALL.problems if budgeted.problem not in otd_dto.SAME_SETTINGS]
+TUNED_PROBLEMS = [budgeted for budgeted in SMALL.problems if budgeted.name not in otd_dto.SAME_SETTINGS]
+
+
+def swept(budgeted):
+    return sweep(budgeted.name, budgeted.options["n_observations"])
 
 
 def still(problem):
@@ -31,9 +36,9 @@ def still(problem):
     )
 
 
-@pytest.mark.parametrize("budgeted", TUNED_PROBLEMS, ids=lambda budgeted: budgeted.problem)
-def test_every_method_has_as_many_settings_in_the_sweep(budgeted):
-    settings = sweep(budgeted)
+@pytest.mark.parametrize("budgeted", TUNED_PROBLEMS, ids=lambda budgeted: budgeted.name)
+def test_every_method_has_as_many_settings_in_the_swept(budgeted):
+    settings = swept(budgeted)
     assert set(settings) <= set(METHODS)
     assert {len(tried) for tried in settings.values()} == {4}
     for tried in settings.values():
@@ -52,7 +57,7 @@ def test_a_problem_of_somebody_else_joins_with_as_many_settings_of_each_method(m
     for size in (SMOKE, SMALL, PAPER):
         (other,) = (budgeted for budgeted in size.all_problems if budgeted.problem == "tripled")
         assert other.options == {"n_observations": 70}
-        assert {len(tried) for tried in sweep(other).values()} == {tuning.TRIALS}
+        assert {len(tried) for tried in swept(other).values()} == {tuning.TRIALS}
     runs = [run for run in otd_vs_dto(SMALL) if run.problem == "tripled"]
     assert [run.method for run in runs] == list(METHODS)
     assert {run.labels.variant for run in runs} == {"untuned"}
@@ -65,10 +70,10 @@ def test_the_committed_sweep_is_the_one_that_is_written_here():
     """If this fails, `cryosip tune` has to be run again."""
     told = json.loads(otd_dto.tuned_file().read_text())
     for budgeted in TUNED_PROBLEMS:
-        own = told[budgeted.problem]
+        own = told[budgeted.name]
         assert own["profile"] == "small"
         assert len(own["replicates"]) >= 3
-        for method, settings in sweep(budgeted).items():
+        for method, settings in swept(budgeted).items():
             known = own["methods"][method]
             assert known["settings"] == json.loads(json.dumps(settings)), (budgeted.problem, method)
             errors = np.array(known["held_out"], float)  # null is nan
@@ -152,7 +157,7 @@ def test_the_best_setting_has_the_lowest_median_score_and_failures_are_far(monke
 @pytest.mark.slow
 def test_tune_writes_what_the_study_reads_and_keeps_other_problems(monkeypatch, tmp_path):
     few = {"reweighting": [{"options": {"n_support": k}, "steps": 3} for k in (20, 40)]}
-    monkeypatch.setattr(tuning, "sweep", lambda _budgeted: few)
+    monkeypatch.setattr(tuning, "sweep", lambda *_: few)
     monkeypatch.setattr(tuning, "METHODS", ["reweighting"])
     file = tmp_path / "deep" / "tuned.json"
     file.parent.mkdir()

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from cryosip.datasets.gaussian_mixture import MultivariateMixture, covariance_factor, multivariate_mixture
 from cryosip.datasets.instance import Instance, Truth, checked
+from cryosip.datasets.outliers import contaminated
 from cryosip.methods import checks
 from cryosip.methods.problem import (
     Coordinates,
@@ -44,6 +45,8 @@ def nanocluster(
     covariances: Sequence[Sequence[Sequence[float]]] = (((0.5, 0.0), (0.0, 0.5)), ((0.7, 0.5), (0.5, 1.0))),
     init_mean: Sequence[float] = (4.0, 4.0),
     init_covariance: Sequence[Sequence[float]] = ((0.8, 0.3), (0.3, 0.8)),
+    outliers: float = 0.0,
+    outlier_kind: str = "wide",
     seed: int = 0,
 ) -> Instance:
     """The nanocluster of section 4.2: the width and the height of a rectangle of four atoms, from noisy images.
@@ -74,6 +77,9 @@ def nanocluster(
         Two symmetric positive definite matrices (2, 2).
     init_mean, init_covariance
         Of the initial distribution, which is a Gaussian, and rho_p too.
+    outliers, outlier_kind
+        A share of the images that is contaminated, 0 by default, and how, as `contaminated` says: "wide", the default,
+        "noise" or "neighbour".
     seed
         Of theta* and noise; 0 by default.
 
@@ -87,7 +93,7 @@ def nanocluster(
     ------
     ValueError
         A count is below 1, tau or the noise is not positive, tau is below a tenth of a pixel, alpha is outside (0, 1),
-        `means` are not two points, or a covariance is none. It warns where tau is below the size of a pixel, and where
+        `means` are not two points, a covariance is none, or the share of outliers is outside [0, 1). It warns where tau is below the size of a pixel, and where
         a mean lies outside of the image.
     """
     n = checks.positive_int("n_observations", n_observations)
@@ -118,9 +124,13 @@ def nanocluster(
         noise = jr.normal(key, (n, size, size)).swapaxes(1, 2)  # drawn by columns, as it was when images were stored so
         return render(theta, ()) + noise_std * noise.reshape(n, size**2)
 
+    observations = contaminated(
+        observe(theta, key_noise), outliers, outlier_kind, seed,
+        lambda rows: render(theta[rows], ()), lambda key, k: render(distribution.sample(key, k), ()),
+    )  # fmt: skip
     problem = Problem(
         name="nanocluster",
-        observations=observe(theta, key_noise),
+        observations=observations,
         noise_std=float(noise_std),
         render=render,
         sample_pose=no_pose,

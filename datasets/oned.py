@@ -6,6 +6,7 @@ import jax.random as jr
 
 from cryosip.datasets.gaussian_mixture import gaussian_mixture
 from cryosip.datasets.instance import Instance, Truth, checked
+from cryosip.datasets.outliers import contaminated
 from cryosip.methods import checks
 from cryosip.methods.problem import Images, Points, Pose, PRNGKey, Problem, Weights, no_pose, one_node
 
@@ -18,6 +19,8 @@ def oned(
     weights: Sequence[float] = (0.5, 0.5),
     init_mean: float = 0.0,
     init_std: float = 1.0,
+    outliers: float = 0.0,
+    outlier_kind: str = "wide",
     seed: int = 0,
 ) -> Instance:
     """The 1D test system of section 4.1: a Gaussian mixture seen through Gaussian noise.
@@ -35,6 +38,9 @@ def oned(
         Of the Gaussians of theta, as many of each; N(-2, 0.75^2) / 2 + N(2, 0.3^2) / 2 by default.
     init_mean, init_std
         Of the initial distribution, which is also rho_p; N(0, 1) by default.
+    outliers, outlier_kind
+        A share of the observations that is contaminated, 0 by default, and how, as `contaminated` says; "wide", the
+        default, has ten times the noise, and is the one kind here.
     seed
         Of theta* and noise; 0 by default.
 
@@ -46,7 +52,8 @@ def oned(
     Raises
     ------
     ValueError
-        A count is below 1, a std or a weight is not positive, or the weights do not sum to 1.
+        A count is below 1, a std or a weight is not positive, the weights do not sum to 1,
+        or the share of outliers is outside [0, 1).
     """
     n = checks.positive_int("n_observations", n_observations)
     noise_std = checks.positive("noise_std", noise_std)
@@ -57,6 +64,7 @@ def oned(
     key_theta, key_noise = jr.split(jr.key(seed))
     theta = distribution.sample(key_theta, n)[:, None]
     observations = theta + noise_std * jr.normal(key_noise, theta.shape)
+    observations = contaminated(observations, outliers, outlier_kind, seed, lambda rows: theta[rows])
 
     def render(theta: Points, _pose: Pose) -> Images:
         return theta

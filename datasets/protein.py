@@ -12,6 +12,7 @@ import numpy as np
 
 from cryosip.datasets.gaussian_mixture import GaussianMixture, gaussian_mixture
 from cryosip.datasets.instance import Instance, Molecule, Truth, checked
+from cryosip.datasets.outliers import contaminated
 from cryosip.datasets.protein_images import Beads, Camera, cropped_span, largest_distance, unscaled_images
 from cryosip.datasets.protein_poses import (
     PoseRange,
@@ -40,6 +41,8 @@ class Experiment(NamedTuple):
     init_half_width: float
     poses: PoseRange
     cropped_size: int | None
+    outliers: float
+    outlier_kind: str
     seed: int
 
 
@@ -61,6 +64,8 @@ def protein(
     cropped_size: int | None = None,
     structure: str | Path | None = None,
     chain: str = "A",
+    outliers: float = 0.0,
+    outlier_kind: str = "wide",
     seed: int = 0,
 ) -> Instance:
     """Section 4.3: a protein that moves along its normal modes, from noisy projections in unknown directions.
@@ -116,6 +121,9 @@ def protein(
         A PDB or an mmCIF file to read in place of what the name stands for.
     chain
         Of the structure, "A" by default.
+    outliers, outlier_kind
+        A share of the images that is contaminated, 0 by default, and how, as `contaminated` says: "wide", the default,
+        "noise" or "neighbour".
     seed
         Of theta*, poses and noise; 0 by default.
 
@@ -129,7 +137,8 @@ def protein(
     ------
     ValueError
         A count is below 1, a length or a noise is not positive, a bead has more than 4 atoms, `means` are no lists of
-        numbers, the cropped size is even or larger than the image, or `load` or `normal_modes` refuse.
+        numbers, the cropped size is even or larger than the image, the share of outliers is outside [0, 1), or `load`
+        or `normal_modes` refuse.
     OSError
         There is no structure to be had.
     """
@@ -149,6 +158,8 @@ def protein(
         init_half_width=checks.positive("init_half_width", init_half_width),
         poses=PoseRange(max_shift, checked_defocus(defocus_range_in_angstroms)),
         cropped_size=cropped_size,
+        outliers=outliers,
+        outlier_kind=outlier_kind,
         seed=checks.non_negative_int("seed", seed),
     )
     trace = load(name, structure, chain)
@@ -198,9 +209,15 @@ def simulate(camera: Camera, beads: Beads, experiment: Experiment) -> tuple[Prob
         drawn = sample_init(key_span, SPAN_DRAWS), sample_pose(key_span, SPAN_DRAWS)
         span = span._replace(error=largest_distance(span, drawn, render(*drawn)))
     noise = experiment.noise_std * jr.normal(key_noise, clean.shape)
+    observations = contaminated(
+        clean * jnp.asarray(scale, clean.dtype) + noise,
+        experiment.outliers, experiment.outlier_kind, experiment.seed,
+        lambda rows: jnp.asarray(scale, clean.dtype) * clean[rows],
+        lambda key, k: render(sample_truth(key, k), sample_pose(jr.fold_in(key, 1), k)),
+    )  # fmt: skip
     problem = Problem(
         name=experiment.name,
-        observations=clean * jnp.asarray(scale, clean.dtype) + noise,
+        observations=observations,
         noise_std=experiment.noise_std,
         render=render,
         sample_pose=sample_pose,

@@ -11,7 +11,6 @@ from jaxtyping import Array, Float
 from cryosip.methods.problem import Points, Pose, PRNGKey, Problem
 
 Cloud = Float[Array | np.ndarray, "n d"]
-Identified = Float[Array | np.ndarray, "n e"]
 
 
 class Truth(NamedTuple):
@@ -27,7 +26,7 @@ class Truth(NamedTuple):
     theta: Points
     quantile: Callable[[np.ndarray], np.ndarray] | None = None
     pose: Pose = ()
-    identifiable: Callable[[Cloud], Identified] = lambda theta: theta
+    identifiable: Callable[[Cloud], Cloud] = lambda theta: theta
 
 
 class Molecule(NamedTuple):

@@ -69,7 +69,7 @@ ROWS: dict[str, dict[str, Row]] = {
 
 
 def contamination(size: Size) -> list[RunConfig]:
-    """The line with wide outliers, images with all kinds; the protein, whose images take long, in the largest profile."""
+    """The line with wide outliers, images with all kinds; the protein in the largest profile alone."""
     smokes = size.share_of_steps < 1
     few, all_shares = (0.0, 0.1), (0.0, 0.02, 0.1)
     runs = _on("oned", {}, ("wide",), few if smokes else all_shares, size)

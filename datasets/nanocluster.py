@@ -93,8 +93,8 @@ def nanocluster(
     ------
     ValueError
         A count is below 1, tau or the noise is not positive, tau is below a tenth of a pixel, alpha is outside (0, 1),
-        `means` are not two points, a covariance is none, or the share of outliers is outside [0, 1). It warns where tau is below the size of a pixel, and where
-        a mean lies outside of the image.
+        `means` are not two points, a covariance is none, or the share of outliers is outside [0, 1). It
+        warns where tau is below the size of a pixel, and where a mean lies outside of the image.
     """
     n = checks.positive_int("n_observations", n_observations)
     noise_std = checks.positive("noise_std", noise_std)

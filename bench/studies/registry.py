@@ -4,6 +4,7 @@ from functools import partial
 
 from cryosip.bench.studies import otd_dto
 from cryosip.bench.studies.consistency import consistency, measure_statement
+from cryosip.bench.studies.contamination import contamination
 from cryosip.bench.studies.estimators import measure
 from cryosip.bench.studies.held_out import run_held_out
 from cryosip.bench.studies.nanocluster import paper_nanocluster, tau
@@ -53,6 +54,15 @@ STUDIES: dict[str, Study] = {
         {"smoke": Size(1, 60, 0.1), "small": Size(5, 1_000, 1.0), "paper": Size(10, 3_000, 1.0)},
         consistency,
         measure_statement,
+    ),
+    "contamination": Study(
+        "Every method on clean data and with a share of outliers, run to convergence",
+        {
+            "smoke": Size(1, 60, 0.02),
+            "small": Size(3, 500, 1.0),
+            "paper": Size(10, 1_000, 1.0, all_settings=True, images="paper"),
+        },
+        contamination,
     ),
     "paper-nanocluster": Study(
         "Figs. 3 and 4 and their distances: flow, mixture, reweighting and maximum likelihood on images",

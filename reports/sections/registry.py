@@ -4,6 +4,7 @@ from cryosip.reports.section import Context, Section, Source
 from cryosip.reports.sections import (
     board,
     consistency,
+    contamination,
     nanocluster,
     oned,
     otd_dto,
@@ -48,6 +49,7 @@ SECTIONS = (
     nanocluster.SECTION,
     protein.SECTION,
     consistency.SECTION,
+    contamination.SECTION,
     OTHER_STUDIES,
     otd_dto.SECTION,
     tuning.SECTION,

@@ -43,8 +43,13 @@ def uniform(half_width: float, d: int) -> Distribution:
     return Distribution([marginal] * d, np.zeros(d), covariance, lambda rng, n: half_width * rng.uniform(-1, 1, (n, d)))
 
 
-# (distribution of theta, initial distribution), with the defaults of the problems: those of sections 4.1 to 4.3
+# (distribution of theta, initial distribution), with the defaults of the problems: those of sections 4.1 to 4.3, and
+# for fredholm those of [crucinio2022] in two dimensions; its initial distribution has the moments of the observations
 _ONED = mixture([0.5, 0.5], [[-2.0], [2.0]], [[[0.75**2]], [[0.3**2]]]), mixture([1.0], [[0.0]], [[[1.0]]])
+_FREDHOLM = (
+    mixture([1 / 3, 2 / 3], [[0.3, 0.3], [0.7, 0.7]], [0.07**2 * np.eye(2), 0.1**2 * np.eye(2)]),
+    mixture([1.0], [[1.7 / 3] * 2], [(0.07**2 / 3 + 2 * 0.1**2 / 3 + 2 / 9 * 0.4**2 + 0.15**2) * np.eye(2)]),
+)
 _NANOCLUSTER = (
     mixture([0.2, 0.8], [[3.0, 3.0], [5.0, 5.0]], [[[0.5, 0.0], [0.0, 0.5]], [[0.7, 0.5], [0.5, 1.0]]]),
     mixture([1.0], [[4.0, 4.0]], [[[0.8, 0.3], [0.3, 0.8]]]),
@@ -53,6 +58,7 @@ _CORNERS = [[first, second, 0.0, 0.0] for first in (9.0, -7.0) for second in (9.
 _PROTEIN = mixture([0.25] * 4, _CORNERS, [np.eye(4)] * 4), uniform(7.0, 4)
 DISTRIBUTIONS: dict[str, tuple[Distribution, Distribution]] = {
     "adk": _PROTEIN,
+    "fredholm": _FREDHOLM,
     "hsp90": _PROTEIN,
     "nanocluster": _NANOCLUSTER,
     "oned": _ONED,

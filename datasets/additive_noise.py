@@ -70,4 +70,3 @@ def with_additive_noise(
         theta_box=(observations.min(0), observations.max(0)),
     )
     return checked(Instance(problem, Truth(sample, theta, quantile)))
-

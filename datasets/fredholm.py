@@ -7,7 +7,7 @@ import jax.random as jr
 import numpy as np
 
 from cryosip.datasets.additive_noise import observed, with_additive_noise
-from cryosip.datasets.gaussian_mixture import gaussian_mixture, multivariate_mixture
+from cryosip.datasets.gaussian_mixture import MultivariateMixture, gaussian_mixture
 from cryosip.datasets.instance import Instance
 from cryosip.methods import checks
 
@@ -60,8 +60,8 @@ def fredholm(
     noise_std = checks.positive("noise_std", noise_std)
     checks.non_negative_int("seed", seed)
     marginal = gaussian_mixture(means, stds, weights)
-    covariances = [std**2 * np.eye(d) for std in marginal.stds]
-    distribution = multivariate_mixture(np.tile(marginal.means[:, None], d), covariances, marginal.weights)
+    factors = marginal.stds[:, None, None] * np.eye(d)
+    distribution = MultivariateMixture(np.tile(marginal.means[:, None], d), factors, marginal.weights)
     key_theta, key_noise = jr.split(jr.key(seed))
     theta = distribution.sample(key_theta, n)
     observations = observed(theta, noise_std, key_noise)

@@ -62,5 +62,5 @@ def _normal(x: np.ndarray, std: float) -> np.ndarray:
 
 
 def integrated_squared_error(density: Vector, truth: Callable[[Vector], Vector], nodes: Vector) -> float:
-    """int (f - f*)^2 from the first to the last of equally distant nodes, f given there: their sum times their distance."""
+    """int (f - f*)^2 over equally distant nodes, where f is given: the sum times the distance of nodes."""
     return float(((density - truth(nodes)) ** 2).sum() * (nodes[1] - nodes[0]))

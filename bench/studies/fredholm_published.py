@@ -1,4 +1,4 @@
-"""The two estimators of the table of [crucinio2022], as their public code runs them: one-step-late EM, and their flow."""
+"""The two estimators of the table of [crucinio2022], as their public code runs them: EM and a flow."""
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from cryosip.methods.problem import Observations, Points, PRNGKey
 
 Grid = Float[np.ndarray, "..."]  # (b, ..., b), a value at each node
 Axis = Float[np.ndarray, " b"]
+Number = Float[Array, ""] | float
 
 PENALTY = 0.01  # alpha, of the entropy relative to the reference measure
 CENTRE, STD = 0.5, 0.25  # of the reference measure
@@ -104,9 +105,7 @@ def noisy_flow(
 
 
 @jax.jit
-def _step(
-    key: PRNGKey, theta: Points, observations: Observations, noise_std: Float[Array, ""], attraction: Float[Array, ""]
-) -> Points:
+def _step(key: PRNGKey, theta: Points, observations: Observations, noise_std: Number, attraction: Number) -> Points:
     key_some, key_noise = jr.split(key)
     n, m = len(theta), len(observations)
     y = observations[jr.randint(key_some, (min(n, m),), 0, m)]

@@ -81,7 +81,7 @@ STUDIES: dict[str, Study] = {
     ),
     "fredholm": Study(
         "The table of Crucinio et al.: integrated squared errors of the first marginal in one to four dimensions",
-        {"smoke": Size(1, 100, 0.02), "small": Size(5, 2_000, 1.0), "paper": Size(100, 1_000_000, 1.0)},
+        {"smoke": Size(1, 100, 0.02), "small": Size(3, 2_000, 1.0), "paper": Size(100, 1_000_000, 1.0)},
         fredholm,
         measure_marginal,
     ),

@@ -60,7 +60,7 @@ def table(records: Sequence[Record]) -> list[Row]:
     """The published methods first, each with a cell for each dimension."""
     kept = [r for r in records if r.study == "fredholm"]
     groups = grouped(kept, row_label)
-    ordered = sorted(groups.items(), key=lambda item: (item[1][0].method not in PRINTED))
+    ordered = sorted(groups.items(), key=lambda item: item[1][0].method not in PRINTED)
     return [
         Row(label, own[0].method in PRINTED, [_cell(d, [r for r in own if _dimension(r) == d]) for d in DIMENSIONS])
         for label, own in ordered
@@ -161,7 +161,9 @@ def _marginals(d: int, records: Sequence[Record]) -> Plot:
         ax.set(xlabel="first coordinate of θ", ylabel="density", ylim=(0, 1.6 * truth.max()))
 
     title = f"First marginal, d = {d}"
-    caption = f"Replicate {records[0].replicate}; what the error integrates. The axis ends at 1.6 times the truth's peak."
+    caption = (
+        f"Replicate {records[0].replicate}; what the error integrates. The axis ends at 1.6 times the truth's peak."
+    )
     rows = [[x, t, *values] for x, t, *values in zip(nodes, truth, *(y for _, y in lines.values()), strict=True)]
     name = f"fredholm-{d}d"
     return Plot(name, title, caption, draw(name, paint), ["theta", "truth", *lines], rows)

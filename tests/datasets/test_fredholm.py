@@ -45,10 +45,11 @@ def test_the_noise_and_what_a_method_sees():
     noise = np.asarray(problem.observations - truth.theta, np.float64)
     np.testing.assert_allclose(np.cov(noise.T), 0.15**2 * np.eye(3), atol=5 * 0.15**2 * np.sqrt(2 / DRAWS))
     y = np.asarray(problem.observations, np.float64)
-    first = np.asarray(problem.sample_init(jr.key(0), DRAWS), np.float64)
+    theta = problem.sample_init(jr.key(0), DRAWS)
+    first = np.asarray(theta, np.float64)
     np.testing.assert_allclose(first.mean(0), y.mean(0), atol=5 * y.std() / np.sqrt(DRAWS))
     np.testing.assert_allclose(first.std(0), y.std(0), atol=5 * y.std() / np.sqrt(2 * DRAWS))
-    offset = problem.log_prior(first) - norm.logpdf(first, y.mean(0), y.std(0)).sum(1)
+    offset = problem.log_prior(theta) - norm.logpdf(first, y.mean(0), y.std(0)).sum(1)
     np.testing.assert_allclose(offset, offset[0], atol=1e-4)
     np.testing.assert_array_equal(problem.render(problem.observations, ()), problem.observations)
     lower, upper = problem.theta_box
@@ -71,7 +72,7 @@ def test_the_density_is_the_derivative_of_the_distribution_function():
     ("options", "says"),
     [
         ({"dimension": 0}, "dimension is 0; wanted a whole number >= 1"),
-        ({"dimension": 1.5}, "dimension is 1.5"),
+        ({"dimension": 1_001}, "dimension is 1001; wanted a whole number >= 1 and <= 1000"),
         ({"noise_std": -1.0}, "noise_std is -1.0; wanted a positive finite number"),
         ({"n_observations": 0}, "n_observations is 0"),
         ({"seed": -1}, "seed is -1"),

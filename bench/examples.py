@@ -24,6 +24,7 @@ PROTEIN: Options = {
 }
 PROBLEMS: dict[str, dict[str, Options]] = {
     "tiny": {
+        "fredholm": {"n_observations": 60, "dimension": 2},
         "oned": {"n_observations": 60},
         "inverse-kinematics": {"n_observations": 60},
         "nanocluster": {"n_observations": 40, "image_size": 16, "tau": 0.5},  # tau is as large as a pixel
@@ -33,6 +34,7 @@ PROBLEMS: dict[str, dict[str, Options]] = {
         "hsp90": PROTEIN,
     },
     "small": {
+        "fredholm": {"n_observations": 1_000, "dimension": 2},
         "oned": {"n_observations": 1_000},
         "inverse-kinematics": {"n_observations": 1_000},
         "nanocluster": {"n_observations": 300},

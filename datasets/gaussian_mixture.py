@@ -9,6 +9,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 from scipy.special import ndtr
+from scipy.stats import norm
 
 from cryosip.methods import checks
 
@@ -25,6 +26,9 @@ class GaussianMixture(NamedTuple):
         k = jr.choice(key_component, len(self.means), (n,), p=jnp.asarray(self.weights))
         means, stds = jnp.asarray(self.means), jnp.asarray(self.stds)
         return means[k] + stds[k] * jr.normal(key_normal, (n,))
+
+    def pdf(self, x: np.ndarray) -> np.ndarray:
+        return norm.pdf(x[..., None], self.means, self.stds) @ self.weights
 
     def cdf(self, x: np.ndarray) -> np.ndarray:
         return ndtr((x[..., None] - self.means) / self.stds) @ self.weights

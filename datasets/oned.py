@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import jax.random as jr
 
+from cryosip.datasets.additive_noise import observed, with_additive_noise
 from cryosip.datasets.gaussian_mixture import gaussian_mixture
-from cryosip.datasets.instance import Instance, Truth, checked
+from cryosip.datasets.instance import Instance
 from cryosip.datasets.outliers import contaminated
 from cryosip.methods import checks
-from cryosip.methods.problem import Images, Points, Pose, PRNGKey, Problem, Weights, no_pose, one_node
 
 
 def oned(
@@ -63,28 +63,13 @@ def oned(
     distribution = gaussian_mixture(means, stds, weights)
     key_theta, key_noise = jr.split(jr.key(seed))
     theta = distribution.sample(key_theta, n)[:, None]
-    observations = theta + noise_std * jr.normal(key_noise, theta.shape)
-    observations = contaminated(observations, outliers, outlier_kind, seed, lambda rows: theta[rows])
-
-    def render(theta: Points, _pose: Pose) -> Images:
-        return theta
-
-    def sample_init(key: PRNGKey, n: int) -> Points:
-        return init_mean + init_std * jr.normal(key, (n, 1))
-
-    def log_prior(theta: Points) -> Weights:
-        return -0.5 * ((theta[:, 0] - init_mean) / init_std) ** 2
-
-    problem = Problem(
-        name="oned",
-        observations=observations,
-        noise_std=float(noise_std),
-        render=render,
-        sample_pose=no_pose,
-        pose_quadrature=one_node,
-        sample_init=sample_init,
-        log_prior=log_prior,
-        theta_box=(observations.min(0), observations.max(0)),
+    observations = observed(theta, noise_std, key_noise)
+    return with_additive_noise(
+        "oned",
+        contaminated(observations, outliers, outlier_kind, seed, lambda rows: theta[rows]),
+        theta,
+        noise_std,
+        (init_mean, init_std),
+        lambda key, n: distribution.sample(key, n)[:, None],
+        distribution.quantile,
     )
-    truth = Truth(lambda key, n: distribution.sample(key, n)[:, None], theta, distribution.quantile)
-    return checked(Instance(problem, truth))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from cryosip.datasets.fredholm import fredholm
 from cryosip.datasets.instance import Instance
 from cryosip.datasets.nanocluster import nanocluster
 from cryosip.datasets.oned import oned
@@ -10,6 +11,7 @@ from cryosip.datasets.simulators import inverse_kinematics, slcp, two_moons
 
 DATASETS: dict[str, Callable[..., Instance]] = {
     "adk": adk,
+    "fredholm": fredholm,
     "hsp90": hsp90,
     "inverse-kinematics": inverse_kinematics,
     "nanocluster": nanocluster,

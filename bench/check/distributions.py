@@ -45,8 +45,13 @@ def uniform(half_width: float | np.ndarray, d: int) -> Distribution:
     )
 
 
-# (distribution of theta, initial distribution), with the defaults of the problems: those of sections 4.1 to 4.3
+# (distribution of theta, initial distribution), with the defaults of the problems: those of sections 4.1 to 4.3, and
+# for fredholm those of [crucinio2022] in two dimensions; its initial distribution has the moments of the observations
 _ONED = mixture([0.5, 0.5], [[-2.0], [2.0]], [[[0.75**2]], [[0.3**2]]]), mixture([1.0], [[0.0]], [[[1.0]]])
+_FREDHOLM = (
+    mixture([1 / 3, 2 / 3], [[0.3, 0.3], [0.7, 0.7]], [0.07**2 * np.eye(2), 0.1**2 * np.eye(2)]),
+    mixture([1.0], [[1.7 / 3] * 2], [(0.07**2 / 3 + 2 * 0.1**2 / 3 + 2 / 9 * 0.4**2 + 0.15**2) * np.eye(2)]),
+)
 _NANOCLUSTER = (
     mixture([0.2, 0.8], [[3.0, 3.0], [5.0, 5.0]], [[[0.5, 0.0], [0.0, 0.5]], [[0.7, 0.5], [0.5, 1.0]]]),
     mixture([1.0], [[4.0, 4.0]], [[[0.8, 0.3], [0.3, 0.8]]]),
@@ -56,6 +61,7 @@ _PROTEIN = mixture([0.25] * 4, _CORNERS, [np.eye(4)] * 4), uniform(7.0, 4)
 _ARM = np.diag([0.25, 0.5, 0.5, 0.5]) ** 2
 DISTRIBUTIONS: dict[str, tuple[Distribution, Distribution]] = {
     "adk": _PROTEIN,
+    "fredholm": _FREDHOLM,
     "hsp90": _PROTEIN,
     "inverse-kinematics": (mixture([1.0], [[0.0] * 4], [_ARM]), uniform(np.array([1.0, 2.0, 2.0, 2.0]), 4)),
     "nanocluster": _NANOCLUSTER,

@@ -26,6 +26,7 @@ _VIEWED = {"max_shift_in_angstroms": 6.0, "defocus_range_in_angstroms": (6_000.0
 # protein are so noisy that a few structures in a few poses explain each
 PROBLEMS: dict[str, dict[str, Any]] = {
     "adk": _IMAGES | _VIEWED | {"n_observations": 400},
+    "fredholm": {"n_observations": SAMPLES},
     "hsp90": _IMAGES | {"n_observations": 100},
     "inverse-kinematics": {"n_observations": SAMPLES},
     "nanocluster": {"n_observations": 1_000},
@@ -35,6 +36,7 @@ PROBLEMS: dict[str, dict[str, Any]] = {
 }
 SMOOTH: dict[str, dict[str, Any]] = {
     "adk": _IMAGES | {"n_observations": 20, "snr": PROTEIN["snr"], "cropped_size": 7},
+    "fredholm": {"n_observations": 300},
     "nanocluster": {"n_observations": 60},
     "oned": {"n_observations": 300},
 }
@@ -131,6 +133,7 @@ def _behind(instance: Instance) -> tuple[np.ndarray, np.ndarray]:
 # the images behind the observations, in float64
 IMAGES: dict[str, Callable[[dict[str, Any], Instance], np.ndarray]] = {
     "adk": _protein_images,
+    "fredholm": lambda _options, instance: np.asarray(instance.truth.theta, np.float64),
     "nanocluster": lambda options, instance: nanocluster_images(
         np.asarray(instance.truth.theta, np.float64), options["image_size"], options["tau"]
     ),

@@ -7,6 +7,7 @@ from cryosip.bench.studies.consistency import consistency, measure_statement
 from cryosip.bench.studies.contamination import contamination
 from cryosip.bench.studies.estimators import measure
 from cryosip.bench.studies.held_out import run_held_out
+from cryosip.bench.studies.fredholm import fredholm, measure_marginal
 from cryosip.bench.studies.nanocluster import paper_nanocluster, tau
 from cryosip.bench.studies.oned import noise, paper_1d
 from cryosip.bench.studies.protein import open_fields, paper_protein
@@ -88,6 +89,12 @@ STUDIES: dict[str, Study] = {
         "What section 4.3 leaves open, cutoff and signal-to-noise ratio, against the distances",
         PROTEIN_SIZES | {"small": Size(1, 500, 1.0, images="small")},
         partial(open_fields, "hsp90", "hsp90-open"),
+    ),
+    "fredholm": Study(
+        "The table of Crucinio et al.: integrated squared errors of the first marginal in one to four dimensions",
+        {"smoke": Size(1, 100, 0.02), "small": Size(3, 2_000, 1.0), "paper": Size(100, 1_000_000, 1.0)},
+        fredholm,
+        measure_marginal,
     ),
     "otd-vs-dto": Study(
         "Every method on every problem within the same budgets of seconds and of forward evaluations",

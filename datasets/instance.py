@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from cryosip.methods.problem import Points, Pose, PRNGKey, Problem
 
 Cloud = Float[Array | np.ndarray, "n d"]
+Identified = Float[Array | np.ndarray, "n e"]
 
 
 class Truth(NamedTuple):
@@ -26,7 +27,7 @@ class Truth(NamedTuple):
     theta: Points
     quantile: Callable[[np.ndarray], np.ndarray] | None = None
     pose: Pose = ()
-    identifiable: Callable[[Cloud], Cloud] = lambda theta: theta
+    identifiable: Callable[[Cloud], Identified] = lambda theta: theta
 
 
 class Molecule(NamedTuple):

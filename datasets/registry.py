@@ -7,15 +7,11 @@ from cryosip.datasets.instance import Instance
 from cryosip.datasets.nanocluster import nanocluster
 from cryosip.datasets.oned import oned
 from cryosip.datasets.protein import adk, hsp90
-from cryosip.datasets.simulators import inverse_kinematics, slcp, two_moons
 
 DATASETS: dict[str, Callable[..., Instance]] = {
     "adk": adk,
     "fredholm": fredholm,
     "hsp90": hsp90,
-    "inverse-kinematics": inverse_kinematics,
     "nanocluster": nanocluster,
     "oned": oned,
-    "slcp": slcp,
-    "two-moons": two_moons,
 }

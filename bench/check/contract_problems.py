@@ -152,9 +152,8 @@ def secrets(name: str) -> Iterator[Finding]:
     found = sorted({type(secret).__name__ for secret in leaks(problem, truth)})
     yield violation("the problem holds nothing of the truth", bool(found), f"it holds {', '.join(found)} of it")
     clean = np.asarray(problem.render(truth.theta, truth.pose))
-    if problem.noise_std > 0:  # else all noise is in the pose
-        share = (np.asarray(problem.observations) == clean).mean()
-        yield Finding("share of observed numbers without noise", float(share), most=0.5)
+    share = (np.asarray(problem.observations) == clean).mean()
+    yield Finding("share of observed numbers without noise", float(share), most=0.5)
 
 
 def gradients(name: str) -> Iterator[Finding]:
@@ -185,32 +184,7 @@ def samplers(name: str) -> Iterator[Finding]:
         gap = np.sqrt(len(samples)) * np.abs(below - u).max()
         yield Finding("samples at the quantiles, probability", float(scipy.stats.kstwobign.sf(gap)), least=least)
     noise = np.asarray(problem.observations, np.float64) - np.asarray(problem.render(truth.theta, truth.pose))
-    if problem.noise_std == 0:
-        yield Finding("observations less the images behind them", float(np.abs(noise).max()), most=ROUNDING)
-        return
     yield Finding("noise, probability", noise_p_value(noise / problem.noise_std), least=least)
-
-
-def likelihood(name: str) -> Iterator[Finding]:
-    """log_likelihood(theta, image) is finite, of pairs, whatever the other pairs are, and higher on average for the
-    structures behind the images than for those behind others."""
-    problem, truth, _ = _instance(name)
-    if problem.log_likelihood is None:
-        raise Unknown("a likelihood that is offered: log_likelihood")
-    theta, image = truth.sample(jr.key(4), DRAWS), jnp.arange(DRAWS)
-    values = traced(problem.log_likelihood, theta, image)
-    yield violation(
-        f"shape of log_likelihood is ({DRAWS},)", jnp.shape(values) != (DRAWS,), f"it is {jnp.shape(values)}"
-    )
-    yield Finding("log_likelihood: numbers that are not finite", not_finite(values), most=0)
-    rows = image[::-1][: DRAWS // 2]
-    fewer = traced(problem.log_likelihood, theta[rows], image[rows])
-    yield Finding(
-        "pair i of log_likelihood is of theta i and image i, relative", distance(values[rows], fewer), most=ROUNDING
-    )
-    behind = traced(problem.log_likelihood, truth.theta[:DRAWS], image)
-    others = traced(problem.log_likelihood, jnp.roll(truth.theta[:DRAWS], 1, axis=0), image)
-    yield Finding("mean log-likelihood behind the images less that of others", float((behind - others).mean()), least=0)
 
 
 def _two_samples(few: np.ndarray, many: np.ndarray) -> float:
@@ -256,6 +230,5 @@ PARTS: dict[str, Callable[[str], Iterator[Finding]]] = {
     "holds nothing of the truth": secrets,
     "gradient of render": gradients,
     "samplers against their own moments": samplers,
-    "likelihood": likelihood,
     "pixel order": pixel_order,
 }

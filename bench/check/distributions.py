@@ -36,13 +36,11 @@ def mixture(weights: Sequence[float], means: Any, covariances: Any) -> Distribut
     return Distribution([marginal(i) for i in range(m.shape[1])], mean, covariance, sample)
 
 
-def uniform(half_width: float | np.ndarray, d: int) -> Distribution:
-    """On a box around the origin."""
-    widths = np.broadcast_to(half_width, d)
-    marginals = [scipy.stats.uniform(-width, 2 * width).cdf for width in widths]
-    return Distribution(
-        marginals, np.zeros(d), np.diag(widths**2 / 3), lambda rng, n: widths * rng.uniform(-1, 1, (n, d))
-    )
+def uniform(half_width: float, d: int) -> Distribution:
+    """On a cube around the origin."""
+    marginal = scipy.stats.uniform(-half_width, 2 * half_width).cdf
+    covariance = half_width**2 / 3 * np.eye(d)
+    return Distribution([marginal] * d, np.zeros(d), covariance, lambda rng, n: half_width * rng.uniform(-1, 1, (n, d)))
 
 
 # (distribution of theta, initial distribution), with the defaults of the problems: those of sections 4.1 to 4.3, and
@@ -58,22 +56,12 @@ _NANOCLUSTER = (
 )
 _CORNERS = [[first, second, 0.0, 0.0] for first in (9.0, -7.0) for second in (9.0, -7.0)]
 _PROTEIN = mixture([0.25] * 4, _CORNERS, [np.eye(4)] * 4), uniform(7.0, 4)
-_ARM = np.diag([0.25, 0.5, 0.5, 0.5]) ** 2
 DISTRIBUTIONS: dict[str, tuple[Distribution, Distribution]] = {
     "adk": _PROTEIN,
     "fredholm": _FREDHOLM,
     "hsp90": _PROTEIN,
-    "inverse-kinematics": (mixture([1.0], [[0.0] * 4], [_ARM]), uniform(np.array([1.0, 2.0, 2.0, 2.0]), 4)),
     "nanocluster": _NANOCLUSTER,
     "oned": _ONED,
-    "slcp": (uniform(3.0, 5), uniform(4.5, 5)),
-    "two-moons": (uniform(1.0, 2), uniform(1.5, 2)),
-}
-# of problems whose noise is all in the pose: the pose as standard normal numbers
-NOISE: dict[str, Callable[[np.ndarray], Cloud]] = {
-    "inverse-kinematics": lambda pose: pose / np.deg2rad(0.01),
-    "slcp": lambda pose: pose.reshape(len(pose), 8),
-    "two-moons": lambda pose: np.stack([(pose[:, 0] - 0.1) / 0.01, norm.ppf(pose[:, 1] / np.pi + 0.5)], axis=1),
 }
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from cryosip.bench.check import distributions, simulators
+from cryosip.bench.check import distributions
 from cryosip.bench.check.finding import ROUNDING, ROUNDING_64, Finding, known
 from cryosip.bench.check.images import nanocluster_images, protein_images
 from cryosip.bench.examples import PROTEIN, example_problem, problem_options
@@ -28,11 +28,8 @@ PROBLEMS: dict[str, dict[str, Any]] = {
     "adk": _IMAGES | _VIEWED | {"n_observations": 400},
     "fredholm": {"n_observations": SAMPLES},
     "hsp90": _IMAGES | {"n_observations": 100},
-    "inverse-kinematics": {"n_observations": SAMPLES},
     "nanocluster": {"n_observations": 1_000},
     "oned": {"n_observations": SAMPLES},
-    "slcp": {"n_observations": SAMPLES},
-    "two-moons": {"n_observations": SAMPLES},
 }
 SMOOTH: dict[str, dict[str, Any]] = {
     "adk": _IMAGES | {"n_observations": 20, "snr": PROTEIN["snr"], "cropped_size": 7},
@@ -68,10 +65,6 @@ def samplers(name: str) -> Iterator[Finding]:
     yield probable("parameters behind the observations", distributions.p_value(np.asarray(truth.theta), expected))
     yield probable("initial distribution", distributions.p_value(np.asarray(first), initial))
     noise = np.asarray(problem.observations, np.float64) - np.asarray(problem.render(truth.theta, truth.pose))
-    if problem.noise_std == 0:  # all of it is in the pose
-        noise_of_pose = known("distribution of its noise", name, distributions.NOISE)(np.asarray(truth.pose))
-        yield probable("noise", distributions.noise_p_value(noise_of_pose))
-        return
     yield probable("noise", distributions.noise_p_value(noise / problem.noise_std))
     if jax.tree.leaves(truth.pose):
         for what, pose in (
@@ -125,11 +118,6 @@ def _protein_images(options: dict[str, Any], instance: Instance) -> np.ndarray:
     return images * np.sqrt(power / (images**2).sum(1).mean())
 
 
-def _behind(instance: Instance) -> tuple[np.ndarray, np.ndarray]:
-    """Theta and pose of the observations, in float64."""
-    return np.asarray(instance.truth.theta, np.float64), np.asarray(instance.truth.pose, np.float64)
-
-
 # the images behind the observations, in float64
 IMAGES: dict[str, Callable[[dict[str, Any], Instance], np.ndarray]] = {
     "adk": _protein_images,
@@ -137,10 +125,7 @@ IMAGES: dict[str, Callable[[dict[str, Any], Instance], np.ndarray]] = {
     "nanocluster": lambda options, instance: nanocluster_images(
         np.asarray(instance.truth.theta, np.float64), options["image_size"], options["tau"]
     ),
-    "inverse-kinematics": lambda _options, instance: simulators.arm(*_behind(instance)),
     "oned": lambda _options, instance: np.asarray(instance.truth.theta, np.float64),
-    "slcp": lambda _options, instance: simulators.four_draws(*_behind(instance)),
-    "two-moons": lambda _options, instance: simulators.moons(*_behind(instance)),
 }
 
 

@@ -6,8 +6,8 @@ from cryosip.bench.studies import otd_dto
 from cryosip.bench.studies.consistency import consistency, measure_statement
 from cryosip.bench.studies.contamination import contamination
 from cryosip.bench.studies.estimators import measure
-from cryosip.bench.studies.held_out import run_held_out
 from cryosip.bench.studies.fredholm import fredholm, measure_marginal
+from cryosip.bench.studies.held_out import run_held_out
 from cryosip.bench.studies.nanocluster import paper_nanocluster, tau
 from cryosip.bench.studies.oned import noise, paper_1d
 from cryosip.bench.studies.protein import open_fields, paper_protein

@@ -55,7 +55,8 @@ def observed(simulator: Simulator, d: int, half_width: float, n_observations: in
 
     def log_prior(theta: Points) -> Weights:
         scale = BORDER * half_width
-        return sum(jax.nn.log_sigmoid((half_width + side * theta) / scale) for side in (-1, 1)).sum(1)
+        below, above = ((half_width + side * theta) / scale for side in (-1, 1))
+        return (jax.nn.log_sigmoid(below) + jax.nn.log_sigmoid(above)).sum(1)
 
     def log_likelihood(theta: Points, image: Int[Array, " n"]) -> Weights:
         return simulator.log_density(theta, observations[image])

@@ -54,8 +54,14 @@ _PROTEIN = mixture([0.25] * 4, _CORNERS, [np.eye(4)] * 4), uniform(7.0, 4)
 DISTRIBUTIONS: dict[str, tuple[Distribution, Distribution]] = {
     "adk": _PROTEIN,
     "hsp90": _PROTEIN,
+    "inverse-kinematics": (
+        mixture([1.0], np.zeros((1, 4)), np.diag([1 / 16, 1 / 4, 1 / 4, 1 / 4])[None]),
+        uniform(np.pi, 4),
+    ),
     "nanocluster": _NANOCLUSTER,
     "oned": _ONED,
+    "slcp": (uniform(3.0, 5), uniform(5.0, 5)),
+    "two-moons": (uniform(1.0, 2), uniform(5.0, 2)),
 }
 
 

@@ -49,6 +49,7 @@ def observed(simulator: Simulator, d: int, half_width: float, n_observations: in
     key_theta, key_pose = jr.split(jr.key(seed))
     theta, pose = simulator.sample(key_theta, n), simulator.sample_pose(key_pose, n)
     observations = jax.jit(simulator.render)(theta, pose)
+    log_density = simulator.log_density  # by itself: a method that can reach the simulator can draw the truth
 
     def sample_init(key: PRNGKey, n: int) -> Points:
         return jr.uniform(key, (n, d), minval=-half_width, maxval=half_width)
@@ -59,7 +60,7 @@ def observed(simulator: Simulator, d: int, half_width: float, n_observations: in
         return (jax.nn.log_sigmoid(below) + jax.nn.log_sigmoid(above)).sum(1)
 
     def log_likelihood(theta: Points, image: Int[Array, " n"]) -> Weights:
-        return simulator.log_density(theta, observations[image])
+        return log_density(theta, observations[image])
 
     problem = Problem(
         name=simulator.name,

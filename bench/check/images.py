@@ -71,7 +71,7 @@ def nanocluster_images(theta: np.ndarray, size: int, tau: float) -> Images:
 
 
 def two_moons_images(theta: np.ndarray, radius: np.ndarray, angle: np.ndarray) -> Images:
-    """The map of [lueckmann2021]: theta rotated by -pi / 4, the first coordinate folded, and a point of the crescent."""
+    """[lueckmann2021]: theta rotated by -pi / 4, its first coordinate folded, and a point of the crescent."""
     c, s = np.cos(-np.pi / 4), np.sin(-np.pi / 4)
     rotated = theta @ np.array([[c, -s], [s, c]]).T
     crescent = np.stack([np.cos(angle) * radius + 0.25, np.sin(angle) * radius], 1)

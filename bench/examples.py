@@ -25,14 +25,20 @@ PROTEIN: Options = {
 PROBLEMS: dict[str, dict[str, Options]] = {
     "tiny": {
         "fredholm": {"n_observations": 60, "dimension": 2},
+        "inverse-kinematics": {"n_observations": 60, "angle_std": 0.1},  # so wide that a grid explains each image
         "oned": {"n_observations": 60},
         "nanocluster": {"n_observations": 40, "image_size": 16, "tau": 0.5},  # tau is as large as a pixel
+        "slcp": {"n_observations": 60},
+        "two-moons": {"n_observations": 60},
         "adk": PROTEIN,
         "hsp90": PROTEIN,
     },
     "small": {
         "fredholm": {"n_observations": 1_000, "dimension": 2},
+        "inverse-kinematics": {"n_observations": 1_000},
         "oned": {"n_observations": 1_000},
+        "slcp": {"n_observations": 1_000},
+        "two-moons": {"n_observations": 1_000},
         "nanocluster": {"n_observations": 300},
         "adk": PROTEIN | {"n_observations": 50, "image_size": 16, "pixel_size_in_angstroms": 8.0, "snr": 0.01},
         "hsp90": PROTEIN | {"n_observations": 50, "image_size": 16, "pixel_size_in_angstroms": 8.0, "snr": 0.01},

@@ -4,14 +4,20 @@ from collections.abc import Callable
 
 from cryosip.datasets.fredholm import fredholm
 from cryosip.datasets.instance import Instance
+from cryosip.datasets.inverse_kinematics import inverse_kinematics
 from cryosip.datasets.nanocluster import nanocluster
 from cryosip.datasets.oned import oned
 from cryosip.datasets.protein import adk, hsp90
+from cryosip.datasets.slcp import slcp
+from cryosip.datasets.two_moons import two_moons
 
 DATASETS: dict[str, Callable[..., Instance]] = {
     "adk": adk,
     "fredholm": fredholm,
     "hsp90": hsp90,
+    "inverse-kinematics": inverse_kinematics,
     "nanocluster": nanocluster,
     "oned": oned,
+    "slcp": slcp,
+    "two-moons": two_moons,
 }

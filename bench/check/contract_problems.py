@@ -10,9 +10,9 @@ import jax.random as jr
 import numpy as np
 import scipy.stats
 
-from cryosip.bench.check import problems
+from cryosip.bench.check import likelihoods, problems
 from cryosip.bench.check.cases import differing, distance, not_finite, structure, traced
-from cryosip.bench.check.distributions import noise_p_value, smallest
+from cryosip.bench.check.distributions import smallest
 from cryosip.bench.check.finding import ROUNDING, ROUNDING_64, Area, Finding, Unknown, violation
 from cryosip.bench.check.leaks import leaks
 from cryosip.datasets.instance import Instance, Truth
@@ -151,6 +151,8 @@ def secrets(name: str) -> Iterator[Finding]:
     problem, truth, _ = _instance(name)
     found = sorted({type(secret).__name__ for secret in leaks(problem, truth)})
     yield violation("the problem holds nothing of the truth", bool(found), f"it holds {', '.join(found)} of it")
+    if problem.noise_std == 0:  # all noise is in the pose
+        return
     clean = np.asarray(problem.render(truth.theta, truth.pose))
     share = (np.asarray(problem.observations) == clean).mean()
     yield Finding("share of observed numbers without noise", float(share), most=0.5)
@@ -170,7 +172,7 @@ def gradients(name: str) -> Iterator[Finding]:
 
 def samplers(name: str) -> Iterator[Finding]:
     """How probable the structures behind the observations are beside samples of the truth (values, means, products),
-    samples beside the quantiles, and noise: observations less their images are N(0, noise_std^2)."""
+    samples beside the quantiles, and noise: observations less their images are N(0, noise_std^2), or 0."""
     problem, truth, _ = _instance(name)
     samples = np.asarray(traced(lambda key: truth.sample(key, problems.SAMPLES), jr.key(3)), np.float64)
     again = np.asarray(truth.sample(jr.key(3), DRAWS)), np.asarray(truth.sample(jr.key(3), DRAWS))
@@ -183,8 +185,16 @@ def samplers(name: str) -> Iterator[Finding]:
         below = np.searchsorted(np.sort(samples[:, 0]), truth.quantile(u), side="right") / len(samples)
         gap = np.sqrt(len(samples)) * np.abs(below - u).max()
         yield Finding("samples at the quantiles, probability", float(scipy.stats.kstwobign.sf(gap)), least=least)
-    noise = np.asarray(problem.observations, np.float64) - np.asarray(problem.render(truth.theta, truth.pose))
-    yield Finding("noise, probability", noise_p_value(noise / problem.noise_std), least=least)
+    yield problems.noise(problem, truth)
+
+
+def likelihood(name: str) -> Iterator[Finding]:
+    """Where the problem offers a log_likelihood: with y ~ p(. | theta), the ratio p(y | theta + delta) / p(y | theta)
+    has mean 1; the truth is more likely than structures of other images; row i depends on theta i and image i. And what
+    `identifiable` maps to one point gives the same distribution of images."""
+    instance = _instance(name)
+    yield from likelihoods.likelihood(instance.problem, instance.truth)
+    yield from likelihoods.identifiable(instance)
 
 
 def _two_samples(few: np.ndarray, many: np.ndarray) -> float:
@@ -230,5 +240,6 @@ PARTS: dict[str, Callable[[str], Iterator[Finding]]] = {
     "holds nothing of the truth": secrets,
     "gradient of render": gradients,
     "samplers against their own moments": samplers,
+    "likelihood and identifiable points": likelihood,
     "pixel order": pixel_order,
 }

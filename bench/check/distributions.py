@@ -60,8 +60,14 @@ DISTRIBUTIONS: dict[str, tuple[Distribution, Distribution]] = {
     "adk": _PROTEIN,
     "fredholm": _FREDHOLM,
     "hsp90": _PROTEIN,
+    "inverse-kinematics": (
+        mixture([1.0], np.zeros((1, 4)), np.diag([1 / 16, 1 / 4, 1 / 4, 1 / 4])[None]),
+        uniform(np.pi, 4),
+    ),
     "nanocluster": _NANOCLUSTER,
     "oned": _ONED,
+    "slcp": (uniform(3.0, 5), uniform(5.0, 5)),
+    "two-moons": (uniform(1.0, 2), uniform(5.0, 2)),
 }
 
 

@@ -70,6 +70,31 @@ def nanocluster_images(theta: np.ndarray, size: int, tau: float) -> Images:
     return gaussians(-4 + 8 * np.arange(size) / size, tau, signs * theta[:, None] / 2).reshape(len(theta), -1)
 
 
+def two_moons_images(theta: np.ndarray, radius: np.ndarray, angle: np.ndarray) -> Images:
+    """[lueckmann2021]: theta rotated by -pi / 4, its first coordinate folded, and a point of the crescent."""
+    c, s = np.cos(-np.pi / 4), np.sin(-np.pi / 4)
+    rotated = theta @ np.array([[c, -s], [s, c]]).T
+    crescent = np.stack([np.cos(angle) * radius + 0.25, np.sin(angle) * radius], 1)
+    return crescent + np.stack([-np.abs(rotated[:, 0]), rotated[:, 1]], 1)
+
+
+def slcp_images(theta: np.ndarray, normal: np.ndarray) -> Images:
+    """Four points m + L z, L the factor of the covariance by LAPACK."""
+    first, second = theta[:, 2] ** 2, theta[:, 3] ** 2
+    between = np.tanh(theta[:, 4]) * first * second
+    covariance = np.array([[first**2, between], [between, second**2]]).transpose(2, 0, 1) + 1e-3 * np.eye(2)
+    points = np.einsum("nij,nkj->nki", np.linalg.cholesky(covariance), normal.reshape(-1, 4, 2))
+    return (theta[:, None, :2] + points).reshape(len(theta), 8)
+
+
+def arm_images(theta: np.ndarray, normal: np.ndarray, std: float) -> Images:
+    """The end of an arm of lengths 1/2, 1/2, 1; each sine and cosine has a random angle of its own."""
+    x, a, b, c = theta.T
+    e = std * normal.T
+    across = x + np.sin(a + e[0]) / 2 + np.sin(a + b + e[1]) / 2 + np.sin(a + b + c + e[2])
+    return np.stack([across, np.cos(a + e[3]) / 2 + np.cos(a + b + e[4]) / 2 + np.cos(a + b + c + e[5])], 1)
+
+
 def protein_images(
     molecule: Any, theta: np.ndarray, pose: Any, size: int, pixel: float, std: float, atoms_per_bead: int
 ) -> Images:

@@ -11,9 +11,9 @@ import numpy as np
 
 from cryosip.bench.check import distributions
 from cryosip.bench.check.finding import ROUNDING, ROUNDING_64, Finding, known
-from cryosip.bench.check.images import nanocluster_images, protein_images
+from cryosip.bench.check.images import arm_images, nanocluster_images, protein_images, slcp_images, two_moons_images
 from cryosip.bench.examples import PROTEIN, example_problem, problem_options
-from cryosip.datasets.instance import Instance
+from cryosip.datasets.instance import Instance, Truth
 from cryosip.methods.problem import Problem
 from cryosip.records.schema import Options
 
@@ -28,14 +28,20 @@ PROBLEMS: dict[str, dict[str, Any]] = {
     "adk": _IMAGES | _VIEWED | {"n_observations": 400},
     "fredholm": {"n_observations": SAMPLES},
     "hsp90": _IMAGES | {"n_observations": 100},
+    "inverse-kinematics": {"n_observations": SAMPLES, "angle_std": 0.01 / 180 * np.pi},
     "nanocluster": {"n_observations": 1_000},
     "oned": {"n_observations": SAMPLES},
+    "slcp": {"n_observations": SAMPLES},
+    "two-moons": {"n_observations": SAMPLES},
 }
 SMOOTH: dict[str, dict[str, Any]] = {
     "adk": _IMAGES | {"n_observations": 20, "snr": PROTEIN["snr"], "cropped_size": 7},
     "fredholm": {"n_observations": 300},
+    "inverse-kinematics": {"n_observations": 60},
     "nanocluster": {"n_observations": 60},
     "oned": {"n_observations": 300},
+    "slcp": {"n_observations": 60},
+    "two-moons": {"n_observations": 60},
 }
 SAME_CODE = {"hsp90": "adk"}  # with another file, to save a minute
 
@@ -64,21 +70,35 @@ def samplers(name: str) -> Iterator[Finding]:
     yield probable("samples of the truth", distributions.p_value(np.asarray(samples), expected))
     yield probable("parameters behind the observations", distributions.p_value(np.asarray(truth.theta), expected))
     yield probable("initial distribution", distributions.p_value(np.asarray(first), initial))
-    noise = np.asarray(problem.observations, np.float64) - np.asarray(problem.render(truth.theta, truth.pose))
-    yield probable("noise", distributions.noise_p_value(noise / problem.noise_std))
+    found = noise(problem, truth)
+    yield found._replace(what=f"{name}: {found.what}")
     if jax.tree.leaves(truth.pose):
         for what, pose in (
             ("poses", problem.sample_pose(jr.key(3), SAMPLES)),
             ("poses of the observations", truth.pose),
         ):
-            yield probable(what, _pose_p_value(pose, options(name)))
+            p_value = known("reference distribution of poses", name, POSES)
+            yield probable(what, p_value(pose, options(name)))
     if truth.quantile is not None:
         u = (np.arange(1_000) + 0.5) / 1_000
         error = np.abs(expected.marginals[0](truth.quantile(u)) - u).max()
         yield Finding(f"{name}: quantiles, error of their probability", float(error), most=1e-9)
 
 
-def _pose_p_value(pose: Any, options: dict[str, Any]) -> float:
+def noise(problem: Problem, truth: Truth) -> Finding:
+    """How probable the observations less their images are; without noise, how large."""
+    images = np.asarray(jax.jit(problem.render)(truth.theta, truth.pose), np.float64)
+    rest = np.asarray(problem.observations, np.float64) - images
+    if problem.noise_std == 0:
+        return Finding(
+            "observations are their images, relative error",
+            float(np.abs(rest).max() / np.abs(images).max()),
+            most=ROUNDING,
+        )
+    return Finding("noise, probability", distributions.noise_p_value(rest / problem.noise_std), least=LEAST_PROBABLE)
+
+
+def _protein_pose_p_value(pose: Any, options: dict[str, Any]) -> float:
     """Of uniform rotations, shifts and defocus."""
     rotation = distributions.rotations_p_value(np.asarray(pose.rotation))
     if "max_shift_in_angstroms" not in options:
@@ -89,6 +109,29 @@ def _pose_p_value(pose: Any, options: dict[str, Any]) -> float:
     return distributions.smallest(
         [rotation, shift, distributions.p_value(focus, distributions.uniform((high - low) / 2, 1))]
     )
+
+
+def _normal_pose_p_value(pose: Any, _options: dict[str, Any]) -> float:
+    """Of independent standard normal numbers."""
+    normal = distributions.mixture([1.0], np.zeros((1, pose.shape[1])), np.eye(pose.shape[1])[None])
+    return distributions.p_value(np.asarray(pose), normal)
+
+
+def _crescent_p_value(pose: Any, _options: dict[str, Any]) -> float:
+    """Of radii from N(0.1, 0.01^2), and angles from -pi / 2 to pi / 2."""
+    radius = distributions.mixture([1.0], [[0.1]], [[[0.01**2]]])
+    angle = distributions.uniform(np.pi / 2, 1)
+    pairs = (pose.radius, radius), (pose.angle, angle)
+    return distributions.smallest([distributions.p_value(np.asarray(x)[:, None], law) for x, law in pairs])
+
+
+POSES: dict[str, Callable[[Any, dict[str, Any]], float]] = {
+    "adk": _protein_pose_p_value,
+    "hsp90": _protein_pose_p_value,
+    "inverse-kinematics": _normal_pose_p_value,
+    "slcp": _normal_pose_p_value,
+    "two-moons": _crescent_p_value,
+}
 
 
 def renderers(name: str) -> Iterator[Finding]:
@@ -118,6 +161,10 @@ def _protein_images(options: dict[str, Any], instance: Instance) -> np.ndarray:
     return images * np.sqrt(power / (images**2).sum(1).mean())
 
 
+def _float64(instance: Instance) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(instance.truth.theta, np.float64), np.asarray(instance.truth.pose, np.float64)
+
+
 # the images behind the observations, in float64
 IMAGES: dict[str, Callable[[dict[str, Any], Instance], np.ndarray]] = {
     "adk": _protein_images,
@@ -125,7 +172,12 @@ IMAGES: dict[str, Callable[[dict[str, Any], Instance], np.ndarray]] = {
     "nanocluster": lambda options, instance: nanocluster_images(
         np.asarray(instance.truth.theta, np.float64), options["image_size"], options["tau"]
     ),
+    "inverse-kinematics": lambda options, instance: arm_images(*_float64(instance), options["angle_std"]),
     "oned": lambda _options, instance: np.asarray(instance.truth.theta, np.float64),
+    "slcp": lambda _options, instance: slcp_images(*_float64(instance)),
+    "two-moons": lambda _options, instance: two_moons_images(
+        np.asarray(instance.truth.theta, np.float64), *(np.asarray(x, np.float64) for x in instance.truth.pose)
+    ),
 }
 
 

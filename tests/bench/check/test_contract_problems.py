@@ -16,7 +16,7 @@ from cryosip.bench.check import contract_problems, run
 from cryosip.datasets.protein_poses import ProteinPose
 from cryosip.datasets.registry import DATASETS
 
-OURS = ["adk", "hsp90", "nanocluster", "oned"]
+OURS = ["adk", "hsp90", "inverse-kinematics", "nanocluster", "oned", "slcp", "two-moons"]
 ONED = DATASETS["oned"]
 CALLS = itertools.count()
 

@@ -176,7 +176,7 @@ def by_blocks(f: Callable[..., Any], block: int, *rows: Any) -> Any:
 
 
 def candidates(problem: Problem, support: Points | np.ndarray | None, n_support: int) -> Points:
-    """The support, checked; by default the problem's, and where it has none, about n_support points that fill its box."""
+    """The support, checked; by default the problem's, else about n_support points that fill its box."""
     d = problem.sample_init(jax.random.key(0), 1).shape[1]
     checks.positive_int("n_support", n_support)
     support = problem.support if support is None else support

@@ -120,11 +120,8 @@ def mixture(
         ("background", background),
     ):
         checks.boolean(name, flag)
-    sizes = [
-        checks.positive_int("n_components", k) for k in _listed(n_components, isinstance(n_components, list | tuple))
-    ]
-    several = isinstance(anneal, list | tuple) and any(one is None or isinstance(one, list | tuple) for one in anneal)
-    schedules = [_checked_annealing(one) for one in _listed(anneal, several)]
+    sizes = [checks.positive_int("n_components", k) for k in _sizes(n_components)]
+    schedules = [_checked_annealing(one) for one in _schedules(anneal)]
     if estimate_noise and any(steps for _, steps in schedules):
         raise ValueError(f"estimate_noise is given with anneal {anneal!r}; wanted one of them")
     choices = [(k, *schedule) for k in sizes for schedule in schedules]

@@ -138,7 +138,7 @@ def newton(
     owned = partial(_owned, owner, mass, len(theta))
     slopes = partial(pair_slopes, log_likelihood, image, owner, mass, log_prior)
 
-    def values(theta: Points) -> Weights:
+    def values(theta: Points) -> Float[Array, " e"]:
         return by_blocks(log_likelihood, PAIRS, theta[owner], image)
 
     slope, before = slopes(theta), values(theta)

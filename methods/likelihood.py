@@ -15,6 +15,8 @@ from cryosip.methods.problem import Observations, Points, Pose, Problem
 from cryosip.methods.tiles import tile as at_a_time
 
 TILE = 2**20  # observations times images at a time
+PAIRS = 2**16  # of an observation and a structure at a time
+IMAGES = 2**25  # observations times images that are compared at a time
 
 Scalar = Float[Array, ""]
 Sums = tuple[Scalar, Array, Array]
@@ -39,7 +41,11 @@ def squared_residuals(y: Float[Array, "m p"], images: Float[Array, "k p"]) -> Fl
 
 
 def e_step(
-    y: Observations, images: Float[Array, "kq p"], log_weights: Float[Array, "k q"], sigma: Scalar | float
+    y: Observations,
+    images: Float[Array, "kq p"],
+    log_weights: Float[Array, "k q"],
+    sigma: Scalar | float,
+    background: Callable[[Observations], Float[Array, " m"]] | None = None,
 ) -> Moments:
     """Responsibilities r_ikq of all images for all observations, summed over tiles of the observations, on all devices.
 
@@ -53,11 +59,14 @@ def e_step(
         log of the weight of each image (k, q).
     sigma
         The std of the noise, in units of y.
+    background
+        log of what else may have made each observation, beside the images and in their units; None by default.
 
     Returns
     -------
     Moments
-        `mass` is mean_i r_ikq, `total` is mean_i r_ikq y_i, and the log-likelihood mean_i log sum_kq exp(...).
+        `mass` is mean_i r_ikq, `total` is mean_i r_ikq y_i, and the log-likelihood mean_i log sum_kq exp(...). The
+        background is in the sum, and its share is what the masses lack of 1.
     """
     m, n_images = len(y), len(images)
 
@@ -72,9 +81,14 @@ def e_step(
             some = y[jnp.minimum(row, len(y) - 1)]
             logits = log_weights.reshape(-1) - 0.5 * squared_residuals(some, images) / sigma**2
             top = jax.lax.stop_gradient(logits.max(1))  # it cancels; the derivative of a maximum may divide 0 by 0
+            if background is not None:
+                top = jnp.maximum(top, background(some))
             unnormalised = jnp.exp(logits - top[:, None])
-            scale = jnp.where(row < n, 1.0, 0.0) / unnormalised.sum(1)
-            log_likelihood = jnp.where(row < n, top + jnp.log(unnormalised.sum(1)), 0.0).sum()
+            evidence = unnormalised.sum(1)
+            if background is not None:
+                evidence += jnp.exp(background(some) - top)
+            scale = jnp.where(row < n, 1.0, 0.0) / evidence
+            log_likelihood = jnp.where(row < n, top + jnp.log(evidence), 0.0).sum()
             total = jnp.matmul(unnormalised.T, some * scale[:, None], precision="highest")
             return (sums[0] + log_likelihood, sums[1] + scale @ unnormalised, sums[2] + total), None
 
@@ -109,6 +123,48 @@ def render_all(problem: Problem, theta: Points, pose: Pose, n_poses: int) -> Flo
     return problem.render(jnp.repeat(theta, n_poses, axis=0), poses)
 
 
+class Likelihoods(NamedTuple):
+    """log p(y_i | theta_k) of all pairs, up to a constant of y_i, and what it took.
+
+    `nearest` is min_k |y_i - x_k|^2 / sigma^2 over all images of the structures, None where the likelihood is given;
+    `evaluations` counts images, or pairs where the likelihood is given.
+    """
+
+    values: Float[Array, "m k"]
+    nearest: Float[Array, " m"] | None
+    evaluations: int
+
+
+def log_likelihoods(problem: Problem, theta: Points, order: int) -> Likelihoods:
+    """The likelihood that the problem gives of each pair, or the inner integral of (3.5) by the pose quadrature.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    theta
+        Structures (k, d).
+    order
+        Of the pose quadrature.
+    """
+    m, k = len(problem.observations), len(theta)
+    if problem.log_likelihood is not None:
+        given = jnp.tile(jnp.arange(m), k)
+        pairs = by_blocks(problem.log_likelihood, PAIRS, jnp.repeat(theta, m, axis=0), given)
+        return Likelihoods(pairs.reshape(k, m).T, None, m * k)
+    pose, pose_weights = problem.pose_quadrature(order)
+    n_poses = len(pose_weights)
+
+    def of(some: Points) -> tuple[Float[Array, "k m"], Float[Array, "k m"]]:
+        squares = squared_residuals(problem.observations, render_all(problem, some, pose, n_poses))
+        squares = (squares / problem.noise_std**2).reshape(m, len(some), n_poses)
+        return jax.nn.logsumexp(-0.5 * squares, axis=2, b=pose_weights).T, squares.min(2).T
+
+    block = max(1, IMAGES // (m * n_poses))
+    values, nearest = of(theta) if k <= block else by_blocks(of, block, theta)
+    return Likelihoods(values.T, nearest.min(0), k * n_poses)
+
+
 def by_blocks(f: Callable[..., Any], block: int, *rows: Any) -> Any:
     """f(*rows) where f works row by row, on so many rows at a time: memory stays bounded."""
     n = len(jax.tree.leaves(rows)[0])
@@ -120,17 +176,24 @@ def by_blocks(f: Callable[..., Any], block: int, *rows: Any) -> Any:
 
 
 def candidates(problem: Problem, support: Points | np.ndarray | None, n_support: int) -> Points:
-    """The support, checked; or, where there is none, about n_support points that fill the problem's box evenly."""
+    """The support, checked; by default the problem's, else about n_support points that fill its box."""
     d = problem.sample_init(jax.random.key(0), 1).shape[1]
+    checks.positive_int("n_support", n_support)
+    support = problem.support if support is None else support
     theta = jnp.asarray(checks.finite_matrix("support", _filled(problem, n_support) if support is None else support))
     if theta.shape[1] != d:
         raise ValueError(f"support has shape {theta.shape}; wanted (k, {d})")
     return theta
 
 
+def initial_spread(problem: Problem) -> Float[Array, " d"]:
+    """The std of the initial distribution in each coordinate, 1 where it has none: a length of theta."""
+    spread = problem.sample_init(jax.random.key(0), 1_000).std(0)
+    return jnp.where(spread > 0, spread, 1.0)
+
+
 def _filled(problem: Problem, n_support: int) -> np.ndarray:
     """A uniform grid, corners included; beyond two dimensions, where most of a grid is border, Sobol points."""
-    checks.positive_int("n_support", n_support)
     if problem.theta_box is None:
         raise ValueError(f"problem {problem.name!r} has no theta_box and no support is given; wanted one of them")
     lower, upper = (np.asarray(bound) for bound in problem.theta_box)

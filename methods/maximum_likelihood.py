@@ -1,5 +1,6 @@
 """Per-image maximum likelihood: the baseline that looks at each image alone."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -7,10 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cryosip.methods import checks
-from cryosip.methods.gauss_newton import gauss_newton
-from cryosip.methods.likelihood import candidates, render_all, squared_residuals
+from cryosip.methods.gauss_newton import gauss_newton, newton
+from cryosip.methods.likelihood import PAIRS, by_blocks, candidates, initial_spread, log_likelihoods, render_all
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.problem import Points, PRNGKey, Problem, Weights, checked, in_span
+
+Climb = Callable[[Points], tuple[Points, Weights, Int[Array, ""]]]  # theta after a step, its likelihood before, renders
 
 
 class MaximumLikelihoodState(NamedTuple):
@@ -27,14 +30,14 @@ def maximum_likelihood(
     one image [sanchez2025]. No image learns from the others, so the distribution that is found is the true one blurred
     by the error of each theta_i; where images tell much about theta it bounds what a method can know of each. It starts
     from the most likely point of the support; each step is an expectation over the pose and a Gauss-Newton step, which
-    never lowers the likelihood.
+    never lowers the likelihood. Where the problem gives the likelihood of each pair, a step is one of Newton on it.
 
     Parameters
     ----------
     problem
         The problem.
     support
-        Structures (k, d) to start from; by default a uniform grid in the problem's `theta_box`.
+        Structures (k, d) to start from; by default the problem's `support`, else a uniform grid in its `theta_box`.
     n_support
         Points of that grid, about; 1000 by default.
     quadrature_order
@@ -51,35 +54,64 @@ def maximum_likelihood(
         A count is below 1, the support is not (k, d) and finite, or none is given and the problem has no `theta_box`.
     """
     problem = in_span(checked(problem))
-    pose, pose_weights = problem.pose_quadrature(checks.positive_int("quadrature_order", quadrature_order))
+    order = checks.positive_int("quadrature_order", quadrature_order)
     start = candidates(problem, support, n_support)
-    y, m, n_poses = problem.observations, len(problem.observations), len(pose_weights)
-    log_pose_weights, variance = jnp.log(pose_weights), problem.noise_std**2
-
-    def images(theta: Points) -> Float[Array, "mq p"]:
-        return render_all(problem, theta, pose, n_poses)
-
-    owner = jnp.repeat(jnp.arange(m), n_poses)
-
-    def no_prior(theta: Points) -> Weights:
-        return jnp.zeros(len(theta), theta.dtype)
-
-    logits = -0.5 * squared_residuals(y, images(start)) / variance
-    likeliest = jax.nn.logsumexp(logits.reshape(m, len(start), n_poses) + log_pose_weights, axis=2).argmax(1)
+    known = log_likelihoods(problem, start, order)
+    likeliest, m = known.values.argmax(1), len(problem.observations)
 
     def init(_key: PRNGKey) -> MaximumLikelihoodState:
-        return MaximumLikelihoodState(start[likeliest], jnp.asarray(len(start) * n_poses))
+        return MaximumLikelihoodState(start[likeliest], jnp.asarray(known.evaluations))
+
+    climb = climb_by_pose(problem, order) if problem.log_likelihood is None else climb_by_pairs(problem)
 
     def step(_key: PRNGKey, state: MaximumLikelihoodState) -> tuple[MaximumLikelihoodState, Info]:
-        clean = images(state.theta).reshape(m, n_poses, -1)
-        logits = log_pose_weights - 0.5 * ((y[:, None] - clean) ** 2).sum(2) / variance
-        share = jax.nn.softmax(logits, axis=1)
-        seen = (share[..., None] * y[:, None]).reshape(m * n_poses, -1)
-        theta, renders = gauss_newton(images, owner, no_prior, state.theta, share.ravel(), seen, problem.noise_std)
-        info = Info(-jax.nn.logsumexp(logits, axis=1).mean(), state.unreported_renders + m * n_poses + renders)
+        theta, log_likelihood, evaluations = climb(state.theta)
+        info = Info(-log_likelihood.mean(), state.unreported_renders + evaluations)
         return MaximumLikelihoodState(theta, jnp.zeros_like(state.unreported_renders)), info
 
     def estimate(state: MaximumLikelihoodState) -> WeightedPoints:
         return WeightedPoints(state.theta, jnp.full(m, 1 / m))
 
     return Method(init, step, estimate)
+
+
+def climb_by_pose(problem: Problem, order: int) -> Climb:
+    """An expectation over the pose of each image, and a Gauss-Newton step on its structure."""
+    pose, pose_weights = problem.pose_quadrature(order)
+    y, m, n_poses = problem.observations, len(problem.observations), len(pose_weights)
+    log_pose_weights, variance = jnp.log(pose_weights), problem.noise_std**2
+    owner = jnp.repeat(jnp.arange(m), n_poses)
+
+    def images(theta: Points) -> Float[Array, "mq p"]:
+        return render_all(problem, theta, pose, n_poses)
+
+    def climb(theta: Points) -> tuple[Points, Weights, Int[Array, ""]]:
+        clean = images(theta).reshape(m, n_poses, -1)
+        logits = log_pose_weights - 0.5 * ((y[:, None] - clean) ** 2).sum(2) / variance
+        share = jax.nn.softmax(logits, axis=1)
+        seen = (share[..., None] * y[:, None]).reshape(m * n_poses, -1)
+        moved, renders = gauss_newton(images, owner, no_prior, theta, share.ravel(), seen, problem.noise_std)
+        return moved, jax.nn.logsumexp(logits, axis=1), m * n_poses + renders
+
+    return climb
+
+
+def climb_by_pairs(problem: Problem) -> Climb:
+    """A Newton step on each structure up the likelihood that is given of its image."""
+    log_likelihood, spread = problem.log_likelihood, initial_spread(problem)
+    if log_likelihood is None:
+        raise ValueError(f"problem {problem.name!r} has no log_likelihood; wanted one")
+    m = len(problem.observations)
+    image, alone = jnp.arange(m), jnp.ones(m, problem.observations.dtype)
+
+    def climb(theta: Points) -> tuple[Points, Weights, Int[Array, ""]]:
+        before = by_blocks(log_likelihood, PAIRS, theta, image)
+        moved, evaluations = newton(log_likelihood, image, image, alone, no_prior, theta, spread)
+        return moved, before, m + evaluations
+
+    return climb
+
+
+def no_prior(theta: Points) -> Weights:
+    """log rho_p of each structure, up to a constant, where nothing is known of it."""
+    return jnp.zeros(len(theta), theta.dtype)

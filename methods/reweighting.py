@@ -2,14 +2,14 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 from jaxtyping import Array, Int
 
 from cryosip.methods import checks
-from cryosip.methods.likelihood import candidates, render_all, squared_residuals
+from cryosip.methods.adaptive_support import adaptive_support, tabled
+from cryosip.methods.likelihood import candidates, log_likelihoods
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.problem import Points, PRNGKey, Problem, Weights, checked, in_span
 
@@ -25,6 +25,9 @@ def reweighting(
     n_support: int = 100,
     concentration: float = 1.0,
     quadrature_order: int = 1,
+    stop_on_held_out: bool = False,
+    n_refinements: int = 0,
+    refine_every: int = 10,
 ) -> Method:
     """Weights on a fixed support by EM, the nonparametric maximum likelihood estimate there.
 
@@ -63,16 +66,24 @@ def reweighting(
     if checks.positive("concentration", concentration) < 1:
         raise ValueError(f"concentration is {concentration!r}; wanted a number >= 1")
     extra = (concentration - 1) / len(problem.observations)
-    pose, pose_weights = problem.pose_quadrature(checks.positive_int("quadrature_order", quadrature_order))
-    images = render_all(problem, theta, pose, len(pose_weights))
-    squares = squared_residuals(problem.observations, images) / problem.noise_std**2
-    _check_covered(np.asarray(squares.min(1)), images.shape[1])
-    logits = jax.nn.logsumexp(-0.5 * squares.reshape(len(squares), len(theta), -1), axis=2, b=pose_weights)
-    top = logits.max(1)
-    likelihood = jnp.exp(logits - top[:, None])
+    order = checks.positive_int("quadrature_order", quadrature_order)
+    checks.boolean("stop_on_held_out", stop_on_held_out)
+    checks.positive_int("refine_every", refine_every)
+    if checks.non_negative_int("n_refinements", n_refinements) and problem.support is not None:
+        raise ValueError(f"n_refinements is {n_refinements} on a problem whose structures are given; wanted 0")
+    known = log_likelihoods(problem, theta, order)
+    if known.nearest is not None and not n_refinements:
+        _check_covered(np.asarray(known.nearest), problem.observations.shape[1])
+    if stop_on_held_out or n_refinements:
+        k, d = theta.shape
+        table = tabled(theta, jnp.full(k, k ** (-1 / d), theta.dtype), known.values)
+        options = stop_on_held_out, n_refinements, refine_every
+        return adaptive_support(problem, order, table, known.evaluations, extra, *options)
+    top = known.values.max(1)
+    likelihood = jnp.exp(known.values - top[:, None])
 
     def init(_key: PRNGKey) -> ReweightingState:
-        return ReweightingState(jnp.full(len(theta), 1 / len(theta)), jnp.asarray(len(images)))
+        return ReweightingState(jnp.full(len(theta), 1 / len(theta)), jnp.asarray(known.evaluations))
 
     def step(_key: PRNGKey, state: ReweightingState) -> tuple[ReweightingState, Info]:
         evidence = likelihood @ state.weights

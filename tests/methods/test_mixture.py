@@ -9,7 +9,7 @@ import pytest
 import scipy.special
 
 from cryosip.datasets.nanocluster import nanocluster
-from cryosip.methods import likelihood, pose_search
+from cryosip.methods import expectation, likelihood, pose_search
 from cryosip.methods import mixture as module
 from cryosip.methods.mixture import mixture
 from cryosip.methods.problem import Problem, no_pose, one_node
@@ -282,7 +282,7 @@ def test_refined_poses_change_nothing_where_there_are_none(x64, toys, toy, estim
 
 def test_refined_poses_are_those_of_the_next_order_where_none_is_left_out(x64, toys, monkeypatch):
     monkeypatch.setattr(pose_search, "KEPT_MASS", 2.0)
-    monkeypatch.setattr(module, "SURVIVORS", 100)
+    monkeypatch.setattr(expectation, "SURVIVORS", 100)
     problem = toys["rotated"]()._replace(pose_quadrature=halved)
     options = {"estimate_weights": True, "estimate_noise": True}
     expected, before = history(mixture(problem, 3, quadrature_order=2, **options), 25)

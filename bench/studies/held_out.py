@@ -13,7 +13,7 @@ from cryosip.bench.image_distances import simulated_images
 from cryosip.bench.measure import Arrays
 from cryosip.datasets.instance import Instance
 from cryosip.methods.invariant import invariant_energy
-from cryosip.methods.likelihood import render_all, squared_residuals
+from cryosip.methods.likelihood import log_likelihoods
 from cryosip.methods.method import WeightedPoints
 from cryosip.methods.problem import Points, Problem, Weights, in_span, part
 from cryosip.records.schema import Result, RunConfig
@@ -63,14 +63,7 @@ def score(held_out: Problem, key: jax.Array) -> Score:
     problem = in_span(held_out)
 
     def negative(theta: Points, weights: Weights) -> jax.Array:
-        logits = log_likelihoods(problem, theta, ORDER) + jnp.log(weights)
+        logits = log_likelihoods(problem, theta, ORDER).values + jnp.log(weights)
         return -jax.nn.logsumexp(logits, axis=1).mean()
 
     return lambda estimate: float(programs.call(negative, *map(jnp.asarray, estimate)))
-
-
-def log_likelihoods(problem, theta, order):
-    pose, weights = problem.pose_quadrature(order)
-    images = render_all(problem, theta, pose, len(weights))
-    squares = squared_residuals(problem.observations, images) / problem.noise_std**2
-    return jax.nn.logsumexp(-0.5 * squares.reshape(len(squares), len(theta), -1), axis=2, b=weights)

@@ -22,17 +22,28 @@ PROTEIN: Options = {
     "atoms_per_bead": 4,
     "snr": 0.002,
 }
+# given structures whose poses are off by so much that few rotations stand for the error
+ENSEMBLE: Options = {
+    "n_observations": 12,
+    "image_size": 12,
+    "pixel_size_in_angstroms": 10.0,
+    "atom_std_in_angstroms": 8.0,
+    "snr": 0.002,
+    "pose_spacing_in_degrees": 8.0,
+}
 PROBLEMS: dict[str, dict[str, Options]] = {
     "tiny": {
         "oned": {"n_observations": 60},
         "nanocluster": {"n_observations": 40, "image_size": 16, "tau": 0.5},  # tau is as large as a pixel
         "adk": PROTEIN,
+        "ensemble": ENSEMBLE,
         "hsp90": PROTEIN,
     },
     "small": {
         "oned": {"n_observations": 1_000},
         "nanocluster": {"n_observations": 300},
         "adk": PROTEIN | {"n_observations": 50, "image_size": 16, "pixel_size_in_angstroms": 8.0, "snr": 0.01},
+        "ensemble": ENSEMBLE | {"n_observations": 50, "image_size": 16, "pixel_size_in_angstroms": 8.0, "snr": 0.01},
         "hsp90": PROTEIN | {"n_observations": 50, "image_size": 16, "pixel_size_in_angstroms": 8.0, "snr": 0.01},
     },
 }

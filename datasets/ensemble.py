@@ -1,6 +1,6 @@
 """An ensemble of given structures in unknown populations, as ensemble reweighting is used on cryo-EM images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,6 @@ from cryosip.datasets import conformers, given_poses, prody_adapter
 from cryosip.datasets.instance import Instance, Truth, checked
 from cryosip.datasets.protein_images import Beads, Camera, cropped_span, largest_distance, unscaled_images
 from cryosip.datasets.protein_poses import PoseRange, ProteinPose, pose_cells, pose_motion, sample_poses
-from cryosip.datasets.rotations import turned
 from cryosip.methods import checks
 from cryosip.methods.problem import Images, Points, PRNGKey, Problem, Span
 
@@ -193,7 +192,7 @@ def simulate(
         turns, given = given_poses.NO_TURN, pose.rotation
         if experiment.poses == "near":
             turns = given_poses.turns_within(experiment.pose_error, experiment.pose_spacing)
-            given = turned(given, given_poses.sample_turns(experiment.pose_error, key_error, n))
+            given = given_poses.with_error(experiment.pose_error, key_error, given)
         seen = given_poses.binned(camera, problem.observations, float(np.linalg.norm(path.shapes, axis=2).max()))
         shape = partial(_shape, beads, knots)
         likelihood = given_poses.log_likelihood(

@@ -1,6 +1,7 @@
 """Images whose poses are given, exactly or with an error: how errors are drawn, and what is likely of a structure."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int
+from scipy.spatial.transform import Rotation
 
 from cryosip.datasets.projection import REACH, fourier_basis, on_pixels, separable
 from cryosip.datasets.protein_images import Camera
@@ -37,17 +39,19 @@ class Binned(NamedTuple):
     height: float
 
 
-def sample_turns(largest: float, key: PRNGKey, n: int) -> Float[Array, "n 3"]:
-    """Axes times angles, in radians, of n rotations, uniform among those by no more than the largest angle.
+@partial(jax.jit, static_argnums=0)
+def with_error(largest: float, key: PRNGKey, rotation: Rotations) -> Rotations:
+    """Each rotation, and then another by no more than the largest angle, in radians, uniform among these.
 
     The axis is uniform on the sphere, and the angle has the density 1 - cos, that of the Haar measure.
     """
+    n = len(rotation)
     key_axis, key_angle = jr.split(key)
     angle = np.linspace(0, largest, PLACES)
     below = angle - np.sin(angle)
     axis = jr.normal(key_axis, (n, 3))
     drawn = jnp.interp(jr.uniform(key_angle, (n,)), jnp.asarray(below / below[-1]), jnp.asarray(angle))
-    return drawn[:, None] * axis / jnp.linalg.norm(axis, axis=1, keepdims=True)
+    return turned(rotation, drawn[:, None] * axis / jnp.linalg.norm(axis, axis=1, keepdims=True))
 
 
 def turns_within(largest: float, spacing: float) -> Turns:
@@ -71,17 +75,10 @@ def turns_within(largest: float, spacing: float) -> Turns:
     psi = farthest[:, None] * (2 * (np.arange(2 * rings + 1) + 0.5) / (2 * rings + 1) - 1)
     direction = 2 * np.pi * place
     tilt = (j * width)[:, None] * np.stack([np.cos(direction), np.sin(direction), np.zeros(len(j))], axis=1)
-    rotation = _exponential(np.repeat(tilt, psi.shape[1], axis=0))
-    in_plane = _exponential(np.stack([np.zeros(psi.size), np.zeros(psi.size), psi.ravel()], axis=1))
+    tilted = Rotation.from_rotvec(np.repeat(tilt, psi.shape[1], axis=0))
+    rotation = Rotation.from_rotvec(psi.reshape(-1, 1) * [0.0, 0.0, 1.0]) * tilted
     weights = np.repeat(area * farthest, psi.shape[1])
-    return Turns(in_plane @ rotation, weights / weights.sum())
-
-
-def _exponential(turn: Float[np.ndarray, "q 3"]) -> Float[np.ndarray, "q 3 3"]:
-    """exp([turn]), at once also where it is called from functions that are traced."""
-    with jax.ensure_compile_time_eval():
-        identity = jnp.broadcast_to(jnp.eye(3), (len(turn), 3, 3))
-        return np.asarray(turned(identity, jnp.asarray(turn, jnp.float32)))
+    return Turns(rotation.as_matrix(), weights / weights.sum())
 
 
 NO_TURN = Turns(np.eye(3)[None], np.ones(1))

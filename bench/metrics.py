@@ -141,8 +141,8 @@ def population_kl(true: Float[np.ndarray, " k"], estimated: Float[np.ndarray, " 
     """
     raised = np.maximum(estimated, LEAST_POPULATION)
     there = true > 0
-    ratio = true[there] / (raised / raised.sum())[there]
-    return float(max(0.0, true[there] @ np.log(ratio)))
+    ratios = true[there] / (raised / raised.sum())[there]
+    return float(max(0.0, true[there] @ np.log(ratios)))
 
 
 POPULATION_METRICS = {"population_total_variation": population_total_variation, "population_kl": population_kl}
@@ -209,7 +209,7 @@ def floors(
     draws: int | None = None,
     support: Float[np.ndarray, "k d"] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Each metric of n i.i.d. draws of the truth: median and 5-95 % over many samples; of populations with a support."""
+    """Each metric of n i.i.d. draws of the truth: median and 5-95 % over many samples; with a support also populations."""
     draws = draws or (FLOOR_DRAWS if points.theta.shape[1] == 1 else FLOOR_DRAWS_BEYOND_1D)
     drawn = equally_weighted(samples(truth, n, draws))
 

@@ -1,6 +1,7 @@
 """Given structures of one molecule in one frame, and the path through them, in angstroms of RMSD."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,7 +63,7 @@ def path_through(traces: Sequence[Trace], n_between: int) -> Conformers:
     given = [shape - shape.mean(0) for shape in _common_residues(traces)]
     for i in range(1, len(given)):
         given[i] = superposed(given[i], given[i - 1])
-    steps = np.array([rmsd(*pair) for pair in zip(given, given[1:], strict=False)])
+    steps = np.array([rmsd(*pair) for pair in pairwise(given)])
     for i in np.flatnonzero(steps < LEAST_STEP):
         files = f"{traces[i].source} and {traces[i + 1].source}"
         raise ValueError(f"structures that follow each other are the same: {files}; wanted an RMSD of {LEAST_STEP:g} Å")

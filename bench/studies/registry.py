@@ -4,6 +4,7 @@ from functools import partial
 
 from cryosip.bench.studies import otd_dto
 from cryosip.bench.studies.consistency import consistency, measure_statement
+from cryosip.bench.studies.ensemble import ensemble
 from cryosip.bench.studies.estimators import measure
 from cryosip.bench.studies.nanocluster import paper_nanocluster, tau
 from cryosip.bench.studies.oned import noise, paper_1d
@@ -52,6 +53,15 @@ STUDIES: dict[str, Study] = {
         {"smoke": Size(1, 60, 0.1), "small": Size(5, 1_000, 1.0), "paper": Size(10, 3_000, 1.0)},
         consistency,
         measure_statement,
+    ),
+    "ensemble": Study(
+        "Populations of given structures, with poses known, within 10 degrees and unknown",
+        {
+            "smoke": Size(1, 12, 0.02, images="smoke"),
+            "small": Size(3, 500, 1.0, images="small"),
+            "paper": Size(5, 1_000, 1.0, all_settings=True, images="paper"),
+        },
+        ensemble,
     ),
     "paper-nanocluster": Study(
         "Figs. 3 and 4 and their distances: flow, mixture, reweighting and maximum likelihood on images",

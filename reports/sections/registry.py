@@ -4,6 +4,7 @@ from cryosip.reports.section import Context, Section, Source
 from cryosip.reports.sections import (
     board,
     consistency,
+    ensemble,
     nanocluster,
     oned,
     otd_dto,
@@ -47,6 +48,7 @@ SECTIONS = (
     nanocluster.SECTION,
     protein.SECTION,
     consistency.SECTION,
+    ensemble.SECTION,
     OTHER_STUDIES,
     otd_dto.SECTION,
     BASELINES,

@@ -209,7 +209,7 @@ def floors(
     draws: int | None = None,
     support: Float[np.ndarray, "k d"] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Each metric of n i.i.d. draws of the truth: median and 5-95 % over many samples; with a support also populations."""
+    """Each metric of n i.i.d. draws of the truth: median and 5-95 %; with a support those of populations too."""
     draws = draws or (FLOOR_DRAWS if points.theta.shape[1] == 1 else FLOOR_DRAWS_BEYOND_1D)
     drawn = equally_weighted(samples(truth, n, draws))
 

@@ -64,7 +64,7 @@ def path_through(traces: Sequence[Trace], n_between: int) -> Conformers:
     for i in range(1, len(given)):
         given[i] = superposed(given[i], given[i - 1])
     steps = np.array([rmsd(*pair) for pair in pairwise(given)])
-    for i in np.flatnonzero(steps < LEAST_STEP):
+    for i in np.flatnonzero(steps < LEAST_STEP).tolist():
         files = f"{traces[i].source} and {traces[i + 1].source}"
         raise ValueError(f"structures that follow each other are the same: {files}; wanted an RMSD of {LEAST_STEP:g} Å")
     share = np.arange(len(traces) * between - n_between) / between  # whole numbers are the given structures

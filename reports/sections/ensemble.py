@@ -9,7 +9,9 @@ METRICS = ("population_total_variation", "population_kl", "w2")
 
 def _tables(source: Source) -> Context:
     """A table for each ensemble and case of poses: on other data methods have other floors."""
-    cases = grouped(sorted(source.records, key=lambda r: r.replicate), lambda r: (r.profile, r.labels.text))
+    cases = grouped(
+        sorted(source.records, key=lambda r: (r.labels.text, r.replicate)), lambda r: (r.profile, r.labels.text)
+    )
     return (
         {
             "cases": [

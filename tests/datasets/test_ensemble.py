@@ -113,13 +113,13 @@ def expected_log_likelihood(instance, options, theta, turns, weights, given):
     ]
     scale = np.sqrt(0.1 * (size * pixel / 1.5) ** 2 / np.mean(np.sum(np.square(clean), 1)))
     y = np.asarray(problem.observations, np.float64)
-    return np.array([
-        [
-            logsumexp(-0.5 * ((y[i] - scale * images(t, turns @ given[i])) ** 2).sum(1), b=weights) + 0.5 * (y[i] ** 2).sum()
-            for i in range(len(y))
-        ]
-        for t in theta
-    ])  # fmt: skip
+    squares = (y**2).sum(1)
+
+    def of_pair(t, i):
+        misfit = ((y[i] - scale * images(t, turns @ given[i])) ** 2).sum(1) - squares[i]
+        return logsumexp(-0.5 * misfit, b=weights)
+
+    return np.array([[of_pair(t, i) for i in range(len(y))] for t in theta])
 
 
 @pytest.mark.parametrize(

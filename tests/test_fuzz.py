@@ -55,14 +55,6 @@ PROTEIN = defaults(protein) | {
 SANE_DATASETS = {name: defaults(factory) | {"n_observations": 5} for name, factory in DATASETS.items()} | {
     "nanocluster": defaults(DATASETS["nanocluster"]) | {"n_observations": 3, "image_size": 6, "tau": 0.9},
     "adk": PROTEIN,
-    "ensemble": defaults(DATASETS["ensemble"])
-    | {
-        "n_observations": 2,
-        "image_size": 5,
-        "pixel_size_in_angstroms": 12.0,
-        "atom_std_in_angstroms": 8.0,
-        "pose_spacing_in_degrees": 8.0,
-    },
     "hsp90": PROTEIN,
 }
 OWN_DATASETS = {

@@ -22,6 +22,15 @@ PROTEIN: Options = {
     "atoms_per_bead": 4,
     "snr": 0.002,
 }
+# given structures whose poses are off by so much that few rotations stand for the error
+ENSEMBLE: Options = {
+    "n_observations": 12,
+    "image_size": 12,
+    "pixel_size_in_angstroms": 10.0,
+    "atom_std_in_angstroms": 8.0,
+    "snr": 0.002,
+    "pose_spacing_in_degrees": 8.0,
+}
 PROBLEMS: dict[str, dict[str, Options]] = {
     "tiny": {
         "fredholm": {"n_observations": 60, "dimension": 2},
@@ -31,6 +40,7 @@ PROBLEMS: dict[str, dict[str, Options]] = {
         "slcp": {"n_observations": 60},
         "two-moons": {"n_observations": 60},
         "adk": PROTEIN,
+        "ensemble": ENSEMBLE,
         "hsp90": PROTEIN,
     },
     "small": {
@@ -41,6 +51,7 @@ PROBLEMS: dict[str, dict[str, Options]] = {
         "two-moons": {"n_observations": 1_000},
         "nanocluster": {"n_observations": 300},
         "adk": PROTEIN | {"n_observations": 50, "image_size": 16, "pixel_size_in_angstroms": 8.0, "snr": 0.01},
+        "ensemble": ENSEMBLE | {"n_observations": 50, "image_size": 16, "pixel_size_in_angstroms": 8.0, "snr": 0.01},
         "hsp90": PROTEIN | {"n_observations": 50, "image_size": 16, "pixel_size_in_angstroms": 8.0, "snr": 0.01},
     },
 }

@@ -67,7 +67,7 @@ def describe(
         images |= {"beads": rest, "motions": motions.reshape(len(motions), -1)}
         images |= principal_components(instance, initial, estimate, key_estimate)
     values = _evaluate(instance, seen, points, known) | metrics.to_data(seen, instance.truth) | distances
-    floors, data_floors, samples = _samples(config.problem, instance.truth, points, (len(seen.theta), n), shared)
+    floors, data_floors, samples = _samples(config.problem, instance, points, (len(seen.theta), n), shared)
     spread = np.asarray(seen_initial.theta).std(0)
     result = Result(
         algorithm=_algorithm(config, problem, estimate, key_estimate),
@@ -90,17 +90,18 @@ def describe(
 
 
 def _samples(
-    problem: str, truth: Truth, points: WeightedPoints, sizes: tuple[int, int], shared: sharing.Shared
+    problem: str, instance: Instance, points: WeightedPoints, sizes: tuple[int, int], shared: sharing.Shared
 ) -> tuple[Floors, Floors, list[WeightedPoints]]:
     """The floors of two sizes, those of an estimate and of the data, and samples as large as the data."""
+    truth, support = instance.truth, _support(instance)
     made_by = problem_code(problem)  # the points are of all samples, and these are drawn anew
-    distribution = made_by + hashlib.sha256(np.ascontiguousarray(points.theta).tobytes()).hexdigest()
-    floors, data_floors = (
-        _as_floors(
-            shared.numbers(("floors", metric_code(), distribution, k), partial(metrics.floors, truth, points, k))
-        )
-        for k in sizes
-    )
+    distribution = made_by + _digest(points.theta) + ("" if support is None else _digest(support))
+
+    def floors_of(k: int) -> Floors:
+        made = partial(metrics.floors, truth, points, k, support=support)
+        return _as_floors(shared.numbers(("floors", metric_code(), distribution, k), made))
+
+    floors, data_floors = map(floors_of, sizes)
     samples = shared.array(("samples", distribution, sizes[1]), lambda: metrics.samples(truth, sizes[1]))
     return floors, data_floors, metrics.equally_weighted(samples)
 
@@ -148,12 +149,26 @@ def _algorithm(config: RunConfig, problem: Problem, estimate: WeightedPoints, ke
 def _evaluate(
     instance: Instance, estimate: WeightedPoints, points: WeightedPoints, known: dict[str, float] | None = None
 ) -> dict[str, float]:
-    """All metrics; of a protein also mode by mode and in the paper's coordinates."""
+    """All metrics; of given structures also those of their populations; of a protein mode by mode and in the paper's
+    coordinates."""
     values = metrics.evaluate(estimate, points, known)
+    support = _support(instance)
+    if support is not None:
+        values |= metrics.of_populations(estimate, points, support)
     if instance.molecule is None:
         return values
     scale = 1 / np.sqrt(instance.molecule.eigenvalues)
     return values | metrics.per_mode(estimate, points) | metrics.unwhitened(estimate, points, scale)
+
+
+def _support(instance: Instance) -> np.ndarray | None:
+    """The structures that are given, if they are, in the coordinates that images can tell."""
+    given = instance.problem.support
+    return None if given is None else np.asarray(instance.truth.identifiable(given), np.float64)
+
+
+def _digest(array: Any) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def _molecule(molecule: Structure) -> Molecule:

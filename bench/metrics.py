@@ -27,6 +27,7 @@ FLOOR_DRAWS, FLOOR_DRAWS_BEYOND_1D = 100, 20
 SAMPLES, SAMPLES_BEYOND_1D = 20, 5
 MAX_PIVOTS = 10_000_000  # of the simplex that plans a transport; the cost where it stops is no bound on the distance
 SAMPLED_METRICS = ("w1", "w2", "energy_distance_squared")
+LEAST_POPULATION = 1e-4  # of an estimate; one of 0 would be infinitely far in KL. REFERENCE_POINTS resolve no less
 
 
 class Unsolved(float):
@@ -120,6 +121,41 @@ def each(f: Callable[[T], V], arguments: Iterable[T], d: int) -> list[V]:
         return list(pool.map(f, arguments))
 
 
+def populations(points: WeightedPoints, support: Float[np.ndarray, "k d"]) -> Float[np.ndarray, " k"]:
+    """The weight of each given structure: a point belongs to the nearest of them."""
+    theta, weights = _arrays(points)
+    _, nearest = scipy.spatial.cKDTree(support).query(theta)
+    return np.bincount(nearest, weights, len(support))
+
+
+def population_total_variation(true: Float[np.ndarray, " k"], estimated: Float[np.ndarray, " k"]) -> float:
+    """1/2 sum_k |p_k - q_k|, from 0 to 1."""
+    return float(0.5 * np.abs(true - estimated).sum())
+
+
+def population_kl(true: Float[np.ndarray, " k"], estimated: Float[np.ndarray, " k"]) -> float:
+    """KL(p | q) = sum_k p_k log(p_k / q_k) from the truth p to the estimate q, in nats.
+
+    A structure that is not there, p_k = 0, adds nothing. An estimate below 1e-4 counts as 1e-4, after which q is
+    scaled to the sum 1: a structure that it misses adds p_k log(10^4 p_k), and the divergence is finite.
+    """
+    raised = np.maximum(estimated, LEAST_POPULATION)
+    there = true > 0
+    ratios = true[there] / (raised / raised.sum())[there]
+    return float(max(0.0, true[there] @ np.log(ratios)))
+
+
+POPULATION_METRICS = {"population_total_variation": population_total_variation, "population_kl": population_kl}
+
+
+def of_populations(
+    estimate: WeightedPoints, truth: WeightedPoints, support: Float[np.ndarray, "k d"]
+) -> dict[str, float]:
+    """How far the populations of given structures are from the true ones."""
+    both = [populations(points, support) for points in (truth, estimate)]
+    return {name: metric(*both) for name, metric in POPULATION_METRICS.items()}
+
+
 def to_data(estimate: WeightedPoints, truth: Truth) -> dict[str, float]:
     """W1 and W2 to the parameters behind the observations instead of their law: no sample of the law comes between.
 
@@ -166,12 +202,23 @@ def collapsed(estimate: WeightedPoints, spread: np.ndarray) -> int:
     return int((np.triu(near, 1).any(0) | (weights < 0.01 / len(weights))).sum())
 
 
-def floors(truth: Truth, points: WeightedPoints, n: int, draws: int | None = None) -> dict[str, dict[str, float]]:
-    """Each metric of n i.i.d. draws of the truth: median and 5-95 % over many samples."""
+def floors(
+    truth: Truth,
+    points: WeightedPoints,
+    n: int,
+    draws: int | None = None,
+    support: Float[np.ndarray, "k d"] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Each metric of n i.i.d. draws of the truth: median and 5-95 %; with a support those of populations too."""
     draws = draws or (FLOOR_DRAWS if points.theta.shape[1] == 1 else FLOOR_DRAWS_BEYOND_1D)
     drawn = equally_weighted(samples(truth, n, draws))
-    values = each(lambda sample: evaluate(sample, points), drawn, points.theta.shape[1])
-    return _summaries({name: [v[name] for v in values] for name in METRICS}, n)
+
+    def of_sample(sample: WeightedPoints) -> dict[str, float]:
+        values = evaluate(sample, points)
+        return values if support is None else values | of_populations(sample, points, support)
+
+    values = each(of_sample, drawn, points.theta.shape[1])
+    return _summaries({name: [v[name] for v in values] for name in values[0]}, n)
 
 
 def _summaries(values: dict[str, list[float]], n: int) -> dict[str, dict[str, float]]:

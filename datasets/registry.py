@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from cryosip.datasets.ensemble import ensemble
 from cryosip.datasets.fredholm import fredholm
 from cryosip.datasets.instance import Instance
 from cryosip.datasets.inverse_kinematics import inverse_kinematics
@@ -14,6 +15,7 @@ from cryosip.datasets.two_moons import two_moons
 DATASETS: dict[str, Callable[..., Instance]] = {
     "adk": adk,
     "fredholm": fredholm,
+    "ensemble": ensemble,
     "hsp90": hsp90,
     "inverse-kinematics": inverse_kinematics,
     "nanocluster": nanocluster,

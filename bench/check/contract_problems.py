@@ -182,8 +182,9 @@ def samplers(name: str) -> Iterator[Finding]:
     yield Finding("structures behind the observations, probability", behind, least=least)
     if truth.quantile is not None:
         u = (np.arange(1_000) + 0.5) / 1_000
-        below = np.searchsorted(np.sort(samples[:, 0]), truth.quantile(u), side="right") / len(samples)
-        gap = np.sqrt(len(samples)) * np.abs(below - u).max()
+        at_u, ordered = truth.quantile(u), np.sort(samples[:, 0])
+        below, up_to = (np.searchsorted(ordered, at_u, side=side) / len(samples) for side in ("left", "right"))
+        gap = np.sqrt(len(samples)) * np.maximum(u - up_to, below - u).max()  # of atoms: P(x < q) <= u <= P(x <= q)
         yield Finding("samples at the quantiles, probability", float(scipy.stats.kstwobign.sf(gap)), least=least)
     yield problems.noise(problem, truth)
 

@@ -43,6 +43,32 @@ def uniform(half_width: float, d: int) -> Distribution:
     return Distribution([marginal] * d, np.zeros(d), covariance, lambda rng, n: half_width * rng.uniform(-1, 1, (n, d)))
 
 
+def atoms(places: Sequence[float], weights: Sequence[float]) -> Distribution:
+    """sum_k weights_k delta_{places_k} on the line; each jump of the distribution function is spread over at random.
+
+    The function of a sample is then uniform on [0, 1], as that of a continuous distribution is.
+    """
+    x, w = np.asarray(places, np.float64), np.asarray(weights, np.float64)
+
+    def marginal(sample: np.ndarray) -> np.ndarray:
+        nearest = np.abs(np.asarray(sample)[:, None] - x).argmin(1)
+        strayed = np.abs(sample - x[nearest]) > 1e-5 * np.abs(x).max()
+        spread = np.random.default_rng(0).uniform(size=len(nearest))
+        return np.where(strayed, np.nan, np.cumsum(w)[nearest] - spread * w[nearest])
+
+    mean = w @ x
+    variance = np.array([[w @ (x - mean) ** 2]])
+    return Distribution([marginal], np.array([mean]), variance, lambda rng, n: rng.choice(x, (n, 1), p=w))
+
+
+def between(low: float, high: float) -> Distribution:
+    """Uniform on an interval."""
+    law = scipy.stats.uniform(low, high - low)
+    return Distribution(
+        [law.cdf], np.array([law.mean()]), np.array([[law.var()]]), lambda rng, n: rng.uniform(low, high, (n, 1))
+    )
+
+
 # (distribution of theta, initial distribution), with the defaults of the problems: those of sections 4.1 to 4.3, and
 # for fredholm those of [crucinio2022] in two dimensions; its initial distribution has the moments of the observations
 _ONED = mixture([0.5, 0.5], [[-2.0], [2.0]], [[[0.75**2]], [[0.3**2]]]), mixture([1.0], [[0.0]], [[[1.0]]])
@@ -56,9 +82,12 @@ _NANOCLUSTER = (
 )
 _CORNERS = [[first, second, 0.0, 0.0] for first in (9.0, -7.0) for second in (9.0, -7.0)]
 _PROTEIN = mixture([0.25] * 4, _CORNERS, [np.eye(4)] * 4), uniform(7.0, 4)
+ADENYLATE_KINASE_RMSD = 7.130708  # angstroms, of the C-alphas of 4AKE and 1AKE by scipy's align_vectors
+_ENSEMBLE = atoms([0.0, ADENYLATE_KINASE_RMSD], [0.3, 0.7]), between(0.0, ADENYLATE_KINASE_RMSD)
 DISTRIBUTIONS: dict[str, tuple[Distribution, Distribution]] = {
     "adk": _PROTEIN,
     "fredholm": _FREDHOLM,
+    "ensemble": _ENSEMBLE,
     "hsp90": _PROTEIN,
     "inverse-kinematics": (
         mixture([1.0], np.zeros((1, 4)), np.diag([1 / 16, 1 / 4, 1 / 4, 1 / 4])[None]),

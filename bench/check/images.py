@@ -1,8 +1,11 @@
 """Images by their formulas, in float64 numpy: what renderers are checked against, sharing no code with them."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 from scipy.special import ndtr
 
 Centers = np.ndarray  # (n, a, 2): along the columns and along the rows of an image
@@ -128,6 +131,47 @@ def protein_images(
     frequency = np.hypot(*np.meshgrid(*2 * [np.fft.fftfreq(size, pixel)]))
     seen = np.fft.ifft2(np.fft.fft2(images) * _contrast_transfer(frequency, defocus[:, None, None])).real
     return seen.reshape(len(theta), -1)
+
+
+def superposed_pair(files: Sequence[str | Path]) -> tuple[float, np.ndarray]:
+    """The least RMSD of the C-alphas of two PDB files of one chain, and both structures there, (2, a, 3), centred."""
+    first, second = (_calphas(file) for file in files)
+    rotation, _ = Rotation.align_vectors(first, second)
+    both = np.stack([first, rotation.apply(second)])
+    return float(np.sqrt(((both[0] - both[1]) ** 2).sum(1).mean())), both
+
+
+def _calphas(file: str | Path) -> np.ndarray:
+    """Columns 31 to 54 of the records of chain A, less their mean."""
+    lines = Path(file).read_text().splitlines()
+    atoms = [line for line in lines if line.startswith("ATOM") and line[12:16] == " CA " and line[21] == "A"]
+    places = np.array([[float(line[i : i + 8]) for i in (30, 38, 46)] for line in atoms])
+    return places - places.mean(0)
+
+
+def ensemble_images(
+    shapes: np.ndarray, share: np.ndarray, rotation: np.ndarray, size: int, pixel: float, std: float
+) -> Images:
+    """Structures between two given ones, up to one factor common to all images: every atom at every pixel.
+
+    Parameters
+    ----------
+    shapes
+        (2, a, 3), in angstroms.
+    share
+        (n,), of the second.
+    rotation
+        (n, 3, 3).
+    size, pixel, std
+        Pixels of a side, their size and the standard deviation of an atom, in angstroms.
+
+    Returns
+    -------
+    (n, size^2).
+    """
+    places = shapes[0] + share[:, None, None] * (shapes[1] - shapes[0])
+    seen = np.einsum("nij,naj->nai", np.asarray(rotation, np.float64), places)[..., :2]
+    return gaussians(pixel * (np.arange(size) - size // 2), std, seen).reshape(len(share), -1)
 
 
 def _contrast_transfer(q: np.ndarray, defocus: np.ndarray) -> np.ndarray:

@@ -35,9 +35,17 @@ def held(value: Any, seen: dict[int, Any] | None = None) -> dict[int, Any]:
 def leaks(problem: Problem, truth: Truth) -> list[Any]:
     """What a problem holds of its truth: the distribution, its sampler, or arrays of its numbers."""
     secret = [np.asarray(leaf) for leaf in jax.tree.leaves((truth.theta, truth.pose))]
+    secret = [s for s in secret if (s != s.ravel()[0]).any()]  # one number throughout says nothing
     known = list(held(tuple(problem)).values())
     laws = [v for v in known if isinstance(v, Truth | Instance | GaussianMixture | MultivariateMixture)]
     samplers = [v for v in known if v is truth.sample or v is truth.quantile]
     arrays = [np.asarray(v) for v in known if isinstance(v, np.ndarray | jax.Array) and v.dtype != object]
-    shared = [a for a in arrays for s in secret if a.size and np.isin(s.ravel(), a.ravel()).mean() > 0.5]
+    shared = [a for a in arrays for s in secret if a.size and _holds(a.ravel(), s.ravel(), problem.support)]
     return [*laws, *samplers, *shared]
+
+
+def _holds(array: np.ndarray, secret: np.ndarray, support: Any) -> bool:
+    """Whether most numbers of the secret are in the array; of given structures, whether it has them in their order."""
+    if support is not None and np.isin(secret, np.asarray(support)).all():
+        return len(array) == len(secret) and bool((array == secret).all())
+    return bool(np.isin(secret, array).mean() > 0.5)

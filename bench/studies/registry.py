@@ -65,6 +65,7 @@ STUDIES: dict[str, Study] = {
             "paper": Size(10, 1_000, 1.0, all_settings=True, images="paper"),
         },
         contamination,
+    ),
     "ensemble": Study(
         "Populations of given structures, with poses known, within 10 degrees and unknown",
         {

@@ -39,7 +39,7 @@ def reweighting(
     problem
         The problem.
     support
-        Structures (K, d); by default a uniform grid that fills the problem's `theta_box`.
+        Structures (K, d); by default the problem's `support`, else a uniform grid that fills its `theta_box`.
     n_support
         Points of that grid, about; 100 by default.
     concentration
@@ -47,6 +47,15 @@ def reweighting(
         support [kiefer1956].
     quadrature_order
         Of the pose quadrature; 1 by default, the coarsest that methods use.
+    stop_on_held_out
+        Whether the estimate is that of the step which cross-validation finds best: EM runs on either half of the
+        observations, too, and the weights of one half are scored by the likelihood of the other. EM sharpens with every
+        step, beyond what the data tell. False by default: the weights of the last step.
+    n_refinements
+        How often the support is drawn anew where the mass is, with as many points: a point that is drawn several times
+        becomes points that are uniform in its cell [crucinio2023]. 0 by default: the support stays.
+    refine_every
+        EM steps before each refinement; 10 by default, few enough that no mass has been lost yet.
 
     Returns
     -------
@@ -59,7 +68,8 @@ def reweighting(
         The support is not (K, d) and finite, none is given and the problem has no `theta_box`, or the concentration is
         below 1. The support does not cover the data: an observation is so far from every image of the support that
         noise would put it there with probability below 1e-6 / m (judged in the problem's span where it has one, for
-        there no noise of other pixels hides it).
+        there no noise of other pixels hides it); this is not judged where the support is refined, or where the problem
+        gives the likelihood. Refinements of structures that are given, or one observation alone to hold out.
     """
     problem = in_span(checked(problem))
     theta = candidates(problem, support, n_support)

@@ -98,8 +98,8 @@ def _judge(records: Sequence[Record], values: Sequence[float], printed: str) -> 
         return "other size", f"{other}{side}."
     if len(values) < MIN_REPLICATES:
         return "ambiguous", f"{counted(len(values))}, fewer than {MIN_REPLICATES}."
-    if failed := len(records) - len(values):
-        return "ambiguous", f"{failed} of {len(records)} replicates failed."
+    if lost := len(records) - len(values):
+        return "ambiguous", f"{lost} of {len(records)} replicates failed."
     return verdict, ""
 
 

@@ -21,8 +21,8 @@ def bandwidth(x: Vector, weights: Vector) -> float:
     """The minimum over h of int f_h^2 - 2 sum_i w_i f_h,-i(x_i), least-squares cross-validation [bowman1984].
 
     f_h,-i is the density of all other points, their weights made to sum to 1; equal points are one. h is between 0.25
-    and 1.5 std n^(-1/5), n = 1 / sum_i w_i^2 [silverman1986]: without a limit, points in clusters, as maximum likelihood
-    leaves them, have a bandwidth of almost nothing. Distances are counted in cells of a CELLS-th of the range. Raises
+    and 1.5 std n^(-1/5), n = 1 / sum_i w_i^2 [silverman1986]: without a limit, points in clusters, as maximum
+    likelihood leaves them, have a bandwidth of almost nothing. Distances are counted in cells of a CELLS-th of the range. Raises
     ValueError where there are no two points with weight.
     """
     x, which = np.unique(x[weights > 0], return_inverse=True)

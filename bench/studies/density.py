@@ -22,8 +22,8 @@ def bandwidth(x: Vector, weights: Vector) -> float:
 
     f_h,-i is the density of all other points, their weights made to sum to 1; equal points are one. h is between 0.25
     and 1.5 std n^(-1/5), n = 1 / sum_i w_i^2 [silverman1986]: without a limit, points in clusters, as maximum
-    likelihood leaves them, have a bandwidth of almost nothing. Distances are counted in cells of a CELLS-th of the range. Raises
-    ValueError where there are no two points with weight.
+    likelihood leaves them, have a bandwidth of almost nothing. Distances are counted in cells of a CELLS-th of the
+    range. Raises ValueError where there are no two points with weight.
     """
     x, which = np.unique(x[weights > 0], return_inverse=True)
     w = np.bincount(which, weights[weights > 0]) / weights.sum()

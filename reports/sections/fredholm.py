@@ -26,8 +26,8 @@ SIZES = {EM: "n_bins", FLOW: "n_particles"}
 DRAWN = (EM, FLOW, "data-kl", "mixture", "reweighting")  # of all marginals
 RULES = (
     "Each number is the mean over replicates of the integrated squared error of the first marginal, Σ (f − f*)² Δ over "
-    "100 nodes on [0, 1]; below it the 90 % interval of Student for the mean. f is a Gaussian kernel density with the "
-    "bandwidth of least-squares cross-validation, the same for all estimates that are points.",
+    "100 nodes on [0, 1], beside the 90 % interval of Student for the mean. f is a Gaussian kernel density with the "
+    "bandwidth of least-squares cross-validation within Silverman’s limits, the same for all estimates that are points.",
     f"A published mean is one of {REPLICATES} replicates. It is “reproduced” where it lies within mean ± √(t²s²(1/R + "
     f"1/{REPLICATES}) + (u/2)²) of our R replicates, u one unit of its last digit; otherwise “better” means that ours "
     "is lower, “worse” that ours is higher. What is no run of theirs is compared with the number beside it: their own "

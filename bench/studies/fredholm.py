@@ -65,9 +65,11 @@ def on_fredholm(d: int, labels: Labels, size: Size, method: str, steps: int, **o
 def measure_marginal(config: RunConfig, session: Session) -> tuple[Result, Arrays]:
     """A run with the error of its first marginal, beside that of samples of the truth as large as the data."""
     truth = first_marginal(config)
+    arrays: Arrays
     if config.method in PUBLISHED:
+        result, arrays = Result(steps=config.steps), {}
         with ending_after(session.limits.seconds):
-            result, arrays, density = Result(steps=config.steps), {}, PUBLISHED[config.method](config, truth)
+            density = PUBLISHED[config.method](config, truth)
     else:
         result, arrays = run_method(config, session)
         if "theta" not in arrays:

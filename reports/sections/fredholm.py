@@ -26,8 +26,8 @@ SIZES = {EM: "n_bins", FLOW: "n_particles"}
 DRAWN = (EM, FLOW, "data-kl", "mixture", "reweighting")  # of all marginals
 RULES = (
     "Each number is the mean over replicates of the integrated squared error of the first marginal, Σ (f − f*)² Δ over "
-    "100 nodes on [0, 1]; below it the 90 % interval of Student for the mean. f is a Gaussian kernel density with the "
-    "bandwidth of least-squares cross-validation, the same for all estimates that are points.",
+    "100 nodes on [0, 1], beside the 90 % interval of Student for the mean. f is a Gaussian kernel density with the "
+    "bandwidth of least-squares cross-validation within Silverman’s limits, the same for all points.",
     f"A published mean is one of {REPLICATES} replicates. It is “reproduced” where it lies within mean ± √(t²s²(1/R + "
     f"1/{REPLICATES}) + (u/2)²) of our R replicates, u one unit of its last digit; otherwise “better” means that ours "
     "is lower, “worse” that ours is higher. What is no run of theirs is compared with the number beside it: their own "
@@ -60,7 +60,8 @@ def table(records: Sequence[Record]) -> list[Row]:
     """The published methods first, each with a cell for each dimension."""
     kept = [r for r in records if r.study == "fredholm"]
     groups = grouped(kept, row_label)
-    ordered = sorted(groups.items(), key=lambda item: item[1][0].method not in PRINTED)
+    places = list(PRINTED)
+    ordered = sorted(groups.items(), key=lambda item: [*places, item[1][0].method].index(item[1][0].method))
     return [
         Row(label, own[0].method in PRINTED, [_cell(d, [r for r in own if _dimension(r) == d]) for d in DIMENSIONS])
         for label, own in ordered
@@ -98,8 +99,8 @@ def _judge(records: Sequence[Record], values: Sequence[float], printed: str) -> 
         return "other size", f"{other}{side}."
     if len(values) < MIN_REPLICATES:
         return "ambiguous", f"{counted(len(values))}, fewer than {MIN_REPLICATES}."
-    if failed := len(records) - len(values):
-        return "ambiguous", f"{failed} of {len(records)} replicates failed."
+    if lost := len(records) - len(values):
+        return "ambiguous", f"{lost} of {len(records)} replicates failed."
     return verdict, ""
 
 

@@ -103,7 +103,8 @@ def test_the_bandwidth_is_that_of_cross_validation():
         others = norm.pdf(apart, 0, h) * (1 - np.eye(40))
         return w @ norm.pdf(apart, 0, np.sqrt(2) * h) @ w - 2 * (w * (others @ w) / (1 - w)).sum()
 
-    tried = np.geomspace(0.01, 0.2, 300)
+    scale = np.sqrt(w @ (x - w @ x) ** 2) * (w @ w) ** 0.2
+    tried = scale * np.geomspace(0.25, 1.5, 300)
     assert score(bandwidth(x, w)) <= min(score(h) for h in tried) + 1e-4 * abs(score(0.05))
 
 
@@ -118,7 +119,9 @@ def test_the_error_of_a_sample_falls_with_its_size_and_is_free_of_unused_points(
     assert many < few / 3
     x = rng.normal(size=100)
     w = np.full(100, 0.01)
-    assert error(x, w) == error(np.append(x, 50.0), np.append(w, 0.0))
+    assert error(x, w) == pytest.approx(error(np.append(x, 50.0), np.append(w, 0.0)))
+    assert error(x, w) == pytest.approx(error(np.append(x, x), np.append(w / 2, w / 2)))  # one point, said twice
+    assert bandwidth(np.repeat(x[:10], 10) + 1e-9 * x, w) > 0.01  # clusters
     with pytest.raises(ValueError, match="the points are all equal"):
         bandwidth(np.ones(3), np.ones(3))
 

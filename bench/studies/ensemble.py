@@ -40,19 +40,21 @@ def ensemble(size: Size) -> list[RunConfig]:
                Labels(f"{one.name}; poses {poses}"), size, method, steps, **options)
         for one in ENSEMBLES
         for poses in POSES
-        for method, steps, options in _methods(one.n_structures, size)
+        for method, steps, options in _methods(one.n_structures, poses, size)
     ]  # fmt: skip
 
 
-def _methods(k: int, size: Size) -> list[tuple[str, int, Options]]:
+def _methods(k: int, poses: str, size: Size) -> list[tuple[str, int, Options]]:
     whole = size.share_of_steps == 1
     descent = {"name": "rms-sgd", "learning_rate": 0.1, "cosine_steps": max(1, round(FLOW_STEPS * size.share_of_steps))}
     rings = {"name": "invariant-energy", "options": {"ring_width": RINGS[size.images]}}
-    over_poses = {"refine_poses": whole, "estimate_noise": True, "estimate_weights": True}
     order = 2 if whole else 1
+    # where poses are given, the problem's likelihood integrates over them
+    over_poses = (
+        {"refine_poses": whole, "estimate_noise": True, "quadrature_order": order} if poses == "unknown" else {}
+    )
     return [
-        # a grid of so many points of the path is the given structures
-        ("reweighting", EM_STEPS, {"n_support": k, "quadrature_order": order}),
-        ("mixture", POSE_EM_STEPS, {"n_components": k, "quadrature_order": order, **over_poses}),
+        ("reweighting", EM_STEPS, {"quadrature_order": order}),
+        ("mixture", POSE_EM_STEPS, {"n_components": k, "estimate_weights": True, **over_poses}),
         ("flow", FLOW_STEPS, {"discrepancy": rings, "optimizer": descent, "n_particles": size.n}),
     ]

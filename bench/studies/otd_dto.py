@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from cryosip.bench.studies.ensemble import ENSEMBLE_IMAGES
 from cryosip.bench.studies.protein import PROTEIN_IMAGES
 from cryosip.bench.studies.study import Options
 from cryosip.bench.studies.sweeps import sweep
@@ -63,12 +64,39 @@ class BudgetedProblems(NamedTuple):
         return BudgetedProblem(name, {"n_observations": n}, self.seconds, self.forward_evaluations)
 
 
+# two structures whose poses have errors, and five along the path between them whose poses are known
+_POPULATIONS: tuple[Options, ...] = (
+    {"poses": "near", "pose_spacing_in_degrees": 6.0},
+    {"poses": "known", "n_between": 3, "concentration": 1.0},
+)
+
+
+def _low_dimensional(n: int, seconds: tuple[float, ...], evaluations: tuple[float, ...]) -> list[BudgetedProblem]:
+    """The problems whose observations are a few numbers."""
+    size = {"n_observations": n}
+    return [
+        *(BudgetedProblem("fredholm", size, seconds, evaluations, {"dimension": d}) for d in (2, 4)),
+        *(BudgetedProblem(name, size, seconds, evaluations) for name in ("two-moons", "inverse-kinematics", "slcp")),
+    ]
+
+
+def _ensembles(
+    n: int, images: str, seconds: tuple[float, ...], evaluations: tuple[float, ...]
+) -> list[BudgetedProblem]:
+    return [
+        BudgetedProblem("ensemble", {"n_observations": n} | ENSEMBLE_IMAGES[images], seconds, evaluations, variant)
+        for variant in _POPULATIONS
+    ]
+
+
 SMOKE = BudgetedProblems(
     1,
     (
         BudgetedProblem("oned", {"n_observations": 60}, (0.01, 0.1), (1e3, 1e4)),
         BudgetedProblem("nanocluster", {"n_observations": 40, "image_size": 16, "tau": 0.5}, (0.01, 0.1), (1e3, 1e4)),
         BudgetedProblem("adk", {"n_observations": 12} | PROTEIN_IMAGES["smoke"], (0.1,), (1e4,)),
+        *_low_dimensional(60, (0.1,), (1e4,)),
+        *_ensembles(12, "smoke", (0.1,), (1e4,)),
     ),
     (0.1,),
     (1e4,),
@@ -79,6 +107,8 @@ SMALL = BudgetedProblems(
         BudgetedProblem("oned", {"n_observations": 1_000}, (0.03, 0.3, 1.0), (1e4, 1e5, 1e6)),
         BudgetedProblem("nanocluster", {"n_observations": 300}, (0.3, 3.0), (1e4, 1e5, 1e6)),
         BudgetedProblem("adk", {"n_observations": 100} | PROTEIN_IMAGES["small"], (6.0,), (1e5, 1e6)),
+        *_low_dimensional(1_000, (0.3, 2.0), (1e5, 1e6)),
+        *_ensembles(200, "small", (1.0, 4.0), (1e4, 1e5)),
     ),
     (1.0, 6.0),
     (1e5, 1e6),
@@ -90,6 +120,8 @@ PAPER = BudgetedProblems(
         BudgetedProblem("nanocluster", {"n_observations": 1_000}, (1.0, 30.0), (1e5, 1e6, 1e7)),
         BudgetedProblem("adk", {"n_observations": 500} | PROTEIN_IMAGES["small"], (60.0,), (1e6, 1e7)),
         BudgetedProblem("hsp90", {"n_observations": 500} | PROTEIN_IMAGES["small"], (60.0,), (1e6, 1e7)),
+        *_low_dimensional(10_000, (3.0, 30.0), (1e6, 1e7)),
+        *_ensembles(1_000, "paper", (10.0, 60.0), (1e5, 1e6)),
     ),
     (10.0, 60.0),
     (1e6, 1e7),

@@ -15,6 +15,7 @@ from cryosip.methods.problem import PRNGKey
 Scalar = Float[Array, ""]
 Score = Callable[[PRNGKey, WeightedPoints], Scalar]
 
+STOPS = ("held-out",)  # what methods call this by
 SCORE_KEY = 0  # of the noise of every score, the same each time, so that scores can be compared
 
 

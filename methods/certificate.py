@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from cryosip.methods import checks
 from cryosip.methods.data import datum
-from cryosip.methods.marginal import Marginal, log_p, marginal, mixed
+from cryosip.methods.marginal import Marginal, log_p, marginal, mixed, ratio_curvature
 from cryosip.methods.method import WeightedPoints
 from cryosip.methods.problem import Points, Problem
 
@@ -82,12 +82,10 @@ def climbed(
 
     def step(_: int, carry: tuple[Points, Heights]) -> tuple[Points, Heights]:
         theta, height = carry
-        slope = jax.grad(lambda t: ratio(of, log_f, t).sum())
-        axes = [jnp.zeros_like(theta).at[:, j].set(1.0) for j in range(theta.shape[1])]
-        curvature = jnp.stack([jax.jvp(slope, (theta,), (axis,))[1] for axis in axes], axis=-1)
+        slope, curvature = ratio_curvature(of, log_f, theta)
         values, vectors = jnp.linalg.eigh(curvature)
         size = jnp.maximum(jnp.abs(values), datum(1e-6, theta.dtype) * jnp.abs(values).max(1, keepdims=True))
-        along = jnp.einsum("kji,kj->ki", vectors, slope(theta)) / jnp.maximum(size, jnp.finfo(theta.dtype).tiny)
+        along = jnp.einsum("kji,kj->ki", vectors, slope) / jnp.maximum(size, jnp.finfo(theta.dtype).tiny)
         move = jnp.einsum("kij,kj->ki", vectors, along)
         for length in (1.0, 0.25, 0.05):
             trial = (theta + length * move).clip(lower, upper)

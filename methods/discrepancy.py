@@ -15,8 +15,8 @@ class WeightedTarget(NamedTuple):
     """The same D of weighted images, rho_y = sum_k w_k delta_{y_k}.
 
     `value(y, w)` is D, and `variation(y, w)` the first variation dD/drho_y at each y_k (n,), up to a constant that they
-    share, and its gradient there (n, p): d value / d w_k and d value / d y_k / w_k. With equal weights they are those of
-    the target, to rounding.
+    share, and its gradient there (n, p): d value / d w_k and d value / d y_k / w_k. With equal weights they are those
+    of the target, to its error.
     """
 
     value: Callable[[Images, Weights], Scalar]
@@ -28,8 +28,8 @@ class Target(NamedTuple):
 
     `gradient` has as row i the gradient of the first variation dD/drho_y at y_i (section 2.5.1). `algorithm` names
     what computes it, and `gradient_error(y)` bounds |component of gradient - its exact value| (0: exact to rounding).
-    Optional: `weighted`, where weighted images have a form; and `redrawn(key)`, where the target is an unbiased estimate
-    that draws, the same with new draws, which methods take in each step.
+    Optional: `weighted`, where weighted images have a form; and `redrawn(key)`, where the target is an unbiased
+    estimate that draws, the same with new draws, which methods take in each step.
     """
 
     value: Callable[[Images], Scalar]

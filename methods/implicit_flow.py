@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
-from cryosip.methods.marginal import LogP, Marginal, Variation, log_p, mixed, variation
+from cryosip.methods.marginal import Marginal, Variation, log_p, mixed, to_the_power, variation
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.problem import Points, PRNGKey, Problem, Weights
 
@@ -39,8 +39,8 @@ def implicit_flow(problem: Problem, of: Marginal, n_particles: int, anneal: tupl
     metric of the flow is the identity: for small t it is Euler's, for large t Newton's. t grows as long as the
     likelihood does. A particle that has lost its weight, or has met another, searches for places where D exceeds 1, the
     directions of steepest ascent of the conditional-gradient method [lindsay1983]: from the box of the problem or the
-    initial distribution, or near a particle with weight. With `anneal` the likelihood is taken to the power 1 / factor^2
-    at first, as of noise `factor` times as wide, and geometrically to itself within so many steps.
+    initial distribution, or near a particle with weight. With `anneal` the likelihood is taken to the power
+    1 / factor^2 at first, as of noise `factor` times as wide, and geometrically to itself within so many steps.
     """
     spread = jnp.maximum(problem.sample_init(jr.key(0), 1_000).std(0), jnp.finfo(problem.observations.dtype).tiny)
     return Method(partial(_first_state, problem, n_particles), partial(_step, problem, of, spread, anneal), _estimate)
@@ -63,7 +63,7 @@ def _step(
     theta, weights, time_step, n_steps = state
     factor, steps = anneal
     power = factor ** (-2 * jnp.maximum(0.0, 1 - n_steps.astype(theta.dtype) / steps))
-    of = of._replace(log_p=partial(_to_the_power, of, power))
+    of = to_the_power(of, power)
     at = variation(of, theta, weights)
     growth, move = implicit_step(at, weights, time_step)
     moved = theta + jnp.clip(move, -spread, spread)
@@ -80,12 +80,8 @@ def _step(
     theta = jnp.where(lost[:, None], _drawn(problem, jr.fold_in(key, 1), theta, weights, spread), theta)
     longest = jnp.finfo(gain.dtype).eps ** -0.5  # beyond it rounding moves what the likelihood hardly tells apart
     time_step = jnp.clip(jnp.where(up, time_step * FASTER, time_step / SLOWER), 1e-6, longest)
-    renders = len(theta) * of.renders * (theta.shape[1] + 3)
+    renders = len(theta) * of.renders * (theta.shape[1] + 2)
     return ImplicitState(theta, weights, time_step, n_steps + 1), Info(-at.log_f.mean(), jnp.asarray(renders))
-
-
-def _to_the_power(of: Marginal, power: Scalar, theta: Points) -> LogP:
-    return power * of.log_p(theta)
 
 
 def implicit_step(at: Variation, weights: Weights, time_step: Scalar) -> tuple[Weights, Points]:

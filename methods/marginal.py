@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from cryosip.methods.data import datum
 from cryosip.methods.likelihood import TILE, by_blocks, render_all, squared_residuals
 from cryosip.methods.method import WeightedPoints
-from cryosip.methods.problem import Points, Problem, Weights, in_span
+from cryosip.methods.problem import Images, Points, Problem, Weights, in_span
 
 LEAST = -1e30  # in the place of log 0, which has no derivative
 
@@ -21,11 +21,13 @@ LogP = Float[Array, "k m"]
 class Marginal(NamedTuple):
     """log p(y_i | theta_k) up to a constant of i, pose and noise integrated out.
 
-    `log_p` takes theta (k, d) to (k, m), and `renders` is how many images it makes for each structure; `block` are the
-    structures that it is to be given at a time.
+    `log_p` takes theta (k, d) to (k, m). `near(theta)` is the same close to theta, with derivatives of second order: as
+    if images were linear there, as Gauss and Newton do, where it is made of images. `renders` is how many images it
+    makes for each structure; `block` are the structures that it is to be given at a time.
     """
 
     log_p: Callable[[Points], LogP]
+    near: Callable[[Points], Callable[[Points], LogP]]
     renders: int
     block: int
 
@@ -56,18 +58,34 @@ def marginal(problem: Problem, quadrature_order: int = 1) -> Marginal:
             pairs = given(jnp.repeat(theta, m, axis=0), jnp.tile(jnp.arange(m), k)).reshape(k, m)
             return jnp.where(pairs > LEAST, pairs, LEAST)
 
-        return Marginal(offered, m, max(1, TILE // m))
+        return Marginal(offered, lambda _theta: offered, m, max(1, TILE // m))
     problem = in_span(problem)
     pose, pose_weights = problem.pose_quadrature(quadrature_order)
     q = len(pose_weights)
 
-    def integrated(theta: Points) -> LogP:
-        images = render_all(problem, theta, pose, q)
-        precision = datum(0.5 / problem.noise_std**2, theta.dtype)
-        logits = -precision * squared_residuals(images, problem.observations)
-        return jax.nn.logsumexp(logits.reshape(len(theta), q, m), axis=1, b=pose_weights[:, None])
+    def images(theta: Points) -> Images:
+        return render_all(problem, theta, pose, q)
 
-    return Marginal(integrated, q, max(1, TILE // (m * q)))
+    def of_images(x: Images) -> LogP:
+        precision = datum(0.5 / problem.noise_std**2, x.dtype)
+        logits = -precision * squared_residuals(x, problem.observations)
+        return jax.nn.logsumexp(logits.reshape(-1, q, m), axis=1, b=pose_weights[:, None])
+
+    def near(center: Points) -> Callable[[Points], LogP]:
+        clean, push = jax.linearize(images, center)
+        return lambda theta: of_images(clean + push(theta - center))
+
+    return Marginal(lambda theta: of_images(images(theta)), near, q, max(1, TILE // (m * q)))
+
+
+def to_the_power(of: Marginal, power: Scalar) -> Marginal:
+    """Of noise that is wider: power * log p."""
+
+    def near(center: Points) -> Callable[[Points], LogP]:
+        log_p = of.near(center)
+        return lambda theta: power * log_p(theta)
+
+    return of._replace(log_p=lambda theta: power * of.log_p(theta), near=near)
 
 
 def log_p(of: Marginal, theta: Points) -> LogP:
@@ -86,21 +104,27 @@ def negative_log_likelihood(of: Marginal, law: WeightedPoints) -> Scalar:
 
 
 def variation(of: Marginal, theta: Points, weights: Weights) -> Variation:
-    """All that a step of second order needs; `of.log_p` is computed d + 2 times, and differentiated."""
+    """All that a step of second order needs; `log_p` is computed twice, and differentiated."""
     d = theta.shape[1]
     axes = [jnp.zeros_like(theta[:1]).at[:, j].set(1.0) for j in range(d)]
 
     def first(theta: Points) -> tuple[LogP, Float[Array, "k m d"]]:
-        rows, push = jax.linearize(of.log_p, theta)
+        rows, push = jax.linearize(of.near(theta), theta)
         return rows, jnp.stack([push(jnp.broadcast_to(axis, theta.shape)) for axis in axes], axis=-1)
 
     rows, score = by_blocks(first, of.block, theta)
     log_f = mixed(rows, weights)
 
-    def slope(theta: Points) -> Points:
-        return jax.grad(lambda t: jnp.exp(of.log_p(t) - log_f).mean(1).sum())(theta)
-
     def second(theta: Points) -> Float[Array, "k d d"]:
-        return jnp.stack([jax.jvp(slope, (theta,), (jnp.broadcast_to(a, theta.shape),))[1] for a in axes], axis=-1)
+        return ratio_curvature(of, log_f, theta)[1]
 
     return Variation(jnp.exp(rows - log_f), score, by_blocks(second, of.block, theta), log_f)
+
+
+def ratio_curvature(of: Marginal, log_f: Float[Array, " m"], theta: Points) -> tuple[Points, Float[Array, "k d d"]]:
+    """The slope of D(theta) = mean_i p(y_i | theta) / f(y_i) at each theta, and its second derivative."""
+    near = of.near(theta)
+    slope = jax.grad(lambda t: jnp.exp(near(t) - log_f).mean(1).sum())
+    axes = [jnp.zeros_like(theta).at[:, j].set(1.0) for j in range(theta.shape[1])]
+    at = [jax.jvp(slope, (theta,), (axis,)) for axis in axes]
+    return at[0][0], jnp.stack([curvature for _, curvature in at], axis=-1)

@@ -27,9 +27,8 @@ def sliced_energy(n_slices: int = 50) -> Discrepancy:
     For u uniform on the sphere E|<u, x>| = c_p |x| with c_p = Gamma(p / 2) / (sqrt(pi) Gamma((p + 1) / 2)), so that D =
     E_u D_1(u) / c_p, D_1(u) the same distance of the projections <u, y> and <u, y*> on the line [bonneel2015]. There a
     sort gives it exactly, with its first variation: O((n + m) (p + log(n + m))) a slice in the place of O(n m p). Value
-    and gradient are means over `n_slices` directions, 50 by default, which `redrawn` draws anew; `gradient_error` is the
-    largest standard error of a component of the gradient over these slices: no bound, as others state, but what the
-    gradient errs by.
+    and gradient are means over `n_slices` directions, 50 by default, which `redrawn` draws anew; `gradient_error` is
+    the largest standard error of a component of the gradient over these slices, and no bound as others state it.
 
     In a span it is the distance between the distributions of the coordinates, which vanishes as that of the images
     does: what observations hold outside, no parameter changes, and in distances of images it would only hide how the

@@ -1,6 +1,7 @@
 """How far an estimate can be from the largest likelihood of all distributions: its duality gap."""
 
 import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from cryosip.methods import checks
 from cryosip.methods.data import datum
 from cryosip.methods.marginal import Marginal, log_p, marginal, mixed, ratio_curvature
 from cryosip.methods.method import WeightedPoints
-from cryosip.methods.problem import Points, Problem
+from cryosip.methods.problem import Points, Problem, Weights
 
 NODES = {1: 2_000, 2: 2_500}  # of the grid, by dimension
 STARTS = 1_000  # of the search in more dimensions
@@ -56,18 +57,29 @@ def duality_gap(problem: Problem, estimate: WeightedPoints, quadrature_order: in
     ValueError
         The problem has no `theta_box`.
     """
+    theta, weights = (jnp.asarray(a) for a in estimate)
+    height, place = jax.jit(largest_ratio(problem, quadrature_order))(theta, weights)
+    return Gap(float(height) - 1, np.asarray(place), theta.shape[1] in NODES)
+
+
+def largest_ratio(
+    problem: Problem, quadrature_order: int = 1
+) -> Callable[[Points, Weights], tuple[Float[Array, ""], Float[Array, " d"]]]:
+    """max D and where it is attained, as a function of theta (k, d) and weights (k,) that can be compiled."""
     if problem.theta_box is None:
         raise ValueError(f"problem {problem.name!r} has no theta_box; wanted one, in which to look for the maximum")
-    lower, upper = (jnp.asarray(bound) for bound in problem.theta_box)
+    lower, upper = problem.theta_box
     of = marginal(problem, checks.positive_int("quadrature_order", quadrature_order))
-    theta, weights = (jnp.asarray(a, lower.dtype) for a in estimate)
-    log_f = mixed(log_p(of, theta), weights)
-    starts = jnp.concatenate([jnp.asarray(_nodes(np.asarray(lower), np.asarray(upper)), lower.dtype), theta])
-    heights = ratio(of, log_f, starts.clip(lower, upper))
-    chosen = starts[jnp.argsort(-heights)[:REFINED]].clip(lower, upper)
-    found, height = climbed(of, log_f, chosen, lower, upper)
-    best = int(height.argmax())
-    return Gap(float(max(height[best], heights.max()) - 1), np.asarray(found[best]), len(lower) in NODES)
+    nodes = jnp.asarray(_nodes(np.asarray(lower), np.asarray(upper)), jnp.asarray(lower).dtype)
+
+    def largest(theta: Points, weights: Weights) -> tuple[Float[Array, ""], Float[Array, " d"]]:
+        log_f = mixed(log_p(of, theta), weights)
+        starts = jnp.concatenate([nodes, theta]).clip(lower, upper)
+        chosen = starts[jnp.argsort(-ratio(of, log_f, starts))[:REFINED]]
+        found, heights = climbed(of, log_f, chosen, lower, upper)
+        return heights.max(), found[heights.argmax()]
+
+    return largest
 
 
 def ratio(of: Marginal, log_f: Float[Array, " m"], theta: Points) -> Heights:
@@ -80,7 +92,7 @@ def climbed(
 ) -> tuple[Points, Heights]:
     """Local maxima of D within the box, by Newton steps that are halved until they climb."""
 
-    def step(_: int, carry: tuple[Points, Heights]) -> tuple[Points, Heights]:
+    def step(_: Array | int, carry: tuple[Points, Heights]) -> tuple[Points, Heights]:
         theta, height = carry
         slope, curvature = ratio_curvature(of, log_f, theta)
         values, vectors = jnp.linalg.eigh(curvature)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from cryosip.methods.data import datum
 from cryosip.methods.likelihood import TILE, by_blocks, render_all, squared_residuals
 from cryosip.methods.method import WeightedPoints
-from cryosip.methods.problem import Images, Points, Problem, Weights, in_span
+from cryosip.methods.problem import Points, Problem, Weights, in_span
 
 LEAST = -1e30  # in the place of log 0, which has no derivative
 
@@ -63,10 +63,10 @@ def marginal(problem: Problem, quadrature_order: int = 1) -> Marginal:
     pose, pose_weights = problem.pose_quadrature(quadrature_order)
     q = len(pose_weights)
 
-    def images(theta: Points) -> Images:
+    def images(theta: Points) -> Float[Array, "kq p"]:
         return render_all(problem, theta, pose, q)
 
-    def of_images(x: Images) -> LogP:
+    def of_images(x: Float[Array, "kq p"]) -> LogP:
         precision = datum(0.5 / problem.noise_std**2, x.dtype)
         logits = -precision * squared_residuals(x, problem.observations)
         return jax.nn.logsumexp(logits.reshape(-1, q, m), axis=1, b=pose_weights[:, None])

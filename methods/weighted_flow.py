@@ -30,7 +30,7 @@ def weighted_flow(
     discrepancy: Discrepancy,
     optimizer: optax.GradientTransformation | None = None,
     n_particles: int = 100,
-    sampling: str | None = None,
+    sampling: str = "closed-form",
     weight_rate: float = 1.0,
     anneal: Sequence[float | int] | None = None,
     quadrature_order: int = 1,
@@ -57,7 +57,7 @@ def weighted_flow(
     n_particles
         100 by default: implicit steps cost its square, and the estimate needs few.
     sampling
-        Of explicit steps: "method-1", the default, draws omega, "closed-form" the pose alone, as in `flow`.
+        "closed-form", the default, integrates the noise out; "method-1", for explicit steps, draws it, as `flow` does.
     weight_rate
         Of explicit steps, in units of 1 / D; 1 by default, which for a likelihood is EM to first order.
     anneal
@@ -89,10 +89,10 @@ def weighted_flow(
     if stop is not None:
         checks.one_of("stop", stop, STOPS)
     if optimizer is None:
-        if not discrepancy.likelihood or sampling == "method-1":
+        if not discrepancy.likelihood or sampling != "closed-form":
             raise ValueError(
                 "optimizer is None with a discrepancy that is no likelihood, or sampled noise; wanted an optimizer for "
-                "explicit steps, or discrepancy 'data-kl' without sampling for implicit ones"
+                "explicit steps, or discrepancy 'data-kl' with sampling 'closed-form' for implicit ones"
             )
         method = implicit_flow(fit, marginal(fit, order), n, _checked_annealing(anneal))
         if stop is None:
@@ -103,7 +103,7 @@ def weighted_flow(
     checks.instance_of("optimizer", optimizer, optax.GradientTransformation)
     if anneal is not None:
         raise ValueError(f"anneal is {anneal!r} with an optimizer; wanted none, for it is of implicit steps")
-    sampling = checks.one_of("sampling", "method-1" if sampling is None else sampling, SAMPLINGS)
+    sampling = checks.one_of("sampling", sampling, SAMPLINGS)
     of = simulated(fit, discrepancy, sampling)
     weighted_form(of.target)
     method = _explicit(of, optimizer, n, rate)

@@ -73,7 +73,6 @@ def test_held_out_observations_choose_the_estimate():
         ({"depth": 0}, "depth is 0"),
         ({"sampling": "method-2"}, "wanted one of 'method-1'"),
         ({"stop": "late"}, "stop is 'late'"),
-        ({"optimizer": 3}, "optimizer is 3"),
         ({"discrepancy": DISCREPANCIES["sliced-energy"](), "sampling": "closed-form"}, "cannot integrate out noise"),
     ],
 )

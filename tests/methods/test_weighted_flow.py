@@ -155,7 +155,7 @@ def test_held_out_observations_choose_the_estimate(optimizer):
         ({"discrepancy": DISCREPANCIES["mmd"](), "optimizer": optax.sgd(0.1)}, "no form for weighted images"),
         ({"discrepancy": DATA_KL, "optimizer": optax.sgd(0.1), "anneal": (2.0, 5)}, "wanted none"),
         ({"discrepancy": DATA_KL, "anneal": (0.5, 5)}, "anneal factor is 0.5"),
-        ({"discrepancy": DATA_KL, "anneal": 3}, r"wanted \(factor, steps\)"),
+        ({"discrepancy": DATA_KL, "anneal": (3.0,)}, r"wanted \(factor, steps\)"),
         ({"discrepancy": DATA_KL, "n_particles": 0}, "n_particles is 0"),
         ({"discrepancy": DATA_KL, "weight_rate": 0.0}, "weight_rate is 0.0"),
         ({"discrepancy": DATA_KL, "stop": "early"}, "stop is 'early'"),

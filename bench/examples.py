@@ -65,7 +65,14 @@ METHODS: dict[str, dict[str, Options]] = {
         "maximum-likelihood": {"n_support": 20},
         "mixture": {"n_components": 4, "estimate_weights": True},
         "posterior-npmle": {"n_support": 4, "n_refinements": 2},
+        "pushforward": {
+            "discrepancy": {"name": "energy"},
+            "optimizer": {"name": "adam", "learning_rate": 0.01},
+            "n_particles": 30,
+            "width": 8,
+        },
         "reweighting": {"n_support": 400},
+        "weighted-flow": {"discrepancy": {"name": "data-kl"}, "n_particles": 8},
     },
     "small": {
         "flow": {
@@ -76,7 +83,13 @@ METHODS: dict[str, dict[str, Options]] = {
         "maximum-likelihood": {"n_support": 100},
         "mixture": {"n_components": 20},
         "posterior-npmle": {"n_support": 16, "n_refinements": 2},
+        "pushforward": {
+            "discrepancy": {"name": "energy"},
+            "optimizer": {"name": "adam", "learning_rate": 0.003},
+            "n_particles": 300,
+        },
         "reweighting": {"n_support": 100},
+        "weighted-flow": {"discrepancy": {"name": "data-kl"}, "n_particles": 50},
     },
 }
 IN_ALL_POSES = {"n_components": 4, "n_support": 8}  # at most, where each structure is rendered in hundreds of poses

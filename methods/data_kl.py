@@ -6,10 +6,10 @@ from jaxtyping import Array, Float
 
 from cryosip.methods import checks
 from cryosip.methods.data import datum, known
-from cryosip.methods.discrepancy import Discrepancy, Target
+from cryosip.methods.discrepancy import Discrepancy, Target, WeightedTarget
 from cryosip.methods.kl import silverman
 from cryosip.methods.likelihood import Moments, e_step
-from cryosip.methods.problem import Images, Observations, Span
+from cryosip.methods.problem import Images, Observations, Span, Weights
 
 
 def data_kl(bandwidth: str | float = "silverman-y") -> Discrepancy:
@@ -42,7 +42,7 @@ def data_kl(bandwidth: str | float = "silverman-y") -> Discrepancy:
     def bind_span(observations: Observations, noise_std: float, span: Span, integrate: bool) -> Target:
         return bind(span.project(observations), checks.positive("noise_std", noise_std) if integrate else 0.0)
 
-    return Discrepancy(bind, bind_span)
+    return Discrepancy(bind, bind_span, likelihood=True)
 
 
 def _target(observed: Observations, std: float, algorithm: str) -> Target:
@@ -60,4 +60,14 @@ def _target(observed: Observations, std: float, algorithm: str) -> Target:
         found = moments(x)
         return len(x) * (found.mass * (x - centre) - found.total[:, 0]) * datum(1 / std**2, x.dtype)
 
-    return Target(value, gradient, algorithm, lambda x: jnp.zeros(()))
+    def of_weights(x: Images, w: Weights) -> Moments:
+        return e_step(seen, x - centre, jnp.log(w)[:, None], datum(std, x.dtype))
+
+    def variation(x: Images, w: Weights) -> tuple[Weights, Images]:
+        found = of_weights(x, w)
+        share = found.mass[:, 0] / w
+        pull = share[:, None] * (x - centre) - found.total[:, 0] / w[:, None]
+        return -share, pull * datum(1 / std**2, x.dtype)
+
+    weighted = WeightedTarget(lambda x, w: -of_weights(x, w).log_likelihood, variation)
+    return Target(value, gradient, algorithm, lambda x: jnp.zeros(()), weighted)

@@ -6,9 +6,21 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float
 
-from cryosip.methods.problem import Images, Observations, Span
+from cryosip.methods.problem import Images, Observations, PRNGKey, Span, Weights
 
 Scalar = Float[Array, ""]
+
+
+class WeightedTarget(NamedTuple):
+    """The same D of weighted images, rho_y = sum_k w_k delta_{y_k}.
+
+    `value(y, w)` is D, and `variation(y, w)` the first variation dD/drho_y at each y_k (n,), up to a constant that they
+    share, and its gradient there (n, p): d value / d w_k and d value / d y_k / w_k. With equal weights they are those
+    of the target, to its error.
+    """
+
+    value: Callable[[Images, Weights], Scalar]
+    variation: Callable[[Images, Weights], tuple[Weights, Images]]
 
 
 class Target(NamedTuple):
@@ -16,12 +28,16 @@ class Target(NamedTuple):
 
     `gradient` has as row i the gradient of the first variation dD/drho_y at y_i (section 2.5.1). `algorithm` names
     what computes it, and `gradient_error(y)` bounds |component of gradient - its exact value| (0: exact to rounding).
+    Optional: `weighted`, where weighted images have a form; and `redrawn(key)`, where the target is an unbiased
+    estimate that draws, the same with new draws, which methods take in each step.
     """
 
     value: Callable[[Images], Scalar]
     gradient: Callable[[Images], Images]
     algorithm: str
     gradient_error: Callable[[Images], Scalar]
+    weighted: WeightedTarget | None = None
+    redrawn: "Callable[[PRNGKey], Target] | None" = None
 
 
 class Discrepancy(NamedTuple):
@@ -33,11 +49,13 @@ class Discrepancy(NamedTuple):
 
     `bind_span(observations, noise_std, span, integrate)`, where a discrepancy offers it, is the same between
     distributions of images, for simulated images that are given by their coordinates in the span. Noise outside of the
-    span is integrated out; that in it too if `integrate`, else the coordinates carry it.
+    span is integrated out; that in it too if `integrate`, else the coordinates carry it. `likelihood` says that D with
+    the noise integrated out is the negative log-likelihood of (3.4), up to a constant.
     """
 
     bind: Callable[[Observations, float], Target]
     bind_span: Callable[[Observations, float, Span, bool], Target] | None = None
+    likelihood: bool = False
 
     def value(self, y: Images, y_obs: Observations) -> Scalar:
         """D of two samples; y may be traced, y_obs may not."""

@@ -1,7 +1,9 @@
 """The energy distance (2.9) and its first variation."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr
@@ -10,8 +12,8 @@ from jaxtyping import Array, Float
 
 from cryosip.methods import checks, grid, images, pairwise, ranks
 from cryosip.methods.data import datum, known
-from cryosip.methods.discrepancy import Discrepancy, Target
-from cryosip.methods.problem import Images, Observations, Span
+from cryosip.methods.discrepancy import Discrepancy, Target, WeightedTarget
+from cryosip.methods.problem import Images, Observations, Span, Weights
 
 ALGORITHMS = ("auto", "binned", "sorted", "moments", "pairwise")
 AUTO_ERROR = 0.01  # of a component of the gradient, that "binned" may state for particles spread as the observations
@@ -127,7 +129,54 @@ def _sorted(observed: np.ndarray, ranks_of: Callable[[Line], Line]) -> Target:
         below = ranks.ranks_among(ordered, y[:, 0])
         return (2 * (below / m - ranks_of(y[:, 0]) / len(y)))[:, None]
 
-    return Target(lambda y: _squared_cdf_gap(y[:, 0], observed), gradient, "sorted (exact)", lambda y: jnp.zeros(()))
+    def value(y: Images) -> Float[Array, ""]:
+        return _squared_cdf_gap(y[:, 0], observed)
+
+    return Target(value, gradient, "sorted (exact)", lambda y: jnp.zeros(()), _weighted_sorted(observed))
+
+
+def _weighted_sorted(observed: np.ndarray) -> WeightedTarget:
+    """Of weighted points on the line, exactly."""
+
+    def value(y: Images, w: Weights) -> Float[Array, ""]:
+        return line_variation(y[:, 0], w, jnp.asarray(observed, y.dtype)).value
+
+    def variation(y: Images, w: Weights) -> tuple[Weights, Images]:
+        found = line_variation(y[:, 0], w, jnp.asarray(observed, y.dtype))
+        return found.potential, found.slope[:, None]
+
+    return WeightedTarget(value, variation)
+
+
+class LineVariation(NamedTuple):
+    """D, and its first variation with its slope at each point."""
+
+    value: Float[Array, ""]
+    potential: Line
+    slope: Line
+
+
+def line_variation(y: Line, w: Weights, observed: Float[Array, " m"]) -> LineVariation:
+    """D = integral (F_N - F_M)^2 with F_N the distribution function of weighted points: both in one sorted order.
+
+    V' = 2 (F_M - F_N), the mean of both sides at a jump, and V its integral from the first of all points.
+    """
+    both = jnp.concatenate([y, observed])
+    order = ranks.order(both)
+    at = both[order]
+    jump = jnp.concatenate([w, jnp.full(len(observed), -1 / len(observed), w.dtype)])[order]
+    gap = jnp.cumsum(jump)
+    step = jnp.diff(at, append=at[-1:])
+    area = jnp.cumsum(gap * step)
+    starts = jnp.concatenate([jnp.ones(1, bool), at[1:] != at[:-1]])
+    ends = jnp.concatenate([starts[1:], jnp.ones(1, bool)])
+    place = jnp.arange(len(at))
+    first = jax.lax.cummax(jnp.where(starts, place, 0))
+    last = jax.lax.cummin(jnp.where(ends, place, len(at) - 1), reverse=True)
+    before = jnp.where(first > 0, gap[first - 1], 0.0)
+    slope = jnp.zeros_like(both).at[order].set(-(before + gap[last]))
+    potential = jnp.zeros_like(both).at[order].set(-2 * jnp.concatenate([jnp.zeros(1, area.dtype), area[:-1]]))
+    return LineVariation((gap**2 * step).sum(), potential[: len(y)], slope[: len(y)])
 
 
 def _squared_cdf_gap(y: Line, observed: np.ndarray) -> Float[Array, ""]:
@@ -159,6 +208,7 @@ def _binned(observed: np.ndarray, cells: grid.Grid) -> Target:
         lambda y: gradient(y[:, 0])[:, None],
         f"binned, {cells.size - 1} cells; sorted (exact) where they do not cover the particles",
         gradient_error,
+        exact.weighted,
     )
 
 
@@ -200,6 +250,7 @@ def _smoothed(nodes: grid.Grid, observed: np.ndarray, noise_std: float) -> Targe
         lambda y: gradient(y[:, 0])[:, None],
         f"noise integrated out, FFT on {nodes.size} cells; all pairs where they do not cover the particles",
         lambda y: jnp.where(grid.covers(nodes, y[:, 0]), datum(error, y.dtype), 0.0),
+        exact.weighted,
     )
 
 
@@ -217,17 +268,46 @@ def _noisy_pairwise(observed: np.ndarray, noise_std: float) -> Target:
         below = pairwise.map_rows(lambda u: ndtr((u - y[:, 0]) / root).mean(), y, len(y))
         return 2 * (below_observed - below)[:, None]
 
-    return Target(value, gradient, "noise integrated out, all pairs, tiled", lambda y: jnp.zeros(()))
+    def potentials(y: Images, w: Weights) -> tuple[Weights, Weights]:
+        """E|y_k + omega - y*| and E|y_k + omega - y'| of each y_k."""
+
+        def at(u: pairwise.Point) -> Float[Array, " 2"]:
+            from_observed = _noisy_distance(u - observed, noise_std).mean()
+            return jnp.stack([from_observed, w @ _noisy_distance(u - y[:, 0], root)])
+
+        both = pairwise.map_rows(at, y, max(len(observed), len(y)))
+        return both[:, 0], both[:, 1]
+
+    def weighted_value(y: Images, w: Weights) -> Float[Array, ""]:
+        to_observed, to_simulated = potentials(y, w)
+        return w @ (to_observed - 0.5 * to_simulated) - datum(within_observed, y.dtype)
+
+    def variation(y: Images, w: Weights) -> tuple[Weights, Images]:
+        to_observed, to_simulated = potentials(y, w)
+
+        def slope(u: pairwise.Point) -> Float[Array, ""]:
+            return ndtr((u - observed) / noise_std).mean() - w @ ndtr((u - y[:, 0]) / root)
+
+        slopes = pairwise.map_rows(slope, y, max(len(observed), len(y)))
+        return to_observed - to_simulated, 2 * slopes[:, None]
+
+    weighted = WeightedTarget(weighted_value, variation)
+    return Target(value, gradient, "noise integrated out, all pairs, tiled", lambda y: jnp.zeros(()), weighted)
 
 
 def _mean_noisy_distance(y: Line, other: Float[Array, " m"], std: float) -> Float[Array, ""]:
-    """mean_{i,j} E|y_i - other_j + std xi|, xi ~ N(0, 1): std (2 phi(u) + u (2 Phi(u) - 1)), u = |y - other| / std."""
+    """mean_{i,j} E|y_i - other_j + std xi|, xi ~ N(0, 1)."""
 
     def at(point: pairwise.Point) -> Float[Array, ""]:
-        u = (point - other) / std
-        return std * jnp.mean(2 * norm.pdf(u) + u * (2 * ndtr(u) - 1))
+        return _noisy_distance(point - other, std).mean()
 
     return pairwise.map_rows(at, y[:, None], len(other)).mean()
+
+
+def _noisy_distance(gap: Array, std: float) -> Array:
+    """E|gap + std xi|, xi ~ N(0, 1): std (2 phi(u) + u (2 Phi(u) - 1)), u = gap / std."""
+    u = gap / std
+    return std * (2 * norm.pdf(u) + u * (2 * ndtr(u) - 1))
 
 
 def _mean_distance(x: np.ndarray) -> float:

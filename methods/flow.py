@@ -9,11 +9,14 @@ import optax
 from jaxtyping import Array, Float
 
 from cryosip.methods import checks, devices
-from cryosip.methods.discrepancy import Discrepancy, Target
+from cryosip.methods.discrepancy import Discrepancy, Scalar, Target
 from cryosip.methods.method import Info, Method, WeightedPoints
-from cryosip.methods.problem import Points, Pose, PRNGKey, Problem, checked, in_span
+from cryosip.methods.problem import Points, Pose, PRNGKey, Problem, checked, halves, in_span
+from cryosip.methods.stopping import STOPS, best_on_held_out
 
 SAMPLINGS = ("method-1", "method-2", "method-3", "closed-form")
+TARGET_KEY = 1  # fold_in number of a step's key, for discrepancies that draw
+EVERY = 10  # steps between two scores on held-out observations
 
 
 class FlowState(NamedTuple):
@@ -28,6 +31,7 @@ def particle_flow(
     n_particles: int,
     sampling: str = "method-1",
     n_draws: int = 1,
+    stop: str | None = None,
 ) -> Method:
     """The Wasserstein particle flow of Algorithm 4.1: particles follow the gradient of the discrepancy.
 
@@ -52,6 +56,9 @@ def particle_flow(
         "closed-form", where the discrepancy integrates the noise out and only poses are drawn.
     n_draws
         Of omega in a step; 1 by default, as "method-1" and "closed-form" take.
+    stop
+        "held-out" fits every other observation alone, and takes of all estimates that with the lowest D to the others;
+        None, the default, takes the last.
 
     Returns
     -------
@@ -72,7 +79,10 @@ def particle_flow(
     k = checks.positive_int("n_draws", n_draws)
     if k > 1 and sampling in ("method-1", "closed-form"):
         raise ValueError(f"n_draws is {k} with sampling {sampling!r}; wanted 1, or sampling 'method-2' or 'method-3'")
-    problem, target = flow_target(problem, discrepancy, sampling)
+    fit, held_out = (problem, problem) if stop is None else halves(problem)
+    if stop is not None:
+        checks.one_of("stop", stop, STOPS)
+    problem, target = flow_target(fit, discrepancy, sampling)
 
     def draw(key: PRNGKey) -> tuple[Pose, Float[Array, "nk r"] | float]:
         """omega of each of the n * k images; image (i, k) is row i * k."""
@@ -98,16 +108,26 @@ def particle_flow(
 
         clean, pull_back = jax.vjp(images, state.theta)
         y = clean + noise
+        drawn = target if target.redrawn is None else target.redrawn(jr.fold_in(key, TARGET_KEY))
         # repeat() makes the pull-back sum over the k draws; (2.14) and (2.15) take their mean
-        (drift,) = pull_back(target.gradient(y) / k)
+        (drift,) = pull_back(drawn.gradient(y) / k)
         update, optimizer_state = optimizer.update(drift, state.optimizer, state.theta)
-        info = Info(target.value(y), jnp.asarray(n * k))
+        info = Info(drawn.value(y), jnp.asarray(n * k))
         return devices.spread(FlowState(state.theta + update, optimizer_state), n), info
 
     def estimate(state: FlowState) -> WeightedPoints:
         return WeightedPoints(state.theta, jnp.full(n, 1 / n))
 
-    return Method(init, step, estimate)
+    method = Method(init, step, estimate)
+    if stop is None:
+        return method
+    judge = flow_target(held_out, discrepancy, sampling)[1]
+
+    def score(key: PRNGKey, law: WeightedPoints) -> Scalar:
+        pose, noise = draw(key)
+        return judge.value(problem.render(jnp.repeat(jnp.asarray(law.theta), k, axis=0), pose) + noise)
+
+    return best_on_held_out(method, score, EVERY, n * k)
 
 
 def flow_target(problem: Problem, discrepancy: Discrepancy, sampling: str) -> tuple[Problem, Target]:

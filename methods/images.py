@@ -16,8 +16,8 @@ from scipy.special import poch
 
 from cryosip.methods import pairwise
 from cryosip.methods.data import datum
-from cryosip.methods.discrepancy import Scalar, Target
-from cryosip.methods.problem import Coordinates
+from cryosip.methods.discrepancy import Scalar, Target, WeightedTarget
+from cryosip.methods.problem import Coordinates, Weights
 
 REACH = 1.5  # moments hold for particles up to so many times as far from the mean as the furthest observation
 TYPICAL_SAMPLE = 200
@@ -102,8 +102,24 @@ def pairs(observed: Observed, tile: int | None) -> Target:
     def gradient(y: Coordinates) -> Coordinates:
         return pairwise.slope_gap(own, other, filled(y), cloud, tile)[:, : y.shape[1]]
 
+    def potentials(y: Coordinates, w: Weights) -> tuple[Weights, Weights, Coordinates]:
+        """Of the kernels to simulated and to observed images, at each y, and the gradient of their difference."""
+        each = jnp.full(len(cloud.points), 1 / len(cloud.points), y.dtype)
+        within, away = pairwise.weighted_mean(own, y, y, w, tile)
+        to_seen, back = pairwise.weighted_mean(other, filled(y) - cloud.mean, cloud.points, each, tile)
+        return within, to_seen, away - back[:, : y.shape[1]]
+
+    def weighted_value(y: Coordinates, w: Weights) -> Scalar:
+        within, to_seen, _ = potentials(y, w)
+        return w @ (0.5 * within - to_seen) + 0.5 * datum(typical - observed.within, y.dtype)
+
+    def variation(y: Coordinates, w: Weights) -> tuple[Weights, Coordinates]:
+        within, to_seen, slope = potentials(y, w)
+        return within - to_seen, slope
+
     algorithm = _named(observed, "all pairs, tiled")
-    return Target(value, gradient, algorithm, lambda y: jnp.full((), 2 * to_observed.slope_error))
+    error = lambda y: jnp.full((), 2 * to_observed.slope_error)  # noqa: E731
+    return Target(value, gradient, algorithm, error, WeightedTarget(weighted_value, variation))
 
 
 def mean_distance(x: Float[np.ndarray, "n p"], y: Float[np.ndarray, "m p"], tile: int | None = None) -> float:
@@ -270,4 +286,5 @@ def from_moments(observed: Observed, plan: Expansion, tile: int | None) -> Targe
         guarded(gradient, exact.gradient),
         _named(observed, "second moments; all pairs where particles go too far"),
         lambda y: jnp.where(held(lifted(y - center)), datum(plan.gradient_error, y.dtype), exact.gradient_error(y)),
+        exact.weighted,
     )

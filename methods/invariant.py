@@ -9,9 +9,9 @@ from jaxtyping import Array, Float
 
 from cryosip.methods import checks
 from cryosip.methods.data import known
-from cryosip.methods.discrepancy import Discrepancy, Target
+from cryosip.methods.discrepancy import Discrepancy, Target, WeightedTarget
 from cryosip.methods.energy import energy
-from cryosip.methods.problem import Images, Observations
+from cryosip.methods.problem import Images, Observations, Weights
 
 Features = Float[Array, "n f"]
 FINEST = 0.5  # pixels: narrower rings miss the pixels, and what is orthonormal among them is no longer steerable
@@ -51,9 +51,22 @@ def invariant_energy(ring_width: float = 1.6, tile: int | None = None) -> Discre
             seen, pull_back = jax.vjp(features, y)
             return pull_back(target.gradient(seen))[0]
 
+        of_features = target.weighted
+        assert of_features is not None  # as the energy distance has it
+
+        def variation(y: Images, w: Weights) -> tuple[Weights, Images]:
+            seen, pull_back = jax.vjp(features, y)
+            potential, slope = of_features.variation(seen, w)
+            return potential, pull_back(slope)[0]
+
+        weighted = WeightedTarget(lambda y, w: of_features.value(features(y), w), variation)
         algorithm = f"{observed.shape[1]} in-plane invariants, {target.algorithm}"
         return Target(
-            lambda y: target.value(features(y)), gradient, algorithm, lambda y: target.gradient_error(features(y))
+            lambda y: target.value(features(y)),
+            gradient,
+            algorithm,
+            lambda y: target.gradient_error(features(y)),
+            weighted,
         )
 
     return Discrepancy(bind)

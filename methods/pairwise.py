@@ -154,6 +154,44 @@ def mean_slope(kernel: Radial, y: Images, cloud: Observations, tile: int | None 
     return map_rows(at, y, len(cloud), tile)
 
 
+def weighted_mean(
+    kernel: Radial, y: Images, cloud: Observations, weights: Distances, tile: int | None = None
+) -> tuple[Float[Array, " n"], Images]:
+    """Row i: sum_j w_j k(y_i, cloud_j), and its gradient at y_i, where a pair at distance 0 counts 0.
+
+    Parameters
+    ----------
+    kernel
+        Of the distance.
+    y
+        Points (n, p).
+    cloud
+        The others (m, p).
+    weights
+        Of the others (m,).
+    tile
+        Pairs at a time; TILE by default, whose numbers stay in the cache.
+
+    Returns
+    -------
+    potential, gradient
+        (n,) and (n, p).
+    """
+    y, cloud = centred(y, cloud)
+
+    def at(point: Point) -> Array:
+        r = distances(point, cloud)
+        pull = weights * _weight(kernel, r) * len(r)
+        if cloud.shape[1] <= FEW_PIXELS:  # differences do not cancel
+            slope = pull @ (point - cloud)
+        else:
+            slope = point * pull.sum() - jnp.matmul(pull, cloud, precision="highest")
+        return jnp.append(slope, weights @ kernel.value(r))
+
+    rows = map_rows(at, y, len(cloud), tile)
+    return rows[:, -1], rows[:, :-1]
+
+
 class Cloud(NamedTuple):
     """Points less their mean, which the Gram product would square; the mean, and the squared norms of the rest.
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import optax
+import optax.contrib
 
 from cryosip.methods.composite import composite
 from cryosip.methods.data_kl import data_kl
@@ -17,7 +18,10 @@ from cryosip.methods.mixture import mixture
 from cryosip.methods.mmd import mmd
 from cryosip.methods.optimizers import rms_sgd
 from cryosip.methods.posterior_npmle import posterior_npmle
+from cryosip.methods.pushforward import pushforward
 from cryosip.methods.reweighting import reweighting
+from cryosip.methods.sliced_energy import sliced_energy
+from cryosip.methods.weighted_flow import weighted_flow
 
 DISCREPANCIES: dict[str, Callable[..., Discrepancy]] = {
     "energy": energy,
@@ -26,6 +30,7 @@ DISCREPANCIES: dict[str, Callable[..., Discrepancy]] = {
     "composite": composite,
     "data-kl": data_kl,
     "invariant-energy": invariant_energy,
+    "sliced-energy": sliced_energy,
 }
 
 METHODS: dict[str, Callable[..., Method]] = {
@@ -33,11 +38,15 @@ METHODS: dict[str, Callable[..., Method]] = {
     "maximum-likelihood": maximum_likelihood,
     "mixture": mixture,
     "posterior-npmle": posterior_npmle,
+    "pushforward": pushforward,
     "reweighting": reweighting,
+    "weighted-flow": weighted_flow,
 }
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adam": optax.adam,
+    "dog": optax.contrib.dog,
+    "prodigy": optax.contrib.prodigy,
     "rms-sgd": rms_sgd,
     "sgd": optax.sgd,
 }

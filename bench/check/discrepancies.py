@@ -19,6 +19,7 @@ EXACT: dict[str, dict[str, Any]] = {
     "energy": {"algorithm": "pairwise"},
     "kl": {"algorithm": "pairwise"},
     "mmd": {"algorithm": "pairwise"},
+    "sliced-energy": {"n_slices": 2},  # on the line each slice is exact
 }
 PIXELS = 49
 # (pixels, std of the noise that is integrated out) that each discrepancy takes
@@ -29,6 +30,7 @@ CASES: dict[str, list[tuple[int, float]]] = {
     "invariant-energy": [(PIXELS, 0.0)],
     "kl": [(1, 0.0), (1, 1.5), (PIXELS, 0.0)],
     "mmd": [(1, 0.0), (1, 1.5), (PIXELS, 0.0), (PIXELS, 1.5)],
+    "sliced-energy": [(1, 0.0)],
 }
 
 
@@ -59,6 +61,7 @@ FAST: dict[str, list[tuple[dict[str, Any], dict[str, Any], int, float]]] = {
         ({"kernel": "laplace"}, {"kernel": "laplace"}, 1, 1.5),
         ({}, {}, PIXELS, 0.0),
     ],
+    "sliced-energy": [({"n_slices": 2}, {}, 1, 0.0)],
 }
 
 

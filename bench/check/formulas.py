@@ -257,6 +257,7 @@ FORMULAS: dict[str, Callable[..., Formula]] = {
     "composite": composite,
     "data-kl": data_kl,
     "invariant-energy": invariant_energy,
+    "sliced-energy": energy,
 }
 
 

@@ -17,6 +17,7 @@ PAIRS = {
     "mmd": {"algorithm": "pairwise"},
     "invariant-energy": {},
     "data-kl": {},
+    "sliced-energy": {},
     "composite": {"kl_options": {"algorithm": "pairwise"}, "mmd_options": {"algorithm": "pairwise"}},
 }
 FAST = [

@@ -58,7 +58,7 @@ def _outliers(record: Record) -> tuple[str, float]:
 def _name(record: Record) -> str:
     """A flow has the name of its discrepancy already."""
     label = series_style(record).label
-    return label if record.method == "flow" else f"{label}, {record.labels.variant}"
+    return label if record.method == "flow" else f"{label} ({record.labels.variant})"
 
 
 def _row(dirty: Sequence[Record], clean: Sequence[Record]) -> Contaminated:

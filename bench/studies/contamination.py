@@ -13,7 +13,7 @@ IMAGES: Options = {"image_size": 32, "tau": 0.5}  # transport in the plane, not 
 
 
 class Row(NamedTuple):
-    """A method to be run to convergence: steps are many and fixed, so that stopping early is not taken for robustness."""
+    """A method to be run to convergence: steps are many and fixed, lest stopping early be taken for robustness."""
 
     method: str
     steps: int

@@ -58,7 +58,7 @@ def _outliers(record: Record) -> tuple[str, float]:
 def _name(record: Record) -> str:
     """A flow has the name of its discrepancy already."""
     label = series_style(record).label
-    return label if record.method == "flow" else f"{label}, {record.labels.variant}"
+    return label if record.method == "flow" else f"{label} ({record.labels.variant})"
 
 
 def _row(dirty: Sequence[Record], clean: Sequence[Record]) -> Contaminated:
@@ -93,8 +93,10 @@ def _row(dirty: Sequence[Record], clean: Sequence[Record]) -> Contaminated:
 
 def _last_change(record: Record, name: str) -> float:
     """|x_T - x_0.9T| / |x_T|, from the last two evaluations; -inf where there are none."""
-    values = record.curve.get(name, ())
-    return abs(values[-1] - values[-2]) / abs(values[-1]) if len(values) > 1 and values[-1] else -math.inf
+    values = record.curve.get(name)
+    if values is None or len(values) < 2 or values[-1] == 0:
+        return -math.inf
+    return float(abs(values[-1] - values[-2]) / abs(values[-1]))
 
 
 def _verdict(ratio: Ratio) -> str:

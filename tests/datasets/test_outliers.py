@@ -94,11 +94,11 @@ def test_a_neighbour_stands_half_an_image_away(size):
 @pytest.mark.parametrize("share", [-0.1, 1.0, 1.5, float("nan")])
 @pytest.mark.parametrize("name", ["oned", "nanocluster"])
 def test_a_share_that_is_none_is_refused(name, share):
-    with pytest.raises(ValueError, match="outliers is .*wanted a"):
+    with pytest.raises(ValueError, match=r"outliers is .*wanted a"):
         example_problem(name, outliers=share)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("oned", "noise"), ("oned", "neighbour"), ("nanocluster", "junk")])
 def test_kinds_that_data_do_not_have_are_refused(name, kind):
-    with pytest.raises(ValueError, match=f"outlier_kind is '{kind}'; wanted one of 'wide'"):
+    with pytest.raises(ValueError, match=rf"outlier_kind is '{kind}'; wanted one of 'wide'"):
         example_problem(name, outlier_kind=kind)

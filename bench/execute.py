@@ -3,7 +3,7 @@
 import datetime
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,16 +98,16 @@ def run_method(config: RunConfig, session: Session) -> tuple[Result, Arrays]:
 
     It goes on from its checkpoint, if there is one. `limits.seconds` are for building the method and for stepping.
     """
-    return run_instance(build_instance(config), config, session)
+    evaluated = CURVE_METRICS if config.budgets is None else (*CURVE_METRICS, "energy_distance_squared")
+    return run_instance(build_instance(config), config, session, evaluated)
 
 
 def run_instance(
-    instance: Instance, config: RunConfig, session: Session, scores: Scores = NO_SCORES
+    instance: Instance, config: RunConfig, session: Session, evaluated: Sequence[str], scores: Scores = NO_SCORES
 ) -> tuple[Result, Arrays]:
-    """The same on an instance that is made already; `scores` are evaluated on each estimate beside the metrics."""
+    """The same on an instance that is made already; each estimate has the metrics that are named, and the scores."""
     method, setup_seconds = _set_up(instance.problem, config)
     points = reference(config)
-    evaluated = CURVE_METRICS if config.budgets is None else (*CURVE_METRICS, "energy_distance_squared")
     key = jr.fold_in(jr.key(config.replicate), RUN_KEY)
     kept = checkpoint.load(session.checkpoint, lambda: jax.eval_shape(method.init, key))
     start, curve, frames = (kept.progress, kept.curve, kept.frames) if kept else (None, {}, [])

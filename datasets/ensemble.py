@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from cryosip.datasets import conformers, given_poses, prody_adapter
 from cryosip.datasets.instance import Instance, Truth, checked
+from cryosip.datasets.outliers import contaminated
 from cryosip.datasets.protein_images import Beads, Camera, cropped_span, largest_distance, unscaled_images
 from cryosip.datasets.protein_poses import PoseRange, ProteinPose, pose_cells, pose_motion, sample_poses
 from cryosip.methods import checks
@@ -37,6 +38,8 @@ class Experiment(NamedTuple):
     pose_error: float  # radians
     pose_spacing: float  # radians
     cropped_size: int | None
+    outliers: float
+    outlier_kind: str
     seed: int
 
 
@@ -57,6 +60,8 @@ def ensemble(
     noise_std: float = 1.0,
     cropped_size: int | None = None,
     chain: str = "A",
+    outliers: float = 0.0,
+    outlier_kind: str = "wide",
     seed: int = 0,
 ) -> Instance:
     """K given structures in unknown populations, from noisy images: ensemble reweighting [tang2023].
@@ -100,6 +105,9 @@ def ensemble(
         As that of `protein`; 0.1 by default.
     cropped_size
         As that of `protein`: None, the default, offers no `span`.
+    outliers, outlier_kind
+        A share of the images that is contaminated, 0 by default, and how, as `contaminated` says; "wide", the default,
+        has ten times the noise.
     seed
         Of theta*, poses, their errors and noise; 0 by default.
 
@@ -113,8 +121,8 @@ def ensemble(
     ValueError
         There is one structure alone, structures have fewer than 4 residues in common, two that follow each other are
         the same, populations are not K numbers of the sum 1, or are given with a concentration, `poses` is unknown, an
-        angle is not positive or a spacing so small that there are more than 20 rings of rotations, or `load` or the
-        options of images refuse.
+        angle is not positive, a spacing so small that there are more than 20 rings of rotations, the share of outliers
+        outside [0, 1), or `load` or the options of images refuse.
     """
     camera = Camera(
         checks.positive_int("image_size (of square images)", image_size),
@@ -130,6 +138,8 @@ def ensemble(
         pose_error=_checked_angle("pose_error_in_degrees", pose_error_in_degrees),
         pose_spacing=_checked_angle("pose_spacing_in_degrees", pose_spacing_in_degrees),
         cropped_size=_checked_cropped(cropped_size, camera.size),
+        outliers=outliers,
+        outlier_kind=outlier_kind,
         seed=checks.non_negative_int("seed", seed),
     )
     if structures is None:
@@ -169,10 +179,18 @@ def simulate(
     def render(theta: Points, pose: ProteinPose) -> Images:
         return jnp.asarray(scale, theta.dtype) * images(theta, pose)
 
-    noise = experiment.noise_std * jr.normal(key_noise, clean.shape)
+    signal = clean * jnp.asarray(scale, clean.dtype)
+    observations = contaminated(
+        signal + experiment.noise_std * jr.normal(key_noise, clean.shape),
+        experiment.outliers,
+        experiment.outlier_kind,
+        experiment.seed,
+        lambda rows: signal[rows],
+        lambda key, k: render(sample_truth(key, k), sample_pose(jr.fold_in(key, 1), k)),
+    )
     problem = Problem(
         name="ensemble",
-        observations=clean * jnp.asarray(scale, clean.dtype) + noise,
+        observations=observations,
         noise_std=experiment.noise_std,
         render=render,
         sample_pose=sample_pose,

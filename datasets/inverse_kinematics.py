@@ -21,6 +21,8 @@ def inverse_kinematics(
     angle_std: float = 0.01 / 180 * np.pi,
     source_stds: Sequence[float] = (0.25, 0.5, 0.5, 0.5),
     half_width: float = np.pi,
+    outliers: float = 0.0,
+    outlier_kind: str = "wide",
     seed: int = 0,
 ) -> Instance:
     """Inverse kinematics: an arm of three joints whose foot slides on a rail, of which the end is seen.
@@ -49,6 +51,9 @@ def inverse_kinematics(
         Four stds of theta* around 0, the first in the unit of the arm, the others in radians.
     half_width
         Of the cube in which theta is looked for: the initial distribution and rho_p; pi by default.
+    outliers, outlier_kind
+        A share of the observations that is contaminated, 0 by default, and how, as `contaminated` says; "wide", the
+        default, has ten times the noise, and is the one kind here.
     seed
         Of theta* and poses; 0 by default.
 
@@ -90,7 +95,7 @@ def inverse_kinematics(
         return jnp.asarray(stds) * jr.normal(key, (n, 4))
 
     simulator = Simulator("inverse-kinematics", render, _sample_pose, _pose_quadrature, log_density, sample, _end)
-    return observed(simulator, 4, half_width, n_observations, seed)
+    return observed(simulator, 4, half_width, n_observations, outliers, outlier_kind, seed)
 
 
 def _sample_pose(key: PRNGKey, n: int) -> Images:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from cryosip.datasets.instance import Cloud, Instance, Truth, checked
+from cryosip.datasets.outliers import contaminated
 from cryosip.methods import checks
 from cryosip.methods.problem import Images, Points, Pose, PRNGKey, Problem, Weights
 
@@ -34,21 +35,34 @@ class Simulator(NamedTuple):
     identifiable: Callable[[Cloud], Cloud]
 
 
-def observed(simulator: Simulator, d: int, half_width: float, n_observations: int, seed: int) -> Instance:
+def observed(
+    simulator: Simulator,
+    d: int,
+    half_width: float,
+    n_observations: int,
+    outliers: float,
+    outlier_kind: str,
+    seed: int,
+) -> Instance:
     """An instance with one observation of each theta*; theta is looked for in the cube of that half width.
 
     The initial distribution is uniform there. rho_p is the same with a soft border, the distribution of a uniform
     point that is moved by logistic noise of scale s, a hundredth of the half width h:
     log rho_p = sum_i log sigmoid((h - theta_i) / s) + log sigmoid((h + theta_i) / s) + const.
 
-    Raises ValueError where a count is below 1, the seed is negative or the half width is not positive.
+    Raises ValueError where a count is below 1, the seed is negative, the half width is not positive or `contaminated`
+    refuses.
     """
     n = checks.positive_int("n_observations", n_observations)
     half_width = checks.positive("half_width", half_width)
     checks.non_negative_int("seed", seed)
     key_theta, key_pose = jr.split(jr.key(seed))
     theta, pose = simulator.sample(key_theta, n), simulator.sample_pose(key_pose, n)
-    observations = jax.jit(simulator.render)(theta, pose)
+    render = jax.jit(simulator.render)
+    observations = render(theta, pose)
+    if outliers != 0:  # the noise of an outlier is measured from another image of the same theta
+        again = render(theta, simulator.sample_pose(jr.fold_in(key_pose, 1), n))
+        observations = contaminated(observations, outliers, outlier_kind, seed, lambda rows: again[rows])
     log_density = simulator.log_density  # by itself: a method that can reach the simulator can draw the truth
 
     def sample_init(key: PRNGKey, n: int) -> Points:

@@ -17,7 +17,12 @@ Factor = tuple[Weights, Weights, Weights]
 
 
 def slcp(
-    n_observations: int = 10_000, source_half_width: float = 3.0, half_width: float = 5.0, seed: int = 0
+    n_observations: int = 10_000,
+    source_half_width: float = 3.0,
+    half_width: float = 5.0,
+    outliers: float = 0.0,
+    outlier_kind: str = "wide",
+    seed: int = 0,
 ) -> Instance:
     """Simple likelihood, complex posterior: four points of a Gaussian in the plane whose mean and covariance are theta.
 
@@ -38,6 +43,9 @@ def slcp(
         theta* is uniform on [-source_half_width, source_half_width]^5; 3 by default.
     half_width
         Of the cube in which theta is looked for: the initial distribution and rho_p; 5 by default.
+    outliers, outlier_kind
+        A share of the observations that is contaminated, 0 by default, and how, as `contaminated` says; "wide", the
+        default, has ten times the noise, and is the one kind here.
     seed
         Of theta* and poses; 0 by default.
 
@@ -57,7 +65,7 @@ def slcp(
     simulator = Simulator(
         "slcp", _image, _sample_pose, _pose_quadrature, _log_density, uniform(source, 5), _without_signs
     )
-    return observed(simulator, 5, half_width, n_observations, seed)
+    return observed(simulator, 5, half_width, n_observations, outliers, outlier_kind, seed)
 
 
 def _sample_pose(key: PRNGKey, n: int) -> Images:

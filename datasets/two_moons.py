@@ -30,6 +30,8 @@ def two_moons(
     radius_std: float = 0.01,
     source_half_width: float = 1.0,
     half_width: float = 5.0,
+    outliers: float = 0.0,
+    outlier_kind: str = "wide",
     seed: int = 0,
 ) -> Instance:
     """Two moons: theta in the plane, seen as a point of a crescent and folded along a diagonal.
@@ -54,6 +56,9 @@ def two_moons(
         theta* is uniform on [-source_half_width, source_half_width]^2; 1 by default.
     half_width
         Of the square in which theta is looked for: the initial distribution and rho_p; 5 by default.
+    outliers, outlier_kind
+        A share of the observations that is contaminated, 0 by default, and how, as `contaminated` says; "wide", the
+        default, has ten times the noise, and is the one kind here.
     seed
         Of theta* and poses; 0 by default.
 
@@ -94,7 +99,7 @@ def two_moons(
 
     sample = uniform(source, 2)
     simulator = Simulator("two-moons", _image, sample_pose, pose_quadrature, log_density, sample, _folded_axes)
-    return observed(simulator, 2, half_width, n_observations, seed)
+    return observed(simulator, 2, half_width, n_observations, outliers, outlier_kind, seed)
 
 
 def _image(theta: Points, pose: Pose) -> Images:

@@ -30,6 +30,7 @@ def _flow(discrepancy: str, rate: float, steps: int) -> Row:
     return Row("flow", steps, chosen)
 
 
+LIKELIHOOD = Row("weighted-flow", 200, {"discrepancy": {"name": "data-kl"}, "n_particles": 100})
 ANNEALED: Options = {"n_components": 100, "anneal": [10.0, 200]}
 
 # the name of a row is the variant of its runs; a method that is added here is in the table of the report
@@ -37,17 +38,21 @@ ROWS: dict[str, dict[str, Row]] = {
     "oned": {
         "equal weights": Row("mixture", 5_000, {"n_components": 10}),
         "estimated weights": Row("mixture", 5_000, {"n_components": 10, "estimate_weights": True}),
+        "with a background": Row("mixture", 5_000, {"n_components": 10, "estimate_weights": True, "background": True}),
         "grid of 200": Row("reweighting", 10_000, {"n_support": 200}),
         "energy": _flow("energy", 1e-2, 20_000),
         "KL": _flow("kl", 1e-2, 20_000),
+        "likelihood": LIKELIHOOD,
         "per image": Row("maximum-likelihood", 20, {"n_support": 200}),
         "posteriors": Row("posterior-npmle", 64 + 12 + 1 + 4_000, {"n_support": 64, "n_candidates": 1}),
     },
     "nanocluster": {
         "equal weights": Row("mixture", 400, ANNEALED),
         "estimated weights": Row("mixture", 400, ANNEALED | {"estimate_weights": True}),
+        "with a background": Row("mixture", 400, ANNEALED | {"estimate_weights": True, "background": True}),
         "grid of 400": Row("reweighting", 300, {"n_support": 400}),
         "energy": _flow("energy", 3e-2, 1_000),
+        "likelihood": Row("weighted-flow", 200, LIKELIHOOD.options | {"anneal": [10.0, 50]}),
         "per image": Row("maximum-likelihood", 20, {"n_support": 400}),
         "posteriors": Row("posterior-npmle", 100 + 12 + 1 + 300, {"n_support": 100}),
     },

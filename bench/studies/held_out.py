@@ -31,7 +31,7 @@ def run_held_out(config: RunConfig, session: Session) -> tuple[Result, Arrays]:
     """Runs a method on three of four observations; each estimate is scored on the rest, lower is better."""
     fit, held_out = split(build_instance(config))
     key = jr.fold_in(jr.key(config.replicate), SIMULATED_KEY)
-    return run_instance(fit, config, session, {SCORE: score(held_out, key)})
+    return run_instance(fit, config, session, ("w2",), {SCORE: score(held_out, key)})
 
 
 def split(instance: Instance) -> tuple[Instance, Problem]:

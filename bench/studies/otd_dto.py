@@ -102,12 +102,12 @@ SMOKE = BudgetedProblems(
     (1e4,),
 )
 SMALL = BudgetedProblems(
-    10,
+    5,
     (
         BudgetedProblem("oned", {"n_observations": 1_000}, (0.03, 0.3, 1.0), (1e4, 1e5, 1e6)),
         BudgetedProblem("nanocluster", {"n_observations": 300}, (0.3, 3.0), (1e4, 1e5, 1e6)),
         BudgetedProblem("adk", {"n_observations": 100} | PROTEIN_IMAGES["small"], (6.0,), (1e5, 1e6)),
-        *_low_dimensional(1_000, (0.3, 2.0), (1e5, 1e6)),
+        *_low_dimensional(500, (0.3, 2.0), (1e5, 1e6)),
         *_ensembles(200, "small", (1.0, 4.0), (1e4, 1e5)),
     ),
     (1.0, 6.0),

@@ -299,7 +299,8 @@ def _mean_noisy_distance(y: Line, other: Float[Array, " m"], std: float) -> Floa
     """mean_{i,j} E|y_i - other_j + std xi|, xi ~ N(0, 1)."""
 
     def at(point: pairwise.Point) -> Float[Array, ""]:
-        return _noisy_distance(point - other, std).mean()
+        u = (point - other) / std
+        return std * jnp.mean(2 * norm.pdf(u) + u * (2 * ndtr(u) - 1))
 
     return pairwise.map_rows(at, y[:, None], len(other)).mean()
 

@@ -1,6 +1,8 @@
 """The Wasserstein particle flow, optimize-then-discretize: Algorithm 4.1."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -80,8 +82,7 @@ def particle_flow(
     if k > 1 and sampling in ("method-1", "closed-form"):
         raise ValueError(f"n_draws is {k} with sampling {sampling!r}; wanted 1, or sampling 'method-2' or 'method-3'")
     fit, held_out = (problem, problem) if stop is None else halves(problem)
-    if stop is not None:
-        checks.one_of("stop", stop, STOPS)
+    stop = stop if stop is None else checks.one_of("stop", stop, STOPS)
     problem, target = flow_target(fit, discrepancy, sampling)
 
     def draw(key: PRNGKey) -> tuple[Pose, Float[Array, "nk r"] | float]:
@@ -122,12 +123,15 @@ def particle_flow(
     if stop is None:
         return method
     judge = flow_target(held_out, discrepancy, sampling)[1]
+    return best_on_held_out(method, partial(_score, problem, judge, draw, k), EVERY, n * k)
 
-    def score(key: PRNGKey, law: WeightedPoints) -> Scalar:
-        pose, noise = draw(key)
-        return judge.value(problem.render(jnp.repeat(jnp.asarray(law.theta), k, axis=0), pose) + noise)
 
-    return best_on_held_out(method, score, EVERY, n * k)
+def _score(
+    problem: Problem, judge: Target, draw: Callable[[PRNGKey], Any], k: int, key: PRNGKey, law: WeightedPoints
+) -> Scalar:
+    """D of k images of each particle to the observations that were held out."""
+    pose, noise = draw(key)
+    return judge.value(problem.render(jnp.repeat(jnp.asarray(law.theta), k, axis=0), pose) + noise)
 
 
 def flow_target(problem: Problem, discrepancy: Discrepancy, sampling: str) -> tuple[Problem, Target]:

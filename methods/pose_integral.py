@@ -96,3 +96,17 @@ def over_pose(
     total = jax.nn.logsumexp(logs, axis=0)
     share = jnp.exp(logs - total)
     return Integral(total - jnp.log(len(draws)), 1 / (len(draws) * (share**2).sum(0)))
+
+
+def laplace_over_pose(
+    problem: Problem, motion: PoseMotion, theta: Points, pose: Pose, shift: Float[Array, "b q"], y: Images
+) -> Weights:
+    """log of the integral over poses by Laplace's approximation at the pair's own best pose, from one linearisation.
+
+    -misfit + g^T H^{-1} g / 2 - log|H| / 2 at the pose moved by `shift`, with the negative gradient g and the
+    Gauss-Newton curvature H of the misfit there: what one Gauss-Newton step still gains is counted in.
+    """
+    misfit, gradient, curvature = curvature_of_pose(problem, motion, theta, motion.move(pose, shift), y)
+    inner = curvature + (1 / WIDEST**2) * jnp.eye(motion.dimension, dtype=theta.dtype)
+    gain = (gradient * jnp.linalg.solve(inner, gradient[..., None])[..., 0]).sum(1)
+    return -misfit + 0.5 * jnp.minimum(gain, misfit) - 0.5 * jnp.linalg.slogdet(inner)[1]

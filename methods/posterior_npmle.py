@@ -10,11 +10,15 @@ from jaxtyping import Array, Float, Int
 from cryosip.methods import checks
 from cryosip.methods.likelihood import by_blocks, candidates, render_all, squared_residuals
 from cryosip.methods.method import Info, Method, WeightedPoints
+from cryosip.methods.pose_integral import laplace_over_pose
 from cryosip.methods.problem import Points, Pose, PoseMotion, PRNGKey, Problem, Weights, checked, in_span
 
 BLOCK = 2**26  # numbers that the Jacobians of a block of images may hold
 FIRST_DAMPING, MIN_DAMPING = 1e-2, 1e-6
 DAMPING_DECREASE, DAMPING_INCREASE = 0.3, 4.0
+PAIRS = 2**11  # of an image and a structure, linearised at a time
+MOST_PAIRS = 256  # structures for each candidate that are rendered in their own best pose
+SAME_POINT = 0.1  # candidates nearer than that, in square standard deviations and in misfit, are one
 OUTLIER_P_VALUE = 1e-4  # an image takes no part if noise puts it this far from its best candidate no more often
 STILL = PoseMotion(0, lambda pose, _step: pose)
 
@@ -37,6 +41,7 @@ class PosteriorState(NamedTuple):
     damping: Float[Array, " mc"]
     precision: Float[Array, "mc d d"]
     log_height: Float[Array, " mc"]
+    table: Float[Array, "m k"]
     weights: Weights
     n_steps: Int[Array, ""]
 
@@ -56,6 +61,7 @@ class Model(NamedTuple):
     n_candidates: int
     outlier_misfit: float
     images_at_a_time: int
+    n_pairs: int = 0
 
 
 def posterior_npmle(
@@ -109,7 +115,8 @@ def posterior_npmle(
     p = problem.observations.shape[1]
     outlier_misfit = float(scipy.stats.chi2.isf(OUTLIER_P_VALUE, p))
     at_a_time = max(1, BLOCK // (p * (bank.shape[1] + motion.dimension + 2)))
-    model = Model(problem, motion, bank, poses, len(pose_weights), n_candidates, outlier_misfit, at_a_time)
+    n_pairs = min(MOST_PAIRS, len(problem.observations)) if motion.dimension else 0
+    model = Model(problem, motion, bank, poses, len(pose_weights), n_candidates, outlier_misfit, at_a_time, n_pairs)
     phases = search, refine, approximate, reweight
 
     def step(_key: PRNGKey, state: PosteriorState) -> tuple[PosteriorState, Info]:
@@ -133,7 +140,8 @@ def first_state(model: Model) -> PosteriorState:
     misfit = jnp.full(n, jnp.finfo(y.dtype).max / 4, y.dtype)  # not inf, which the runner takes for divergence
     theta = jnp.broadcast_to(model.bank[0], (n, d))
     flat, equal = jnp.zeros((n, d, d), y.dtype), jnp.full(m, 1 / m, y.dtype)
-    return PosteriorState(theta, pose, misfit, damping, flat, jnp.zeros(n, y.dtype), equal, jnp.zeros((), jnp.int32))
+    none, table = jnp.zeros(n, y.dtype), jnp.zeros((m, m) if model.n_pairs else (0, 0), y.dtype)
+    return PosteriorState(theta, pose, misfit, damping, flat, none, table, equal, jnp.zeros((), jnp.int32))
 
 
 def search(model: Model, state: PosteriorState) -> tuple[PosteriorState, Info]:
@@ -184,7 +192,57 @@ def approximate(model: Model, state: PosteriorState) -> tuple[PosteriorState, In
     renders = len(rows) * (1 + state.theta.shape[1] + model.motion.dimension)
     info = Info(lowest_misfits(model, state).mean(), jnp.asarray(renders))
     share = explained(model, state) / explained(model, state).sum()
-    return state._replace(precision=precision, log_height=log_height, weights=share), info
+    state = state._replace(precision=precision, log_height=log_height, weights=share)
+    if not model.n_pairs:
+        return state, info
+    table, count = paired(model, state)
+    return state._replace(table=table), info._replace(forward_evaluations=info.forward_evaluations + count)
+
+
+def paired(model: Model, state: PosteriorState) -> tuple[Float[Array, "m k"], Int[Array, ""]]:
+    """log L_i of the best structure of image k, poses integrated out pair by pair: Laplace's approximation in structure
+    and pose together errs where images bend, that in the pose alone at the pair's own structure hardly does.
+
+    Of the structures that each candidate makes likely, the `n_pairs` likeliest are so refined.
+    """
+    m, c, d = len(model.problem.observations), model.n_candidates, state.theta.shape[1]
+    support, rows = best_structures(model, state), candidate_rows(model)
+
+    def drift_of(theta: Points, pose: Pose, row: Row) -> Float[Array, "b q d"]:
+        curvature = normal_equations(model, theta, pose, row)[2]
+        inner = curvature[:, d:, d:] + jnp.eye(model.motion.dimension, dtype=theta.dtype)
+        return -jnp.linalg.solve(inner, curvature[:, d:, :d])
+
+    drift = by_blocks(drift_of, model.images_at_a_time, state.theta, state.pose, rows)
+    height = jnp.where(repeated(model, state), -jnp.inf, state.log_height.reshape(m, c)).reshape(-1)
+
+    def of_candidates(number: Row) -> Float[Array, "b k"]:
+        away = support - state.theta[number][:, None]
+        squares = jnp.einsum("bkd,bde,bke->bk", away, state.precision[number], away, precision="highest")
+        laplace = height[number][:, None] - 0.5 * squares
+        nearest = jax.lax.top_k(laplace, model.n_pairs)[1]
+        pair = jnp.repeat(number, model.n_pairs)  # one row for each pair: derivatives of images know no vmap
+        shift = jnp.einsum("bqd,bkd->bkq", drift[number], jnp.take_along_axis(away, nearest[..., None], 1))
+        pose = jax.tree.map(lambda a: a[pair], state.pose)
+        y, shift = model.problem.observations[rows[pair]], shift.reshape(len(pair), -1)
+        exact = laplace_over_pose(model.problem, model.motion, support[nearest.ravel()], pose, shift, y)
+        exact = jnp.where(jnp.isfinite(height[pair]), exact, -jnp.inf).reshape(nearest.shape)
+        return laplace.at[jnp.arange(len(number))[:, None], nearest].set(exact)
+
+    table = by_blocks(of_candidates, max(1, PAIRS // model.n_pairs), jnp.arange(m * c))
+    return jax.nn.logsumexp(table.reshape(m, c, m), axis=1), jnp.asarray(m * c * model.n_pairs * (1 + model.motion.dimension))
+
+
+def repeated(model: Model, state: PosteriorState) -> Float[Array, "m c"]:
+    """Candidates that have met one before them: they would count twice."""
+    shape = len(model.problem.observations), model.n_candidates
+    theta, precision, misfit = (
+        a.reshape(*shape, *a.shape[1:]) for a in (state.theta, state.precision, state.misfit)
+    )
+    away = theta[:, :, None] - theta[:, None]
+    apart = jnp.einsum("mabd,made,mabe->mab", away, precision, away, precision="highest")
+    near = (apart < SAME_POINT) & (jnp.abs(misfit[:, :, None] - misfit[:, None]) < SAME_POINT)
+    return jnp.tril(near, -1).any(2)
 
 
 def reweight(model: Model, state: PosteriorState) -> tuple[PosteriorState, Info]:
@@ -295,6 +353,8 @@ def integrate_pose_out(
 
 def log_likelihoods(model: Model, state: PosteriorState) -> Float[Array, "m k"]:
     """log L_i of the best structure of image k."""
+    if model.n_pairs:
+        return state.table
     support = best_structures(model, state)
 
     def of_image(

@@ -23,8 +23,9 @@ from cryosip.records.schema import Floor, Labels, Result, RunConfig
 METHOD = "bound"  # what a record of this study names as its method
 SAME_AS = "otd-vs-dto"  # the label of runs on the very problems of that study
 NAMES = ("w1", "w2", "energy_distance_squared")
-STEPS = (1, 3, 10, 30, 100, 300, 1_000, 3_000)  # of EM, after which it is compared with the truth
-SUPPORT, SUPPORT_OVER_POSES = 3_000, 1_000  # points; over poses each pair costs dozens of renders
+STEPS = (1, 3, 10, 30, 100, 300, 1_000)  # of EM, after which it is compared with the truth
+SUPPORT = {1: 400, 2: 1_500}  # points by the dimension
+SUPPORT_BEYOND, SUPPORT_OVER_POSES = 2_500, 1_000  # over poses each pair costs dozens of renders
 LIGHTEST = 1e-9  # points of less weight are left out where laws are compared
 FAMILY_DRAWS = 4_000  # of a fitted family, for the metrics
 
@@ -80,8 +81,7 @@ def measure_bound(config: RunConfig, session: Session) -> tuple[Result, Arrays]:
     """
     with ending_after(session.limits.seconds):
         instance, points = build_instance(config), reference(config)
-        n = SUPPORT if instance.problem.log_likelihood or not instance.problem.pose_motion else SUPPORT_OVER_POSES
-        known = likelihoods(instance, n, config.replicate)
+        known = likelihoods(instance, support_size(instance), config.replicate)
         curve = path(instance, known, points, config.method_options["steps"])
         values = of_steps(curve)
         values |= parametric(instance, known, points, family_of(config, known.support.shape[1]), config.replicate)
@@ -90,6 +90,13 @@ def measure_bound(config: RunConfig, session: Session) -> tuple[Result, Arrays]:
         floors = metrics.floors(instance.truth, points, len(instance.problem.observations))
     data_floors = {name: Floor(v["median"], v["q05"], v["q95"], int(v["n"])) for name, v in floors.items()}
     return Result(steps=len(curve["step"]), metrics=finite(values), curve=curve, data_floors=data_floors), {}
+
+
+def support_size(instance: Instance) -> int:
+    """How many points a support of the problem has."""
+    if instance.problem.pose_motion is not None and instance.problem.log_likelihood is None:
+        return SUPPORT_OVER_POSES
+    return SUPPORT.get(instance.truth.theta.shape[1], SUPPORT_BEYOND)
 
 
 def _quantiles(values: np.ndarray) -> dict[str, float]:

@@ -11,7 +11,7 @@ from scipy.cluster.vq import kmeans2
 from cryosip.bench.studies.exact_likelihood import Likelihoods
 
 LIGHT = 1e-7  # weights that EM has brought below this take no further part
-FAMILY_STEPS, FAMILY_TOLERANCE = 300, 1e-7  # of EM on a family, and the gain in mean log-likelihood at which it ends
+FAMILY_STEPS, FAMILY_TOLERANCE = 200, 1e-6  # of EM on a family, and the gain in mean log-likelihood at which it ends
 NARROWEST = 0.1  # a fitted std over that of the start: a component must not collapse on one point of the support
 EDGES = 1.0 + np.linspace(-0.2, 0.2, 21)  # of a box, tried around the current ones
 
@@ -34,12 +34,13 @@ def npmle(known: Likelihoods, steps: list[int]) -> Iterator[Iterate]:
     laws on the support [kiefer1956].
     """
     top = known.log_likelihood.max(1)
-    every = np.exp(known.log_likelihood - top[:, None]).astype(np.float32)
+    every = np.exp((known.log_likelihood - top[:, None]).astype(np.float32))
     table, at = every, np.arange(len(known.flat))
     weights, done = known.flat.astype(np.float32), 0
     for step in steps:
         for _ in range(step - done):
-            weights = weights * (table.T @ (1 / (table @ weights))) / len(top)
+            weights = weights * (table.T @ (1 / (table @ weights)))
+            weights /= weights.sum()  # or else roundings of thousands of steps add up
         done = step
         density = np.maximum(table @ weights, np.finfo(np.float32).tiny)
         rise = float((every.T @ (1 / density)).max() / len(top) - 1)
@@ -112,7 +113,7 @@ def mixtures_of(theta: np.ndarray, counts: list[int]) -> Mixtures:
 
 def best_mixtures(known: Likelihoods, start: Mixtures) -> tuple[Mixtures, int]:
     """Maximum likelihood from a start, by EM: sum_i log integral p(theta) L_i(theta) dtheta on the support."""
-    table = np.exp(known.log_likelihood - known.log_likelihood.max(1)[:, None])
+    table = np.exp((known.log_likelihood - known.log_likelihood.max(1)[:, None]).astype(np.float32))
     least = [
         NARROWEST**2 * np.stack([np.diag(np.diag(c)) for c in cov]) for cov in start.covariances
     ]  # added, so that a fit stays positive definite
@@ -120,7 +121,7 @@ def best_mixtures(known: Likelihoods, start: Mixtures) -> tuple[Mixtures, int]:
     for step in range(1, FAMILY_STEPS + 1):
         weights = known.flat * np.exp(law.log_density(known.support))
         weights /= weights.sum()
-        density = table @ weights + np.finfo(float).tiny
+        density = np.maximum(table @ weights.astype(np.float32), np.finfo(np.float32).tiny)
         posterior = weights * (table.T @ (1 / density)) / len(table)
         law = law.fitted(known.support, posterior / posterior.sum(), least)
         value = np.log(density).mean()
@@ -132,12 +133,12 @@ def best_mixtures(known: Likelihoods, start: Mixtures) -> tuple[Mixtures, int]:
 
 def best_box(known: Likelihoods, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The uniform law of largest likelihood, one edge of its box after the other, from a start."""
-    table = np.exp(known.log_likelihood - known.log_likelihood.max(1)[:, None])
+    table = np.exp((known.log_likelihood - known.log_likelihood.max(1)[:, None]).astype(np.float32))
     edges = np.stack([lower, upper]).astype(float)
 
     def value(edges: np.ndarray) -> float:
         inside = ((known.support >= edges[0]) & (known.support <= edges[1])).all(1) * known.flat
-        return float(np.log(table @ (inside / max(inside.sum(), 1e-300)) + 1e-300).mean())
+        return float(np.log(table @ (inside / max(inside.sum(), 1e-30)).astype(np.float32) + 1e-30).mean())
 
     for _ in range(2):
         for side in (0, 1):

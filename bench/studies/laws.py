@@ -12,7 +12,7 @@ from cryosip.bench.studies.exact_likelihood import Likelihoods
 
 LIGHT = 1e-7  # weights that EM has brought below this take no further part
 FAMILY_STEPS, FAMILY_TOLERANCE = 200, 1e-6  # of EM on a family, and the gain in mean log-likelihood at which it ends
-NARROWEST = 0.1  # a fitted std over that of the start: a component must not collapse on one point of the support
+NARROWEST = 0.5  # a fitted std over that of the start: a component must not collapse on one point of the support
 EDGES = 1.0 + np.linspace(-0.2, 0.2, 21)  # of a box, tried around the current ones
 
 Vector = Float[np.ndarray, " k"]

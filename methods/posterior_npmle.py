@@ -8,6 +8,15 @@ import scipy.stats
 from jaxtyping import Array, Float, Int
 
 from cryosip.methods import checks
+from cryosip.methods.image_fit import (
+    Misfit,
+    Model,
+    Row,
+    integrate_pose_out,
+    levenberg_marquardt,
+    normal_equations,
+    rows_where,
+)
 from cryosip.methods.likelihood import by_blocks, candidates, render_all, squared_residuals
 from cryosip.methods.likelihood_npmle import likelihood_npmle
 from cryosip.methods.method import Info, Method, WeightedPoints
@@ -15,16 +24,11 @@ from cryosip.methods.pose_integral import laplace_over_pose
 from cryosip.methods.problem import Points, Pose, PoseMotion, PRNGKey, Problem, Weights, checked, in_span
 
 BLOCK = 2**26  # numbers that the Jacobians of a block of images may hold
-FIRST_DAMPING, MIN_DAMPING = 1e-2, 1e-6
-DAMPING_DECREASE, DAMPING_INCREASE = 0.3, 4.0
+FIRST_DAMPING = 1e-2
 PAIRS = 2**11  # of an image and a structure, linearised at a time
 SAME_POINT = 0.1  # candidates nearer than that, in square standard deviations and in misfit, are one
 OUTLIER_P_VALUE = 1e-4  # an image takes no part if noise puts it this far from its best candidate no more often
 STILL = PoseMotion(0, lambda pose, _step: pose)
-
-Misfit = Float[Array, " b"]
-Images = Float[Array, "b p"]
-Row = Int[Array, " b"]
 
 
 class PosteriorState(NamedTuple):
@@ -44,24 +48,6 @@ class PosteriorState(NamedTuple):
     table: Float[Array, "m k"]
     weights: Weights
     n_steps: Int[Array, ""]
-
-
-class Model(NamedTuple):
-    """What no step changes: the problem in its span, and the structures and poses that the search tries.
-
-    `outlier_misfit` is the |y - x|^2 / sigma^2 beyond which an image takes no part; Jacobians are made of
-    `images_at_a_time` candidates at a time.
-    """
-
-    problem: Problem
-    motion: PoseMotion
-    bank: Points
-    poses: Pose
-    n_poses: int
-    n_candidates: int
-    outlier_misfit: float
-    images_at_a_time: int
-    n_pairs: int = 0
 
 
 def posterior_npmle(
@@ -239,15 +225,15 @@ def paired(model: Model, state: PosteriorState) -> tuple[Float[Array, "m k"], In
         return laplace.at[jnp.arange(len(number))[:, None], nearest].set(exact)
 
     table = by_blocks(of_candidates, max(1, PAIRS // model.n_pairs), jnp.arange(m * c))
-    return jax.nn.logsumexp(table.reshape(m, c, m), axis=1), jnp.asarray(m * c * model.n_pairs * (1 + model.motion.dimension))
+    return jax.nn.logsumexp(table.reshape(m, c, m), axis=1), jnp.asarray(
+        m * c * model.n_pairs * (1 + model.motion.dimension)
+    )
 
 
 def repeated(model: Model, state: PosteriorState) -> Float[Array, "m c"]:
     """Candidates that have met one before them: they would count twice."""
     shape = len(model.problem.observations), model.n_candidates
-    theta, precision, misfit = (
-        a.reshape(*shape, *a.shape[1:]) for a in (state.theta, state.precision, state.misfit)
-    )
+    theta, precision, misfit = (a.reshape(*shape, *a.shape[1:]) for a in (state.theta, state.precision, state.misfit))
     away = theta[:, :, None] - theta[:, None]
     apart = jnp.einsum("mabd,made,mabe->mab", away, precision, away, precision="highest")
     near = (apart < SAME_POINT) & (jnp.abs(misfit[:, :, None] - misfit[:, None]) < SAME_POINT)
@@ -262,102 +248,6 @@ def reweight(model: Model, state: PosteriorState) -> tuple[PosteriorState, Info]
     weights = (counts[:, None] * jnp.exp(joint - evidence[:, None])).sum(0)
     objective = -(evidence * counts).sum() / counts.sum()
     return state._replace(weights=weights / weights.sum()), Info(objective, jnp.asarray(0))
-
-
-def linearise(model: Model, theta: Points, pose: Pose) -> tuple[Images, Float[Array, "b e p"]]:
-    """Images, and their derivatives in the structure and then in the pose."""
-    d = theta.shape[1]
-
-    def image(step: Float[Array, "b e"]) -> Images:
-        return model.problem.render(theta + step[:, :d], model.motion.move(pose, step[:, d:]))
-
-    zero = jnp.zeros((len(theta), d + model.motion.dimension), theta.dtype)
-    clean, push = jax.linearize(image, zero)
-    slopes = [push(zero.at[:, e].set(1.0)) for e in range(zero.shape[1])]
-    return clean, jnp.stack(slopes, axis=1)
-
-
-def normal_equations(
-    model: Model, theta: Points, pose: Pose, row: Row
-) -> tuple[Misfit, Float[Array, "b e"], Float[Array, "b e e"]]:
-    """Misfit to the observations of those rows, its negative gradient and its Gauss-Newton curvature.
-
-    Parameters
-    ----------
-    model
-        The problem, and how poses move.
-    theta, pose
-        Structures (b, d) and their poses.
-    row
-        Which observation each of them explains (b,).
-
-    Returns
-    -------
-    misfit, gradient, curvature
-        Of shapes (b,), (b, e) and (b, e, e) for e = d + the dimension of the poses; the pose comes last.
-    """
-    y, sigma = model.problem.observations, model.problem.noise_std
-    clean, slopes = linearise(model, theta, pose)
-    residual = y[row] - clean
-    gradient = jnp.einsum("bep,bp->be", slopes, residual, precision="highest") / sigma**2
-    curvature = jnp.einsum("bep,bfp->bef", slopes, slopes, precision="highest") / sigma**2
-    return 0.5 * (residual**2).sum(1) / sigma**2, gradient, curvature
-
-
-def levenberg_marquardt(
-    model: Model, theta: Points, pose: Pose, damping: Weights, row: Row
-) -> tuple[Points, Pose, Misfit, Weights]:
-    """One damped Gauss-Newton step on structure and pose, within `theta_box`, where it lowers the misfit.
-
-    It solves (C + damping diag(C)) step = gradient with the curvature C of the misfit.
-
-    Parameters
-    ----------
-    model
-        The problem, and how poses move.
-    theta, pose
-        Structures (b, d) and their poses.
-    damping
-        Of each of them (b,), without unit.
-    row
-        Which observation each of them explains (b,).
-
-    Returns
-    -------
-    theta, pose, misfit, damping
-        After the step; the damping is 0.3 of what it was where the step is taken, else 4 times as much.
-    """
-    problem, d = model.problem, theta.shape[1]
-    assert problem.theta_box is not None  # else there were no candidates
-    lower, upper = problem.theta_box
-    misfit, gradient, curvature = normal_equations(model, theta, pose, row)
-    scale = damping[:, None] * (jnp.diagonal(curvature, axis1=1, axis2=2) + jnp.finfo(theta.dtype).tiny)
-    damped = curvature + scale[:, :, None] * jnp.eye(scale.shape[1])
-    step = jnp.linalg.solve(damped, gradient[..., None])[..., 0]
-    trial = jnp.clip(theta + step[:, :d], lower, upper), model.motion.move(pose, step[:, d:])
-    after = 0.5 * ((problem.observations[row] - problem.render(*trial)) ** 2).sum(1) / problem.noise_std**2
-    better = after < misfit
-    smaller = jnp.maximum(damping * DAMPING_DECREASE, MIN_DAMPING)
-    theta, pose = jax.tree.map(lambda new, old: rows_where(better, new, old), trial, (theta, pose))
-    damping = rows_where(better, smaller, damping * DAMPING_INCREASE)
-    return theta, pose, rows_where(better, after, misfit), damping
-
-
-def integrate_pose_out(
-    d: int, misfit: Misfit, curvature: Float[Array, "b e e"]
-) -> tuple[Float[Array, "b d d"], Weights]:
-    """The precision of the first d coordinates, and the log of the height, of exp(-misfit) with the others gone.
-
-    The precision is the Schur complement of the block H of the others, and the height exp(-misfit) |H|^{-1/2}.
-    """
-    n_others = curvature.shape[1] - d
-    if n_others == 0:
-        return curvature, -misfit
-    inner, cross = curvature[:, d:, d:], curvature[:, d:, :d]
-    ridge = 1e-6 * jnp.trace(inner, axis1=1, axis2=2) + jnp.finfo(curvature.dtype).tiny ** (1 / 4)
-    inner += ridge[:, None, None] * jnp.eye(n_others)
-    marginal = curvature[:, :d, :d] - cross.swapaxes(1, 2) @ jnp.linalg.solve(inner, cross)
-    return marginal, -misfit - 0.5 * jnp.linalg.slogdet(inner)[1]
 
 
 def log_likelihoods(model: Model, state: PosteriorState) -> Float[Array, "m k"]:
@@ -399,8 +289,3 @@ def best_structures(model: Model, state: PosteriorState) -> Points:
 def candidate_rows(model: Model) -> Row:
     """The image that each candidate belongs to."""
     return jnp.repeat(jnp.arange(len(model.problem.observations)), model.n_candidates)
-
-
-def rows_where(condition: Array, new: Array, old: Array) -> Array:
-    """Rows of the new array where the condition holds, else of the old."""
-    return jnp.where(condition.reshape(-1, *[1] * (new.ndim - 1)), new, old)

@@ -62,7 +62,9 @@ def bound(size: Sizes) -> list[RunConfig]:
     runs = [_run(b.problem, b.options, Labels(SAME_AS)) for b in size.budgeted.all_problems]
     for problem, options, noise, values, counts in size.axes:
         runs += [
-            _run(problem, {"n_observations": n, noise: value} | options, Labels(f"{noise} {value:g}", "observations", n))
+            _run(
+                problem, {"n_observations": n, noise: value} | options, Labels(f"{noise} {value:g}", "observations", n)
+            )
             for value in values
             for n in counts
         ]

@@ -14,9 +14,9 @@ from scipy.spatial.distance import cdist
 
 from cryosip.bench import programs
 from cryosip.datasets.instance import Instance
+from cryosip.methods.image_fit import Model, integrate_pose_out, levenberg_marquardt, normal_equations
 from cryosip.methods.likelihood import by_blocks, squared_residuals
 from cryosip.methods.pose_integral import curvature_of_pose, newton_on_pose, normal_draws, over_pose
-from cryosip.methods.posterior_npmle import Model, integrate_pose_out, levenberg_marquardt, normal_equations
 from cryosip.methods.problem import Points, Pose, Problem, Weights, checked, in_span
 
 SUPPORT_KEY = 1005  # fold_in number of a replicate's key
@@ -235,6 +235,8 @@ def integrals(
         away = support[k] - fit.theta[i]
         shift = np.einsum("bqd,bd->bq", fit.drift[i], away)
         theta, shift = (jnp.asarray(a, problem.observations.dtype) for a in (support[k], shift))
-        found.append(programs.call(f, theta, jax.tree.map(lambda a, i=i: a[i], fit.pose), shift, problem.observations[i]))
+        found.append(
+            programs.call(f, theta, jax.tree.map(lambda a, i=i: a[i], fit.pose), shift, problem.observations[i])
+        )
     logs, share = (np.concatenate([np.asarray(part[at], np.float64) for part in found]) for at in (0, 1))
     return logs[: len(image)], share[: len(image)]

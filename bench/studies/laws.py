@@ -73,9 +73,7 @@ class Mixtures(NamedTuple):
         return found
 
     def log_density(self, theta: np.ndarray) -> Vector:
-        return sum(
-            (scipy.special.logsumexp(logs, axis=1) for logs in self.log_components(theta)), np.zeros(len(theta))
-        )
+        return sum((scipy.special.logsumexp(logs, axis=1) for logs in self.log_components(theta)), np.zeros(len(theta)))
 
     def fitted(self, theta: np.ndarray, weights: Vector, least: list[np.ndarray]) -> "Mixtures":
         """One step of EM on weighted points, no variance below `least`."""
@@ -94,7 +92,9 @@ class Mixtures(NamedTuple):
         columns = []
         for w, mean, cov in zip(self.weights, self.means, self.covariances, strict=True):
             c = rng.choice(len(w), size=n, p=w)
-            columns.append(mean[c] + np.einsum("nde,ne->nd", np.linalg.cholesky(cov)[c], rng.normal(size=(n, mean.shape[1]))))
+            columns.append(
+                mean[c] + np.einsum("nde,ne->nd", np.linalg.cholesky(cov)[c], rng.normal(size=(n, mean.shape[1])))
+            )
         return np.concatenate(columns, axis=1)
 
 
@@ -149,4 +149,3 @@ def best_box(known: Likelihoods, lower: np.ndarray, upper: np.ndarray) -> tuple[
                     trial[side, j] = middle + (2 * side - 1) * half * factor
                 edges = max(tried, key=value)
     return edges[0], edges[1]
-

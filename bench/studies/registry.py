@@ -29,7 +29,9 @@ STUDIES: dict[str, Study] = {
             "smoke": Sizes(1, otd_dto.SMOKE),
             "small": Sizes(3, otd_dto.SMALL, axes((250, 1_000, 4_000), (100, 300), ("adk",), "small")),
             "paper": Sizes(
-                5, otd_dto.PAPER, axes((500, 1_000, 3_000, 10_000), (500, 1_000, 3_000, 10_000), ("adk", "hsp90"), "small")
+                5,
+                otd_dto.PAPER,
+                axes((500, 1_000, 3_000, 10_000), (500, 1_000, 3_000, 10_000), ("adk", "hsp90"), "small"),
             ),
         },
         bound,

@@ -3,6 +3,7 @@
 from cryosip.reports.section import Context, Section, Source
 from cryosip.reports.sections import (
     board,
+    bound,
     consistency,
     nanocluster,
     oned,
@@ -49,6 +50,7 @@ SECTIONS = (
     consistency.SECTION,
     OTHER_STUDIES,
     otd_dto.SECTION,
+    bound.SECTION,
     BASELINES,
     paper.CONVENTIONS,
     summary.FAILURES,

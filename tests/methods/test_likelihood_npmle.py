@@ -60,7 +60,9 @@ def test_newton_steps_find_each_maximum_and_em_is_that_of_the_exact_table():
     method = posterior_npmle(quadratic(), n_support=9, n_refinements=8)
     state, objective = after(method, 9 + 8 + 20)
     theta, weights = method.estimate(state)
-    np.testing.assert_allclose(theta, CENTRES, atol=1e-3)  # damping leaves 1e-2 of an error in the first step, then less
+    np.testing.assert_allclose(
+        theta, CENTRES, atol=1e-3
+    )  # damping leaves 1e-2 of an error in the first step, then less
     expected, value = em(CENTRES, 20)
     np.testing.assert_allclose(weights, expected, atol=1e-3)
     assert objective == pytest.approx(value, abs=1e-3)

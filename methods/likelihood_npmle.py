@@ -19,7 +19,7 @@ PairLikelihood = Callable[[Points, Int[Array, " n"]], Weights]
 
 
 class BestState(NamedTuple):
-    """The structure (m, d) that makes each image likeliest so far, its log-likelihood, and the weights of the support."""
+    """The structure (m, d) that makes each image likeliest so far, its log-likelihood, and weights of the support."""
 
     theta: Points
     log_likelihood: Weights

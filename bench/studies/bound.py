@@ -146,7 +146,7 @@ def parametric(
         drawn = lower + (upper - lower) * rng.random((FAMILY_DRAWS, len(lower)))
     else:
         assert isinstance(family, list)
-        drawn = best_mixtures(known, mixtures_of(theta, family))[0].draw(rng, FAMILY_DRAWS)
+        drawn = best_mixtures(known, mixtures_of(theta, family)).draw(rng, FAMILY_DRAWS)
     law = metrics.identified(instance.truth, WeightedPoints(drawn, np.full(len(drawn), 1 / len(drawn))))
     return {f"parametric_{name}": value for name, value in metrics.some(NAMES, law, points).items()}
 

@@ -159,7 +159,8 @@ def flat_weights(log_density: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"
 
 def around_poses(instance: Instance, problem: Problem, n: int, rng: np.random.Generator) -> Likelihoods:
     """Half of the support from the Laplace posteriors of all images, half around the truth; poses by `over_pose`."""
-    assert problem.theta_box is not None and problem.pose_motion is not None
+    assert problem.theta_box is not None
+    assert problem.pose_motion is not None
     lower, upper = (np.asarray(side, np.float64) for side in problem.theta_box)
     fit = fitted(instance, problem)
     broad = fit.precision + np.diag(1 / ((upper - lower) / 2) ** 2)

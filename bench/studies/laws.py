@@ -12,7 +12,7 @@ from cryosip.bench.studies.exact_likelihood import Likelihoods
 
 LIGHT = 1e-7  # weights that EM has brought below this take no further part
 FAMILY_STEPS, FAMILY_TOLERANCE = 200, 1e-6  # of EM on a family, and the gain in mean log-likelihood at which it ends
-NARROWEST = 0.5  # a fitted std over that of the start: a component must not collapse on one point of the support
+NARROWEST = 0.3  # a fitted std over that of the start: a component must not collapse on one point of the support
 EDGES = 1.0 + np.linspace(-0.2, 0.2, 21)  # of a box, tried around the current ones
 
 Vector = Float[np.ndarray, " k"]
@@ -83,7 +83,8 @@ class Mixtures(NamedTuple):
             total = mass.sum(0) + 1e-12
             mean = (mass.T @ x) / total[:, None]
             away = x[:, None] - mean
-            covariances.append(np.einsum("kc,kcd,kce->cde", mass, away, away) / total[:, None, None] + floor)
+            covariance = np.einsum("kc,kcd,kce->cde", mass, away, away) / total[:, None, None]
+            covariances.append(covariance + np.maximum(floor - covariance, 0.0) * np.eye(x.shape[1]))
             shares.append(total / total.sum())
             means.append(mean)
         return Mixtures(shares, means, covariances, self.joint)
@@ -111,14 +112,12 @@ def mixtures_of(theta: np.ndarray, counts: list[int]) -> Mixtures:
     return law
 
 
-def best_mixtures(known: Likelihoods, start: Mixtures) -> tuple[Mixtures, int]:
+def best_mixtures(known: Likelihoods, start: Mixtures) -> Mixtures:
     """Maximum likelihood from a start, by EM: sum_i log integral p(theta) L_i(theta) dtheta on the support."""
     table = np.exp((known.log_likelihood - known.log_likelihood.max(1)[:, None]).astype(np.float32))
-    least = [
-        NARROWEST**2 * np.stack([np.diag(np.diag(c)) for c in cov]) for cov in start.covariances
-    ]  # added, so that a fit stays positive definite
+    least = [NARROWEST**2 * np.stack([np.diag(np.diag(c)) for c in cov]) for cov in start.covariances]
     law, before = start, -np.inf
-    for step in range(1, FAMILY_STEPS + 1):
+    for _ in range(FAMILY_STEPS):
         weights = known.flat * np.exp(law.log_density(known.support))
         weights /= weights.sum()
         density = np.maximum(table @ weights.astype(np.float32), np.finfo(np.float32).tiny)
@@ -128,7 +127,7 @@ def best_mixtures(known: Likelihoods, start: Mixtures) -> tuple[Mixtures, int]:
         if abs(value - before) < FAMILY_TOLERANCE:
             break
         before = value
-    return law, step
+    return law
 
 
 def best_box(known: Likelihoods, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

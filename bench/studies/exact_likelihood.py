@@ -1,4 +1,4 @@
-"""The exact likelihood of structures for each image: in closed form, or with the poses integrated around the truth's."""
+"""Exact likelihoods of structures for each image: in closed form, or with poses integrated around the true ones."""
 
 from functools import partial
 from typing import NamedTuple
@@ -213,8 +213,8 @@ def fitted(instance: Instance, problem: Problem) -> Fit:
     theta, pose, precision, height, curvature = programs.call(f, instance.truth.theta, instance.truth.pose, rows)
     inner, cross = (np.asarray(block, np.float64) for block in (curvature[:, d:, d:], curvature[:, d:, :d]))
     inner += 1e-6 * np.trace(inner, axis1=1, axis2=2)[:, None, None] * np.eye(inner.shape[1])
-    exact = (np.asarray(a, np.float64) for a in (precision, height))
-    return Fit(np.asarray(theta, np.float64), pose, *exact, -np.linalg.solve(inner, cross), inner)
+    precision, height = (np.asarray(a, np.float64) for a in (precision, height))
+    return Fit(np.asarray(theta, np.float64), pose, precision, height, -np.linalg.solve(inner, cross), inner)
 
 
 def integrals(

@@ -134,6 +134,9 @@ def in_two_rounds(instance: Instance, problem: Problem, n: int, rng: np.random.G
     The prior of these posteriors is the flat law, so that where the support is dense the data are, not the truth.
     """
     lower, upper = box(instance)
+    if len(lower) == 1:  # a grid has no sampling error
+        grid = np.linspace(lower, upper, n)
+        return Likelihoods(grid, np.full(n, 1 / n), all_pairs(problem, grid), np.nan)
     truth = of_truth(instance, int(rng.integers(2**31)))
     even = lower + (upper - lower) * rng.random((n - n // 2, len(lower)))
     first = np.concatenate([even, truth.draw(rng, n // 2)])

@@ -3,6 +3,7 @@
 from functools import partial
 
 from cryosip.bench.studies import otd_dto
+from cryosip.bench.studies.bound import Sizes, axes, bound, measure_bound
 from cryosip.bench.studies.consistency import consistency, measure_statement
 from cryosip.bench.studies.contamination import contamination
 from cryosip.bench.studies.ensemble import ensemble
@@ -26,6 +27,20 @@ PROTEIN_SIZES = {
 BUDGETED = {"smoke": otd_dto.SMOKE, "small": otd_dto.SMALL, "paper": otd_dto.PAPER}
 
 STUDIES: dict[str, Study] = {
+    "bound": Study(
+        "How near the data let anyone come: the NPMLE and the true family with exact likelihoods",
+        {
+            "smoke": Sizes(1, otd_dto.SMOKE),
+            "small": Sizes(3, otd_dto.SMALL, axes((250, 1_000, 4_000), (100, 300), ("adk",), "small")),
+            "paper": Sizes(
+                5,
+                otd_dto.PAPER,
+                axes((500, 1_000, 3_000, 10_000), (500, 1_000, 3_000, 10_000), ("adk", "hsp90"), "small"),
+            ),
+        },
+        bound,
+        measure_bound,
+    ),
     "paper-1d": Study(
         "Fig. 1 and its distances: flow, mixture and reweighting on the 1D system",
         {"smoke": Size(1, 300, 0.004), "small": Size(10, 10_000, 1.0), "paper": Size(10, 10_000, 1.0)},

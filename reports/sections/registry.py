@@ -3,6 +3,7 @@
 from cryosip.reports.section import Context, Section, Source
 from cryosip.reports.sections import (
     board,
+    bound,
     consistency,
     contamination,
     ensemble,
@@ -57,6 +58,7 @@ SECTIONS = (
     OTHER_STUDIES,
     otd_dto.SECTION,
     tuning.SECTION,
+    bound.SECTION,
     BASELINES,
     paper.CONVENTIONS,
     summary.FAILURES,

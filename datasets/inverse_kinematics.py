@@ -116,7 +116,7 @@ def _angles(theta: Points) -> Float[Array, "n 3"]:
     return jnp.cumsum(theta[:, 1:], axis=1)
 
 
-def _end(theta: Cloud) -> Cloud:
+def _end(theta: Cloud) -> Float[Array, "n 2"]:
     """Where the arm ends without noise."""
     theta = jnp.asarray(theta)
     phi, lengths = _angles(theta), jnp.asarray(LENGTHS, theta.dtype)

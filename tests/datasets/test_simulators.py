@@ -12,8 +12,8 @@ import scipy.stats
 from cryosip.datasets.inverse_kinematics import inverse_kinematics
 from cryosip.datasets.inverse_kinematics import log_density as arm_density
 from cryosip.datasets.slcp import slcp
-from cryosip.datasets.two_moons import two_moons
 from cryosip.datasets.two_moons import log_density as moon_density
+from cryosip.datasets.two_moons import two_moons
 from cryosip.methods.problem import part
 
 FACTORIES = {"inverse-kinematics": inverse_kinematics, "slcp": slcp, "two-moons": two_moons}

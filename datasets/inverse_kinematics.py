@@ -1,6 +1,7 @@
 """Inverse kinematics: where an arm of three joints on a rail ends."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -14,6 +15,8 @@ from cryosip.methods.problem import Images, Points, PRNGKey, Weights
 
 LENGTHS = np.array([0.5, 0.5, 1.0])  # of the segments
 RANDOM_ANGLES = 2 * len(LENGTHS)  # the sine and the cosine of each joint have their own
+
+Normals = Float[Array, "n 6"]
 
 
 def inverse_kinematics(
@@ -74,35 +77,39 @@ def inverse_kinematics(
     for std in stds:
         checks.positive("source_stds", std)
 
-    def render(theta: Points, pose: Images) -> Images:
+    def render(theta: Points, pose: Normals) -> Images:
         phi = _angles(theta)
         across = jnp.sin(phi + angle_std * pose[:, :3]) @ jnp.asarray(LENGTHS, theta.dtype)
         ahead = jnp.cos(phi + angle_std * pose[:, 3:]) @ jnp.asarray(LENGTHS, theta.dtype)
         return jnp.stack([theta[:, 0] + across, ahead], axis=1)
 
-    def log_density(theta: Points, y: Images) -> Weights:
-        phi = _angles(theta)
-        along, against = -np.expm1(-2 * angle_std**2) / 2, np.expm1(-(angle_std**2)) ** 2 / 2  # A and B
-        sine, cosine, lengths = jnp.sin(phi), jnp.cos(phi), jnp.asarray(LENGTHS, theta.dtype)
-        shrink = np.exp(-(angle_std**2) / 2)
-        mean = jnp.stack([theta[:, 0] + shrink * (sine @ lengths), shrink * (cosine @ lengths)], axis=1)
-        squares = jnp.stack([cosine**2 @ lengths**2, sine**2 @ lengths**2], axis=1)
-        rounding = (jnp.finfo(theta.dtype).eps * LENGTHS.sum()) ** 2
-        variance = along * squares + against * ((LENGTHS**2).sum() - squares) + rounding
-        return -0.5 * ((y - mean) ** 2 / variance + jnp.log(2 * np.pi * variance)).sum(1)
-
     def sample(key: PRNGKey, n: int) -> Points:
         return jnp.asarray(stds) * jr.normal(key, (n, 4))
 
-    simulator = Simulator("inverse-kinematics", render, _sample_pose, _pose_quadrature, log_density, sample, _end)
+    simulator = Simulator(
+        "inverse-kinematics", render, _sample_pose, _pose_quadrature, partial(log_density, angle_std), sample, _end
+    )
     return observed(simulator, 4, half_width, n_observations, outliers, outlier_kind, seed)
 
 
-def _sample_pose(key: PRNGKey, n: int) -> Images:
+def log_density(angle_std: float, theta: Points, y: Images) -> Weights:
+    """log N(y_i; m, V) with the exact mean and variances of images of theta_i, and the rounding of y."""
+    phi = _angles(theta)
+    along, against = -np.expm1(-2 * angle_std**2) / 2, np.expm1(-(angle_std**2)) ** 2 / 2  # A and B
+    sine, cosine, lengths = jnp.sin(phi), jnp.cos(phi), jnp.asarray(LENGTHS, theta.dtype)
+    shrink = np.exp(-(angle_std**2) / 2)
+    mean = jnp.stack([theta[:, 0] + shrink * (sine @ lengths), shrink * (cosine @ lengths)], axis=1)
+    squares = jnp.stack([cosine**2 @ lengths**2, sine**2 @ lengths**2], axis=1)
+    rounding = (jnp.finfo(theta.dtype).eps * LENGTHS.sum()) ** 2
+    variance = along * squares + against * ((LENGTHS**2).sum() - squares) + rounding
+    return -0.5 * ((y - mean) ** 2 / variance + jnp.log(2 * np.pi * variance)).sum(1)
+
+
+def _sample_pose(key: PRNGKey, n: int) -> Normals:
     return jr.normal(key, (n, RANDOM_ANGLES))
 
 
-def _pose_quadrature(order: int) -> tuple[Images, Weights]:
+def _pose_quadrature(order: int) -> tuple[Normals, Weights]:
     """The same nodes in every order: they are right for polynomials of degree 3."""
     checks.positive_int("order", order)
     nodes = jnp.asarray(normal_nodes(RANDOM_ANGLES))
@@ -114,7 +121,7 @@ def _angles(theta: Points) -> Float[Array, "n 3"]:
     return jnp.cumsum(theta[:, 1:], axis=1)
 
 
-def _end(theta: Cloud) -> Cloud:
+def _end(theta: Cloud) -> Float[Array, "n 2"]:
     """Where the arm ends without noise."""
     theta = jnp.asarray(theta)
     phi, lengths = _angles(theta), jnp.asarray(LENGTHS, theta.dtype)

@@ -1,5 +1,6 @@
 """Two moons: a point in the plane seen as a crescent, folded along a diagonal."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -90,16 +91,18 @@ def two_moons(
         radius = jnp.repeat(mean_radius + radius_std * jnp.array([-1.0, 1.0]), n)
         return Crescent(radius, angle), jnp.full(2 * n, 0.5 / n)
 
-    def log_density(theta: Points, y: Images) -> Weights:
-        u, v = (y - _folded(theta)).T
-        distance = jnp.sqrt(jnp.maximum(u**2 + v**2, jnp.finfo(u.dtype).tiny))  # at 0 the root has no derivative
-        radius = jnp.where(u >= 0, distance, -distance)
-        density = jax.scipy.stats.norm.logpdf(radius, mean_radius, radius_std)
-        return density - jnp.log(np.pi * distance)
-
-    sample = uniform(source, 2)
-    simulator = Simulator("two-moons", _image, sample_pose, pose_quadrature, log_density, sample, _folded_axes)
+    density = partial(log_density, mean_radius, radius_std)
+    simulator = Simulator("two-moons", _image, sample_pose, pose_quadrature, density, uniform(source, 2), _folded_axes)
     return observed(simulator, 2, half_width, n_observations, outliers, outlier_kind, seed)
+
+
+def log_density(mean_radius: float, radius_std: float, theta: Points, y: Images) -> Weights:
+    """log p(y_i | theta_i): of the signed radius, less the log of what a unit of angle and radius covers."""
+    u, v = (y - _folded(theta)).T
+    distance = jnp.sqrt(jnp.maximum(u**2 + v**2, jnp.finfo(u.dtype).tiny))  # at 0 the root has no derivative
+    radius = jnp.where(u >= 0, distance, -distance)
+    density = jax.scipy.stats.norm.logpdf(radius, mean_radius, radius_std)
+    return density - jnp.log(np.pi * distance)
 
 
 def _image(theta: Points, pose: Pose) -> Images:

@@ -60,7 +60,7 @@ SANE_DATASETS = {name: defaults(factory) | {"n_observations": 5} for name, facto
 OWN_DATASETS = {
     "means": ROW | ROWS, "stds": ROW, "weights": ROW, "init_mean": ROW, "covariances": st.lists(ROWS, max_size=3),
     "init_covariance": ROWS, "defocus_range_in_angstroms": ROW, "cropped_size": st.integers(1, 7),
-    "max_shift_in_angstroms": NUMBERS,
+    "max_shift_in_angstroms": NUMBERS, "source_stds": ROW,
 }  # fmt: skip
 
 

@@ -64,9 +64,10 @@ class BudgetedProblems(NamedTuple):
         return BudgetedProblem(name, {"n_observations": n}, self.seconds, self.forward_evaluations)
 
 
-# two structures whose poses have errors, and five along the path between them whose poses are known
+# two structures in unknown poses, and five along the path between them in known ones; the likelihood of poses that are
+# near takes seconds for each score
 _POPULATIONS: tuple[Options, ...] = (
-    {"poses": "near", "pose_spacing_in_degrees": 6.0},
+    {"poses": "unknown"},
     {"poses": "known", "n_between": 3, "concentration": 1.0},
 )
 

@@ -8,6 +8,7 @@ from cryosip.bench.studies.study import Options
 Sweep = dict[str, list[Options]]
 
 ENERGY: Options = {"name": "energy"}
+SLICED: Options = {"name": "sliced-energy"}
 LIKELIHOOD: Options = {"name": "data-kl"}
 STOPS: Options = {"stop": "held-out"}
 MANY = 10**6  # steps: the budget ends the run
@@ -65,12 +66,12 @@ def _oned(n: int) -> Sweep:
     return {
         "flow": [_flow({"name": name}, _adam(rate), n) for name in ("energy", "kl") for rate in (3e-2, 1e-1)],
         "weighted-flow": [
-            _newton(50, 30),
-            _newton(100, 100, **STOPS),
-            *(_flow(ENERGY, _adam(rate), 200, sampling="method-1") for rate in (1e-2, 3e-2)),
+            _newton(200, 5),
+            _newton(50, 30, **STOPS),
+            *(_flow(ENERGY, _adam(rate), n, sampling="method-1", weight_rate=0.1) for rate in (3e-2, 1e-1)),
         ],
-        "pushforward": [_flow(ENERGY, _adam(rate), n) for rate in (3e-4, 1e-3, 3e-3)]
-        + [_flow(LIKELIHOOD, _adam(1e-3), 300, sampling="closed-form", **STOPS)],
+        "pushforward": [_flow(ENERGY, _adam(rate), n) for rate in (1e-3, 3e-3, 1e-2)]
+        + [_flow(ENERGY, _adam(3e-3), n, **STOPS)],
         "mixture": [
             _setting(10, n_components=min(20, n)),
             _setting(30, n_components=min(50, n)),
@@ -90,18 +91,18 @@ def _oned(n: int) -> Sweep:
 def _nanocluster(n: int) -> Sweep:
     return {
         "flow": [
-            *(_flow(ENERGY, _adam(rate), n) for rate in (3e-3, 1e-2, 3e-2)),
+            *(_flow(ENERGY, _adam(rate), n) for rate in (1e-2, 3e-2)),
+            _flow(SLICED, _adam(1e-2), n),
             _flow(ENERGY, _adam(1e-2), n, sampling="closed-form"),
         ],
         "weighted-flow": [
-            _newton(100, 100, anneal=(10.0, 50)),
-            _newton(200, 100, anneal=(10.0, 50)),
-            _newton(100, 100, anneal=(10.0, 50), **STOPS),
-            _flow(ENERGY, _adam(1e-2), n),
+            *(_newton(k, 100, anneal=(10.0, 40)) for k in (100, 300)),
+            _newton(100, 100, anneal=(10.0, 40), **STOPS),
+            _flow(ENERGY, _adam(1e-2), n, weight_rate=0.1),
         ],
         "pushforward": [
-            *(_flow(ENERGY, _adam(rate), n) for rate in (3e-4, 1e-3, 3e-3)),
-            _flow({"name": "sliced-energy"}, _adam(1e-3), n),
+            *(_flow(SLICED, _adam(rate), n) for rate in (1e-3, 3e-3, 1e-2)),
+            _flow(ENERGY, _adam(3e-3), n),
         ],
         "mixture": [
             *(
@@ -130,10 +131,10 @@ def _fredholm(n: int) -> Sweep:
         "weighted-flow": [
             *(_newton(k, 100, **STOPS) for k in (50, 100)),
             _newton(100, 10),
-            _flow(ENERGY, _adam(1e-2), n, sampling="method-1"),
+            _flow(ENERGY, _adam(1e-2), n, sampling="method-1", weight_rate=0.1),
         ],
         "pushforward": [
-            *(_flow(ENERGY, _adam(rate), n) for rate in (3e-4, 1e-3, 3e-3)),
+            *(_flow(ENERGY, _adam(rate), n) for rate in (1e-3, 3e-3, 1e-2)),
             _flow(LIKELIHOOD, _adam(1e-3), 300, sampling="closed-form", **STOPS),
         ],
         "mixture": [
@@ -162,11 +163,11 @@ def _low_dimensional(n: int) -> Sweep:
         "weighted-flow": [
             *(_newton(k, 100, **STOPS) for k in (50, 200)),
             _newton(100, 20),
-            _flow(ENERGY, _adam(3e-2), n, sampling="method-1"),
+            _flow(ENERGY, _adam(3e-2), n, sampling="method-1", weight_rate=0.1),
         ],
         "pushforward": [
-            *(_flow(ENERGY, _adam(rate), n) for rate in (3e-4, 1e-3, 3e-3)),
-            _flow(ENERGY, _adam(1e-3), n, **STOPS),
+            *(_flow(ENERGY, _adam(rate), n) for rate in (1e-3, 3e-3, 1e-2)),
+            _flow(ENERGY, _adam(3e-3), n, **STOPS),
         ],
         "mixture": [
             *(_setting(50, n_components=min(k, n)) for k in (5, 20)),
@@ -181,7 +182,7 @@ def _low_dimensional(n: int) -> Sweep:
             ),
         ],
         "maximum-likelihood": [_setting(20, n_support=k) for k in (100, 400, 1_000, 4_000)],
-        "posterior-npmle": [_posterior(k, 4, 5, steps) for k in (50, 200) for steps in (10, 100)],
+        "posterior-npmle": [_posterior(k, 1, 5, steps) for k in (64, 256) for steps in (10, 100)],
     }
 
 
@@ -195,10 +196,10 @@ def _adk(n: int) -> Sweep:
         ],
         "weighted-flow": [
             *(
-                _flow(invariant, _falling(rate, steps), n, steps, sampling="method-1")
-                for rate, steps in ((0.1, 200), (0.2, 200), (0.2, 80))
+                _flow(invariant, _falling(rate, 200), n, 200, sampling="method-1", weight_rate=0.1)
+                for rate in (0.1, 0.2)
             ),
-            _flow(ENERGY, _falling(0.1, 200), n, 200, sampling="method-1"),
+            *(_newton(16, 20, quadrature_order=order) for order in (1, 2)),
         ],
         "pushforward": [_flow(invariant, _adam(rate), n) for rate in (1e-3, 3e-3, 1e-2)]
         + [_flow(ENERGY, _adam(3e-3), n)],
@@ -207,7 +208,11 @@ def _adk(n: int) -> Sweep:
         "reweighting": [_setting(100, n_support=k, quadrature_order=1, stop_on_held_out=True) for k in (16, 64)]
         + [_setting(100, n_support=k, quadrature_order=2) for k in (16, 64)],
         "maximum-likelihood": [_setting(20, n_support=k, quadrature_order=1) for k in (8, 16, 32, 64)],
-        "posterior-npmle": [_posterior(k, c, 10, 10, quadrature_order=2) for k in (16, 32) for c in (2, 4)],
+        "posterior-npmle": [
+            *(_posterior(k, 2, 10, 10, quadrature_order=2) for k in (16, 32)),
+            _posterior(32, 4, 10, 10, quadrature_order=2),
+            _posterior(32, 2, 10, 10, quadrature_order=2, n_integrated=100),
+        ],
     }
 
 

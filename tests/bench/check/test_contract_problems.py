@@ -88,13 +88,17 @@ def angles(p, t):
 
 def gaussian(std):
     """The likelihood of oned with noise of that std, which is 1.5."""
-    return lambda p, t: {"log_likelihood": lambda theta, i: -0.5 * ((p.observations[i] - theta)[:, 0] / std) ** 2}
+    return lambda p, _t: {"log_likelihood": lambda theta, i: -0.5 * ((p.observations[i] - theta)[:, 0] / std) ** 2}
 
 
 # the part of the contract, what the finding says, and the problem
 LIKELIHOOD = "likelihood and identifiable points"
 BREAKS = {
-    "a likelihood of less noise": (LIKELIHOOD, "mean ratio of likelihoods", changed(gaussian(1.0))),
+    "a likelihood of less noise": (  # which needs more observations than others to be found
+        LIKELIHOOD,
+        "mean ratio of likelihoods",
+        functools.wraps(ONED)(lambda **o: changed(gaussian(0.75))(**o | {"n_observations": 2_000})),
+    ),
     "a likelihood of other images": (
         LIKELIHOOD,
         "truth less structures of other images",

@@ -45,7 +45,7 @@ def likelihood(problem: Problem, truth: Truth) -> Iterator[Finding]:
     yield Finding(
         "mean log_likelihood, truth less structures of other images", float((at_truth - other).mean()), least=0
     )
-    delta = np.asarray(behind).std(0) * jr.normal(jr.key(5), (m, d))
+    delta = np.asarray(behind).std(0) * jr.rademacher(jr.key(5), (m, d), float)  # of one length: no tails
     for _ in range(80):
         change = np.asarray(compiled(behind + delta) - at_truth, np.float64)
         if np.mean(np.minimum(np.abs(change), 10)) < MOVED:

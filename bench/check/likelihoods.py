@@ -15,7 +15,7 @@ from cryosip.methods.problem import Points, Problem
 
 LEAST_PROBABLE = 1e-6
 MOST = 2_000  # observations; many more would find the density's jumps, at which few draws see the lower side
-MOVED = 0.3  # mean absolute change of the log-likelihood where structures are moved
+MOVED = 0.6  # mean absolute change of the log-likelihood where structures are moved
 PAIRS, IMAGES = 4, 2_000  # structures with one image, and how many images of each
 SLACK = 1e-3  # of the spread of images, as which their mean and std may differ at equal points
 NEWTON_STEPS = 40
@@ -45,12 +45,12 @@ def likelihood(problem: Problem, truth: Truth) -> Iterator[Finding]:
     yield Finding(
         "mean log_likelihood, truth less structures of other images", float((at_truth - other).mean()), least=0
     )
-    delta = np.asarray(behind).std(0) * jr.normal(jr.key(5), (m, d))
-    for _ in range(30):
+    delta = np.asarray(behind).std(0) * jr.rademacher(jr.key(5), (m, d), float)  # of one length: no tails
+    for _ in range(80):
         change = np.asarray(compiled(behind + delta) - at_truth, np.float64)
         if np.mean(np.minimum(np.abs(change), 10)) < MOVED:
             break
-        delta = delta / 2
+        delta = 0.8 * delta
     moved = scipy.stats.ttest_1samp(np.exp(change), 1.0).pvalue
     yield Finding("mean ratio of likelihoods is 1, probability", float(moved), least=LEAST_PROBABLE)
 

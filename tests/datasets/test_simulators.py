@@ -11,6 +11,7 @@ import scipy.stats
 
 from cryosip.datasets.inverse_kinematics import inverse_kinematics
 from cryosip.datasets.inverse_kinematics import log_density as arm_density
+from cryosip.datasets.simulators import normal_nodes
 from cryosip.datasets.slcp import slcp
 from cryosip.datasets.two_moons import log_density as moon_density
 from cryosip.datasets.two_moons import two_moons
@@ -166,6 +167,14 @@ def test_the_nodes_have_the_mean_image_and_weights_of_one(name):
         images = drawn(problem, np.asarray(truth.theta[0]))
         allowed = 5 * images.std(0) / np.sqrt(DRAWS) + 1e-3 * (name == "two-moons")  # midpoints err by 0.2 % of 0.06
         assert (np.abs(weights @ problem.render(theta, pose) - images.mean(0)) < allowed).all()
+
+
+def test_nodes_have_the_moments_of_the_normal_distribution():
+    for d in (2, 6, 8):
+        nodes = normal_nodes(d)
+        np.testing.assert_allclose(nodes.mean(0), 0, atol=1e-15)
+        np.testing.assert_allclose(nodes.T @ nodes / len(nodes), np.eye(d), atol=1e-14)
+        np.testing.assert_allclose(np.einsum("ni,nj,nk->ijk", nodes, nodes, nodes), 0, atol=1e-13)
 
 
 @EVERY

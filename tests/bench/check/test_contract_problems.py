@@ -52,6 +52,11 @@ def test_oned_keeps_the_contract(part, monkeypatch):
     )
 
 
+def test_a_right_likelihood_keeps_the_contract(monkeypatch):
+    monkeypatch.setitem(DATASETS, "mine", changed(gaussian(1.5)))
+    assert [(f.what, f.number) for f in findings("likelihood and identifiable points") if not f.passed] == []
+
+
 def seedless(n_observations=400, noise_std=1.5):
     return ONED(n_observations=n_observations, noise_std=noise_std)
 
@@ -81,8 +86,34 @@ def angles(p, t):
     return {"pose": (jnp.zeros(len(t.theta)),)}
 
 
+def gaussian(std):
+    """The likelihood of oned with noise of that std, which is 1.5."""
+    return lambda p, _t: {"log_likelihood": lambda theta, i: -0.5 * ((p.observations[i] - theta)[:, 0] / std) ** 2}
+
+
 # the part of the contract, what the finding says, and the problem
+LIKELIHOOD = "likelihood and identifiable points"
 BREAKS = {
+    "a likelihood of less noise": (  # which needs more observations than others to be found
+        LIKELIHOOD,
+        "mean ratio of likelihoods",
+        functools.wraps(ONED)(lambda **o: changed(gaussian(0.75))(**o | {"n_observations": 2_000})),
+    ),
+    "a likelihood of other images": (
+        LIKELIHOOD,
+        "truth less structures of other images",
+        changed(lambda p, t: {"log_likelihood": lambda theta, i: gaussian(1.5)(p, t)["log_likelihood"](theta, i - 1)}),
+    ),
+    "a likelihood of other rows": (
+        LIKELIHOOD,
+        "row i of log_likelihood",
+        changed(lambda p, t: {"log_likelihood": lambda theta, i: theta[0] * jnp.ones(len(i))}),
+    ),
+    "structures that images tell apart at one point": (
+        LIKELIHOOD,
+        "images of structures with one point",
+        changed(truth=lambda p, t: {"identifiable": jnp.abs}),
+    ),
     "no seed": ("shapes", "it has no seed", seedless),
     "no name": ("shapes", "name of the problem", changed(lambda p, t: {"name": ""})),
     "a list for an instance": ("shapes", "list", functools.wraps(ONED)(lambda **o: list(ONED(**o)))),

@@ -38,8 +38,7 @@ class Experiment(NamedTuple):
     pose_error: float  # radians
     pose_spacing: float  # radians
     cropped_size: int | None
-    outliers: float
-    outlier_kind: str
+    contamination: tuple[float, str]  # the share of outliers, and their kind
     seed: int
 
 
@@ -138,8 +137,7 @@ def ensemble(
         pose_error=_checked_angle("pose_error_in_degrees", pose_error_in_degrees),
         pose_spacing=_checked_angle("pose_spacing_in_degrees", pose_spacing_in_degrees),
         cropped_size=_checked_cropped(cropped_size, camera.size),
-        outliers=outliers,
-        outlier_kind=outlier_kind,
+        contamination=(outliers, outlier_kind),
         seed=checks.non_negative_int("seed", seed),
     )
     if structures is None:
@@ -161,10 +159,7 @@ def simulate(
         jnp.asarray(path.shapes, jnp.float32),  # as shares of the given structures move them
     )
 
-    def unscaled(theta: Points, pose: ProteinPose) -> Images:
-        return unscaled_images(camera, beads, conformers.shares(knots, theta), pose)
-
-    images = jax.jit(unscaled, inline=True)
+    images = jax.jit(partial(_unscaled, camera, beads, knots), inline=True)
     sample_pose = jax.jit(partial(sample_poses, CENTERED), static_argnums=1, inline=True)
     sample_truth = jax.jit(partial(sample_given, knots, populations), static_argnums=1)
     sample_init = partial(_uniform, length)
@@ -181,13 +176,10 @@ def simulate(
 
     signal = clean * jnp.asarray(scale, clean.dtype)
     observations = contaminated(
-        signal + experiment.noise_std * jr.normal(key_noise, clean.shape),
-        experiment.outliers,
-        experiment.outlier_kind,
-        experiment.seed,
-        lambda rows: signal[rows],
+        signal + experiment.noise_std * jr.normal(key_noise, clean.shape), *experiment.contamination,
+        experiment.seed, lambda rows: signal[rows],
         lambda key, k: render(sample_truth(key, k), sample_pose(jr.fold_in(key, 1), k)),
-    )
+    )  # fmt: skip
     problem = Problem(
         name="ensemble",
         observations=observations,
@@ -211,11 +203,9 @@ def simulate(
         if experiment.poses == "near":
             turns = given_poses.turns_within(experiment.pose_error, experiment.pose_spacing)
             given = given_poses.with_error(experiment.pose_error, key_error, given)
-        seen = given_poses.binned(camera, problem.observations, float(np.linalg.norm(path.shapes, axis=2).max()))
-        shape = partial(_shape, beads, knots)
-        likelihood = given_poses.log_likelihood(
-            camera, beads.atoms, scale, experiment.noise_std, seen, given, turns, shape
-        )
+        seen = given_poses.binned(camera, observations, float(np.linalg.norm(path.shapes, axis=2).max()))
+        images_of = beads.atoms, scale, experiment.noise_std
+        likelihood = given_poses.log_likelihood(camera, *images_of, seen, given, turns, partial(_shape, beads, knots))
         problem = problem._replace(log_likelihood=likelihood)
     return problem, Truth(sample_truth, theta, partial(quantile, knots, populations), pose)
 
@@ -229,6 +219,10 @@ def quantile(knots: Float[np.ndarray, " k"], populations: Populations, u: np.nda
     """The arc length that a share u of the ensemble does not exceed."""
     place = np.searchsorted(np.cumsum(populations), u)
     return np.asarray(knots[np.minimum(place, len(knots) - 1)].astype(np.float32), np.float64)
+
+
+def _unscaled(camera: Camera, beads: Beads, knots: Float[np.ndarray, " k"], theta: Points, pose: ProteinPose) -> Images:
+    return unscaled_images(camera, beads, conformers.shares(knots, theta), pose)
 
 
 def _shape(beads: Beads, knots: Float[np.ndarray, " k"], theta: Points) -> Float[Array, "n a 3"]:

@@ -3,13 +3,14 @@
 from functools import partial
 
 from cryosip.bench.studies import otd_dto
-from cryosip.bench.studies.bound import Sizes, axes, bound, measure_bound
+from cryosip.bench.studies.bound import Sizes, axes, bound
 from cryosip.bench.studies.consistency import consistency, measure_statement
 from cryosip.bench.studies.contamination import contamination
 from cryosip.bench.studies.ensemble import ensemble
 from cryosip.bench.studies.estimators import measure
 from cryosip.bench.studies.fredholm import fredholm, measure_marginal
 from cryosip.bench.studies.held_out import run_held_out
+from cryosip.bench.studies.measured_bound import measure_bound
 from cryosip.bench.studies.nanocluster import paper_nanocluster, tau
 from cryosip.bench.studies.oned import noise, paper_1d
 from cryosip.bench.studies.protein import open_fields, paper_protein

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from cryosip.bench.studies.ensemble import ENSEMBLE_IMAGES
 from cryosip.bench.studies.nanocluster import MAXIMUM_LIKELIHOOD_STEPS
 from cryosip.bench.studies.oned import MIXTURE_STEPS, TUNED_FLOWS
 from cryosip.bench.studies.protein import PROTEIN_IMAGES
@@ -30,6 +31,14 @@ TUNED_RATE, TUNED_STEPS = TUNED_FLOWS["energy"]
 # images that are cheap: transport plans in the plane, not rendering, should take the time
 NANOCLUSTER: Options = {"image_size": 32, "tau": 0.5}
 IMAGES_OF_PROTEIN, STEPS_ON_PROTEIN = 100, 3
+# problems on which observations alone vary
+FURTHER: dict[str, Options] = {
+    "fredholm": {"dimension": 2},
+    "two-moons": {},
+    "inverse-kinematics": {},
+    "slcp": {},
+    "ensemble": ENSEMBLE_IMAGES["small"] | {"poses": "known"},
+}
 
 
 class Base(NamedTuple):
@@ -54,20 +63,56 @@ def _posterior(n_support: int, n_candidates: int) -> Base:
 # of a method without an entry, which is built with no options
 PLAIN = Base(DEFAULT_STEPS, {})
 
+
+def _weighted(n_particles: int, steps: int, **options: Any) -> Base:
+    return Base(steps, {"discrepancy": {"name": "data-kl"}, "n_particles": n_particles} | options)
+
+
+def _pushforward(steps: int) -> Base:
+    adam = {"name": "adam", "learning_rate": 3e-3}
+    return Base(steps, {"discrepancy": {"name": "energy"}, "optimizer": adam, "n_particles": 1_000})
+
+
+_LOW_DIMENSIONAL: dict[str, Base] = {
+    "flow": Base(500, _flow(1_000)),
+    "maximum-likelihood": Base(MAXIMUM_LIKELIHOOD_STEPS, {"n_support": 1_000}),
+    "mixture": Base(50, {"n_components": 20, "estimate_weights": True}),
+    "posterior-npmle": _posterior(64, 1),
+    "pushforward": _pushforward(300),
+    "reweighting": Base(100, {"n_support": 1_000, "stop_on_held_out": True, "n_refinements": 3, "refine_every": 5}),
+    "weighted-flow": _weighted(100, 20),
+}
 BASES: dict[str, dict[str, Base]] = {
+    "fredholm": _LOW_DIMENSIONAL,
+    "inverse-kinematics": _LOW_DIMENSIONAL,
+    "slcp": _LOW_DIMENSIONAL,
+    "two-moons": _LOW_DIMENSIONAL,
+    "ensemble": {
+        "flow": Base(200, _flow(300)),
+        "maximum-likelihood": Base(5, {"n_support": 20}),
+        "mixture": Base(10, {"n_components": 5, "estimate_weights": True}),
+        "posterior-npmle": _posterior(8, 1),
+        "pushforward": _pushforward(200),
+        "reweighting": Base(100, {}),
+        "weighted-flow": _weighted(5, 20),
+    },
     "oned": {
         "flow": Base(TUNED_STEPS, _flow(1_000)),
         "maximum-likelihood": Base(MAXIMUM_LIKELIHOOD_STEPS, {"n_support": 200}),
         "mixture": Base(MIXTURE_STEPS, {"n_components": 50}),
         "posterior-npmle": _posterior(32, 1),
+        "pushforward": _pushforward(500),
         "reweighting": Base(300, {"n_support": 200}),
+        "weighted-flow": _weighted(50, 30),
     },
     "nanocluster": {
         "flow": Base(500, _flow(300)),
         "maximum-likelihood": Base(MAXIMUM_LIKELIHOOD_STEPS, {"n_support": 400}),
         "mixture": Base(250, {"n_components": 100, "anneal": [10.0, 200]}),
         "posterior-npmle": _posterior(100, 4),
+        "pushforward": _pushforward(300),
         "reweighting": Base(3, {"n_support": 400}),
+        "weighted-flow": _weighted(100, 80, anneal=[10.0, 40]),
     },
 }
 
@@ -75,7 +120,8 @@ BASES: dict[str, dict[str, Base]] = {
 def scaling(size: Size) -> list[RunConfig]:
     """W2, seconds and memory against N, K, draws for each particle, M and sigma; in the last two for every method.
 
-    The order of a quadrature over poses, which takes long to compile, is for the largest profile alone.
+    The order of a quadrature over poses, which takes long to compile, and M on further problems are for the largest
+    profile alone.
     """
     whole = size.share_of_steps == 1
     return [
@@ -87,6 +133,11 @@ def scaling(size: Size) -> list[RunConfig]:
         *_every_method("sigma", "noise_std", NOISE_STDS, size, "oned", {}),
         *(_every_method("M", "n_observations", IMAGES, size, "nanocluster", NANOCLUSTER) if whole else ()),
         *(_on_protein(order, size) for order in (ORDERS if size.all_settings else ())),
+        *(
+            run
+            for problem, shown in (FURTHER if size.all_settings else {}).items()
+            for run in _every_method("M", "n_observations", IMAGES, size, problem, shown)
+        ),
     ]
 
 

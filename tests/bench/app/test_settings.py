@@ -65,10 +65,10 @@ def test_the_labels_say_it_and_it_is_another_run():
         ("method.n_component=20", r"method 'mixture' has no option 'n_component'; wanted one of 'n_components', "),
         ("method.problem=20", r"method 'mixture' has no option 'problem'"),
         ("problem.seed=20", r"problem 'oned' has no option 'seed'"),
-        ("method.n_components=many", r"n_components of method 'mixture': Expected `int`, got `str`"),
-        ("method.n_components=2.5", r"n_components of method 'mixture': Expected `int`, got `float`"),
+        ("method.n_components=many", r"n_components of method 'mixture': Expected `int \| array`, got `str`"),
+        ("method.n_components=2.5", r"n_components of method 'mixture': Expected `int \| array`, got `float`"),
         ("method.prior_weight=NaN", r"prior_weight of method 'mixture': Out of range float"),
-        ("method.anneal=1", r"anneal of method 'mixture': Expected `array"),
+        ("method.held_out_steps=many", r"held_out_steps of method 'mixture': Expected `int`, got `str`"),
     ],
 )
 def test_what_is_wrong_is_named(text, says):
@@ -77,8 +77,8 @@ def test_what_is_wrong_is_named(text, says):
 
 
 def test_a_number_has_no_options_of_its_own():
-    with pytest.raises(ValueError, match="n_components of method 'mixture' is int, and has no options of its own"):
-        changed("mixture", "method.n_components.x=3")
+    with pytest.raises(ValueError, match="n_support of method 'reweighting' is int, and has no options of its own"):
+        changed("reweighting", "method.n_support.x=3")
 
 
 def test_an_unknown_discrepancy_is_named():

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from cryosip.bench.execute import ALONE
-from cryosip.bench.studies.bound import measure_bound
 from cryosip.bench.studies.exact_likelihood import Likelihoods
 from cryosip.bench.studies.laws import best_mixtures, mixtures_of, npmle
+from cryosip.bench.studies.measured_bound import measure_bound
 from cryosip.bench.studies.registry import STUDIES
 
 

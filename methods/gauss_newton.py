@@ -111,8 +111,7 @@ def newton(
     """One step on each theta_k up sum_e mass_e log p(y_image_e | theta_k) + log_prior(theta_k), over the e it owns.
 
     Newton's direction with the absolute eigenvalues of the Hessian [dauphin2014], so that it goes up also where the
-    function is not concave. The Hessian is taken from differences of gradients, which any likelihood has. A step is
-    halved until it gains a tenth of what its slope promises, or not taken.
+    function is not concave. A step is halved until it gains a tenth of what its slope promises, or not taken.
 
     Parameters
     ----------
@@ -136,16 +135,13 @@ def newton(
     """
     d = theta.shape[1]
     owned = partial(_owned, owner, mass, len(theta))
-    slopes = partial(pair_slopes, log_likelihood, image, owner, mass, log_prior)
+    pairs = log_likelihood, image, owner, mass, log_prior, theta
 
     def values(theta: Points) -> Float[Array, " e"]:
         return by_blocks(log_likelihood, PAIRS, theta[owner], image)
 
-    slope, before = slopes(theta), values(theta)
-    steps = jnp.diag(jnp.cbrt(jnp.finfo(theta.dtype).eps) * spread)
-    differences = jax.lax.map(lambda step: (slopes(theta + step) - slopes(theta - step)) / (2 * step.sum()), steps)
-    hessian = jnp.moveaxis(differences, 0, 2)
-    eigenvalue, basis = jnp.linalg.eigh((hessian + hessian.mT) / 2)
+    slope, before = pair_slopes(*pairs), values(theta)
+    eigenvalue, basis = jnp.linalg.eigh(pair_hessian(*pairs, spread))
     least = 1e-6 * jnp.abs(eigenvalue).mean(1, keepdims=True) + jnp.finfo(theta.dtype).tiny
     along = jnp.einsum("kij,ki->kj", basis, slope) / jnp.maximum(jnp.abs(eigenvalue), least)
     direction = jnp.einsum("kij,kj->ki", basis, along)
@@ -155,6 +151,11 @@ def newton(
 
     moved, tries = halved_until_gained(gain, theta, direction, slope)
     return moved, len(owner) * (2 + 2 * d + tries)
+
+
+def no_prior(theta: Points) -> Weights:
+    """log rho_p of each structure, up to a constant, where nothing is known of it."""
+    return jnp.zeros(len(theta), theta.dtype)
 
 
 def pair_slopes(
@@ -168,6 +169,23 @@ def pair_slopes(
     """The gradient of what `newton` climbs, for each theta_k."""
     rows = by_blocks(jax.grad(lambda t, i: log_likelihood(t, i).sum()), PAIRS, theta[owner], image)
     return _owned(owner, mass, len(theta), rows) + jax.grad(lambda t: log_prior(t).sum())(theta)
+
+
+def pair_hessian(
+    log_likelihood: PairLikelihood,
+    image: Int[Array, " e"],
+    owner: Owner,
+    mass: Mass,
+    log_prior: LogPrior,
+    theta: Points,
+    spread: Float[Array, " d"],
+) -> Float[Array, "k d d"]:
+    """Its Hessian for each theta_k, from differences of gradients, which any likelihood has."""
+    slopes = partial(pair_slopes, log_likelihood, image, owner, mass, log_prior)
+    steps = jnp.diag(jnp.cbrt(jnp.finfo(theta.dtype).eps) * spread)
+    differences = jax.lax.map(lambda step: (slopes(theta + step) - slopes(theta - step)) / (2 * step.sum()), steps)
+    hessian = jnp.moveaxis(differences, 0, 2)
+    return (hessian + hessian.mT) / 2
 
 
 def _owned(owner: Owner, mass: Mass, k: int, rows: Float[Array, "e ..."]) -> Float[Array, "k ..."]:

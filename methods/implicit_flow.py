@@ -80,7 +80,7 @@ def _step(
     theta = jnp.where(lost[:, None], _drawn(problem, jr.fold_in(key, 1), theta, weights, spread), theta)
     longest = jnp.finfo(gain.dtype).eps ** -0.5  # beyond it rounding moves what the likelihood hardly tells apart
     time_step = jnp.clip(jnp.where(up, time_step * FASTER, time_step / SLOWER), 1e-6, longest)
-    renders = len(theta) * of.renders * (theta.shape[1] + 2)
+    renders = len(theta) * of.renders * (2 + of.per_axis * theta.shape[1])
     return ImplicitState(theta, weights, time_step, n_steps + 1), Info(-at.log_f.mean(), jnp.asarray(renders))
 
 

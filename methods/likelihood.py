@@ -149,9 +149,7 @@ def log_likelihoods(problem: Problem, theta: Points, order: int) -> Likelihoods:
     """
     m, k = len(problem.observations), len(theta)
     if problem.log_likelihood is not None:
-        given = jnp.tile(jnp.arange(m), k)
-        pairs = by_blocks(problem.log_likelihood, PAIRS, jnp.repeat(theta, m, axis=0), given)
-        return Likelihoods(pairs.reshape(k, m).T, None, m * k)
+        return Likelihoods(of_all_pairs(problem.log_likelihood, theta, jnp.arange(m)).T, None, m * k)
     pose, pose_weights = problem.pose_quadrature(order)
     n_poses = len(pose_weights)
 
@@ -163,6 +161,13 @@ def log_likelihoods(problem: Problem, theta: Points, order: int) -> Likelihoods:
     block = max(1, IMAGES // (m * n_poses))
     values, nearest = of(theta) if k <= block else by_blocks(of, block, theta)
     return Likelihoods(values.T, nearest.min(0), k * n_poses)
+
+
+def of_all_pairs(f: Callable[[Points, Int[Array, " n"]], Any], theta: Points, image: Int[Array, " b"]) -> Any:
+    """f of each structure with each image, (k, b, ...), where it takes pairs (n, d) and (n,) to rows."""
+    k, b = len(theta), len(image)
+    rows = by_blocks(f, PAIRS, jnp.repeat(theta, b, axis=0), jnp.tile(image, k))
+    return jax.tree.map(lambda a: a.reshape(k, b, *a.shape[1:]), rows)
 
 
 def by_blocks(f: Callable[..., Any], block: int, *rows: Any) -> Any:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cryosip.methods import checks
-from cryosip.methods.gauss_newton import gauss_newton, newton
+from cryosip.methods.gauss_newton import gauss_newton, newton, no_prior
 from cryosip.methods.likelihood import PAIRS, by_blocks, candidates, initial_spread, log_likelihoods, render_all
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.problem import Points, PRNGKey, Problem, Weights, checked, in_span
@@ -110,8 +110,3 @@ def climb_by_pairs(problem: Problem) -> Climb:
         return moved, before, m + evaluations
 
     return climb
-
-
-def no_prior(theta: Points) -> Weights:
-    """log rho_p of each structure, up to a constant, where nothing is known of it."""
-    return jnp.zeros(len(theta), theta.dtype)

@@ -135,8 +135,12 @@ FEW = {
     "maximum-likelihood": {"n_support": 9},
     "mixture": {"n_components": 2},
     "posterior-npmle": {"n_support": 4, "n_candidates": 2, "n_refinements": 2},
+    "pushforward": {
+        "discrepancy": DISCREPANCIES["energy"](), "optimizer": optax.adam(0.1), "n_particles": 3, "width": 2,
+    },
     "reweighting": {"n_support": 400},
-}
+    "weighted-flow": {"discrepancy": DISCREPANCIES["data-kl"](), "n_particles": 3},
+}  # fmt: skip
 SANE_METHODS = {name: defaults(factory) | FEW.get(name, {}) for name, factory in METHODS.items()}
 OWN_METHODS = {
     "discrepancy": st.sampled_from(sorted(DISCREPANCIES)).map(lambda name: DISCREPANCIES[name]()),
@@ -207,6 +211,7 @@ SANE_DISCREPANCIES = {
     "invariant-energy": {"ring_width": 1.6, "tile": None},
     "kl": {"bandwidth": "silverman-y", "algorithm": "auto"},
     "mmd": {"kernel": "gaussian", "bandwidth": "median", "algorithm": "auto"},
+    "sliced-energy": {"n_slices": 3},
 }
 ALGORITHMS = st.sampled_from(("auto", "binned", "sorted", "moments", "pairwise"))
 KERNELS = st.sampled_from(("gaussian", "laplace", "inverse-multiquadric"))

@@ -35,6 +35,8 @@ def held(value: Any, seen: dict[int, Any] | None = None) -> dict[int, Any]:
 def leaks(problem: Problem, truth: Truth) -> list[Any]:
     """What a problem holds of its truth: the distribution, its sampler, or arrays of its numbers."""
     secret = [np.asarray(leaf) for leaf in jax.tree.leaves((truth.theta, truth.pose))]
+    if problem.support is not None:
+        secret += _populations(problem.support, truth)
     secret = [s for s in secret if (s != s.ravel()[0]).any()]  # one number throughout says nothing
     known = list(held(tuple(problem)).values())
     laws = [v for v in known if isinstance(v, Truth | Instance | GaussianMixture | MultivariateMixture)]
@@ -44,8 +46,14 @@ def leaks(problem: Problem, truth: Truth) -> list[Any]:
     return [*laws, *samplers, *shared]
 
 
+def _populations(support: Any, truth: Truth) -> list[np.ndarray]:
+    """What the law of given structures holds beside them."""
+    arrays = [np.asarray(v, np.float32) for v in held(truth.sample).values() if isinstance(v, np.ndarray | jax.Array)]
+    return [a for a in arrays if a.size == len(support) and not np.isin(a, np.asarray(support)).all()]
+
+
 def _holds(array: np.ndarray, secret: np.ndarray, support: Any) -> bool:
-    """Whether most numbers of the secret are in the array; of given structures, whether it has them in their order."""
+    """Whether most numbers of the secret are in the array; of given structures, whether each is there as often."""
     if support is not None and np.isin(secret, np.asarray(support)).all():
-        return len(array) == len(secret) and bool((array == secret).all())
-    return bool(np.isin(secret, array).mean() > 0.5)
+        return len(array) == len(secret) and bool((np.sort(array) == np.sort(secret)).all())
+    return bool(np.isin(secret, array.astype(secret.dtype)).mean() > 0.5)

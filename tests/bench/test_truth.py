@@ -184,3 +184,11 @@ def test_no_function_of_a_problem_holds_the_truth(name):
     ]
     for change in bad:
         assert leaks(problem._replace(**change), truth), change
+
+
+def test_populations_of_given_structures_are_secret():
+    problem, truth, _ = DATASETS["ensemble"](**SMALL["ensemble"] | {"populations": (0.27, 0.73)})
+    assert leaks(problem, truth) == []
+    for populations in (np.array([0.27, 0.73]), np.array([0.27, 0.73], np.float32)):
+        bad = problem._replace(log_prior=functools.partial(lambda known, t: known[0] + 0 * t[:, 0], populations))
+        assert len(leaks(bad, truth)) == 1

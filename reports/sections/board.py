@@ -129,12 +129,13 @@ def by_problem(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 def _by_options(name: str, records: Sequence[Record]) -> dict[str, list[Record]]:
     """The records of a problem by the options it was given, of which the label says those that differ."""
-    given = grouped((r for r in records if r.problem == name), _given)
+    given = grouped((r for r in records if r.problem == name), given_options)
     common = set.intersection(*map(set, given))
     return {", ".join([name, *(option for option in own if option not in common)]): given[own] for own in sorted(given)}
 
 
-def _given(record: Record) -> tuple[str, ...]:
+def given_options(record: Record) -> tuple[str, ...]:
+    """The options that a problem was given, as text, in the order of their names."""
     options = {key: value for key, value in record.config.problem.options.items() if key != "structure"}
     return tuple(f"{key}={json.dumps(value, sort_keys=True)}" for key, value in sorted(options.items()))
 

@@ -4,6 +4,7 @@ from functools import partial
 
 from cryosip.bench.studies import otd_dto
 from cryosip.bench.studies.bound import Sizes, axes, bound
+from cryosip.bench.studies.certificates import certificates, run_certified
 from cryosip.bench.studies.consistency import consistency, measure_statement
 from cryosip.bench.studies.contamination import contamination
 from cryosip.bench.studies.ensemble import ensemble
@@ -72,6 +73,12 @@ STUDIES: dict[str, Study] = {
         {"smoke": Size(1, 60, 0.1), "small": Size(5, 1_000, 1.0), "paper": Size(10, 3_000, 1.0)},
         consistency,
         measure_statement,
+    ),
+    "certificates": Study(
+        "How far estimates are from the largest likelihood of all distributions, proved by their duality gap",
+        {"smoke": Size(1, 60, 0.05), "small": Size(5, 10_000, 1.0), "paper": Size(10, 10_000, 1.0)},
+        certificates,
+        run_certified,
     ),
     "contamination": Study(
         "Every method on clean data and with a share of outliers, run to convergence",

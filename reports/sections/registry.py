@@ -4,6 +4,7 @@ from cryosip.reports.section import Context, Section, Source
 from cryosip.reports.sections import (
     board,
     bound,
+    certificates,
     consistency,
     contamination,
     ensemble,
@@ -59,6 +60,7 @@ SECTIONS = (
     otd_dto.SECTION,
     tuning.SECTION,
     bound.SECTION,
+    certificates.SECTION,
     BASELINES,
     paper.CONVENTIONS,
     summary.FAILURES,

@@ -48,7 +48,13 @@ def write_the_rest(write) -> None:
     test_reports_movies.put(write, test_reports_movies.way(1))
 
 
-OWN_TESTS = {"bound", "contamination", "fredholm", "tuning"}  # sections whose tests write records of their own
+OWN_TESTS = {
+    "bound",
+    "certificates",
+    "contamination",
+    "fredholm",
+    "tuning",
+}  # sections whose tests write records of their own
 
 
 def test_every_section_has_its_figures_and_their_commands(write, compared, results, everything, monkeypatch) -> None:

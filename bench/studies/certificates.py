@@ -1,0 +1,61 @@
+"""How far estimates are from the largest likelihood of all distributions, certified on the way."""
+
+import jax.numpy as jnp
+
+from cryosip.bench import programs
+from cryosip.bench.build import build_instance
+from cryosip.bench.execute import Session, run_instance
+from cryosip.bench.measure import Arrays
+from cryosip.bench.studies.study import Options, Size
+from cryosip.methods.certificate import largest_ratio
+from cryosip.methods.method import WeightedPoints
+from cryosip.records.schema import Labels, Result, RunConfig
+
+GAP = "likelihood_gap"
+GROWTH = 1.5  # of the steps between evaluations
+LIKELIHOOD: Options = {"discrepancy": {"name": "data-kl"}}
+
+# one and two dimensions, in which a grid of the box proves that nothing is likelier by more than the gap
+PROBLEMS: dict[str, tuple[str, Options]] = {
+    "line, 1000": ("oned", {"n_observations": 1_000}),
+    "line, 10 000": ("oned", {"n_observations": 10_000}),
+    "plane, 1000": ("fredholm", {"n_observations": 1_000, "dimension": 2}),
+    "nanocluster, 300": ("nanocluster", {"n_observations": 300}),
+}
+METHODS: dict[str, tuple[int, Options]] = {
+    "weighted-flow": (100, LIKELIHOOD | {"n_particles": 50}),
+    "reweighting": (1_000, {"n_support": 400}),
+    "mixture": (200, {"n_components": 50, "estimate_weights": True}),
+}
+ANNEALED: dict[str, Options] = {"weighted-flow": {"anneal": [10.0, 40]}, "mixture": {"anneal": [10.0, 50]}}
+
+
+def certificates(size: Size) -> list[RunConfig]:
+    """Each method on each problem, evaluated evenly in log(step)."""
+    return [
+        RunConfig(
+            study="certificates",
+            labels=Labels(place),
+            problem=problem,
+            problem_options=options | {"n_observations": min(size.n, options["n_observations"])},
+            method=method,
+            method_options=own | (ANNEALED.get(method, {}) if problem == "nanocluster" else {}),
+            steps=max(2, round(steps * size.share_of_steps)),
+            every=1,
+            growth=GROWTH,
+            replicate=0,
+        )
+        for place, (problem, options) in PROBLEMS.items()
+        for method, (steps, own) in METHODS.items()
+    ]
+
+
+def run_certified(config: RunConfig, session: Session) -> tuple[Result, Arrays]:
+    """Runs a method; each estimate has its duality gap beside W2."""
+    instance = build_instance(config)
+
+    def gap(estimate: WeightedPoints) -> float:
+        highest, _place = programs.call(largest_ratio(instance.problem), *map(jnp.asarray, estimate))
+        return max(0.0, float(highest) - 1)
+
+    return run_instance(instance, config, session, ("w2",), {GAP: gap})

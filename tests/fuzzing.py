@@ -10,6 +10,9 @@ import jaxtyping
 import numpy as np
 from hypothesis import strategies as st
 
+from cryosip.datasets.protein import protein
+from cryosip.datasets.registry import DATASETS
+
 PATIENCE = 60  # seconds of work, not of waiting, after which a call counts as hung
 
 BOUNDARY_INTS = (-(2**63), -1, 0, 1, 2, 3, 5, 2**31, 2**63, 10**30)
@@ -96,3 +99,29 @@ def defaults(factory):
     """What a factory takes where it is told nothing."""
     known = {name: p.default for name, p in inspect.signature(factory).parameters.items()}
     return {name: value for name, value in known.items() if value is not inspect.Parameter.empty}
+
+
+NUMBERS = st.sampled_from(BOUNDARY_FLOATS) | st.floats(-3, 8)
+ROW, ROWS = st.lists(NUMBERS, max_size=3), st.lists(st.lists(NUMBERS, max_size=3), max_size=3)
+PROTEIN = defaults(protein) | {
+    "n_observations": 2, "image_size": 5, "pixel_size_in_angstroms": 12.0, "atom_std_in_angstroms": 8.0,
+    "atoms_per_bead": 4, "means": ((1.0, -1.0), (0.0,)),
+}  # fmt: skip
+SANE_DATASETS = {name: defaults(factory) | {"n_observations": 5} for name, factory in DATASETS.items()} | {
+    "ensemble": defaults(DATASETS["ensemble"])
+    | {
+        "n_observations": 3,
+        "image_size": 8,
+        "pixel_size_in_angstroms": 12.0,
+        "atom_std_in_angstroms": 12.0,
+        "pose_spacing_in_degrees": 8.0,
+    },
+    "nanocluster": defaults(DATASETS["nanocluster"]) | {"n_observations": 3, "image_size": 6, "tau": 0.9},
+    "adk": PROTEIN,
+    "hsp90": PROTEIN,
+}
+OWN_DATASETS = {
+    "means": ROW | ROWS, "stds": ROW, "weights": ROW, "init_mean": ROW, "covariances": st.lists(ROWS, max_size=3),
+    "init_covariance": ROWS, "defocus_range_in_angstroms": ROW, "cropped_size": st.integers(1, 7),
+    "max_shift_in_angstroms": NUMBERS, "source_stds": ROW,
+}  # fmt: skip

@@ -13,7 +13,19 @@ import optax
 import pytest
 import typer
 from damage import PDB
-from fuzzing import BOUNDARY_FLOATS, TEXTS, answer, defaults, nonsense, options, unchecked
+from fuzzing import (
+    NUMBERS,
+    OWN_DATASETS,
+    PROTEIN,
+    ROWS,
+    SANE_DATASETS,
+    TEXTS,
+    answer,
+    defaults,
+    nonsense,
+    options,
+    unchecked,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -44,24 +56,6 @@ def both(examples):
 
 def searched(test, examples, *strategies):
     fuzzed(examples)(given(*strategies)(test))()
-
-
-NUMBERS = st.sampled_from(BOUNDARY_FLOATS) | st.floats(-3, 8)
-ROW, ROWS = st.lists(NUMBERS, max_size=3), st.lists(st.lists(NUMBERS, max_size=3), max_size=3)
-PROTEIN = defaults(protein) | {
-    "n_observations": 2, "image_size": 5, "pixel_size_in_angstroms": 12.0, "atom_std_in_angstroms": 8.0,
-    "atoms_per_bead": 4, "means": ((1.0, -1.0), (0.0,)),
-}  # fmt: skip
-SANE_DATASETS = {name: defaults(factory) | {"n_observations": 5} for name, factory in DATASETS.items()} | {
-    "nanocluster": defaults(DATASETS["nanocluster"]) | {"n_observations": 3, "image_size": 6, "tau": 0.9},
-    "adk": PROTEIN,
-    "hsp90": PROTEIN,
-}
-OWN_DATASETS = {
-    "means": ROW | ROWS, "stds": ROW, "weights": ROW, "init_mean": ROW, "covariances": st.lists(ROWS, max_size=3),
-    "init_covariance": ROWS, "defocus_range_in_angstroms": ROW, "cropped_size": st.integers(1, 7),
-    "max_shift_in_angstroms": NUMBERS, "source_stds": ROW,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from cryosip.datasets.instance import Instance, Truth, checked
 from cryosip.datasets.outliers import contaminated
 from cryosip.datasets.protein_images import Beads, Camera, cropped_span, largest_distance, unscaled_images
 from cryosip.datasets.protein_poses import PoseRange, ProteinPose, pose_cells, pose_motion, sample_poses
+from cryosip.datasets.rotations import Rotations
 from cryosip.methods import checks
 from cryosip.methods.problem import Images, Points, PRNGKey, Problem, Span
 
@@ -161,10 +162,7 @@ def simulate(
         jnp.asarray(path.shapes, jnp.float32),  # as shares of the given structures move them
     )
 
-    def unscaled(theta: Points, pose: ProteinPose) -> Images:
-        return unscaled_images(camera, beads, conformers.shares(knots, theta), pose)
-
-    images = jax.jit(unscaled, inline=True)
+    images = jax.jit(lambda t, pose: unscaled_images(camera, beads, conformers.shares(knots, t), pose), inline=True)
     sample_pose = jax.jit(partial(sample_poses, CENTERED), static_argnums=1, inline=True)
     sample_truth = jax.jit(partial(sample_given, knots, populations), static_argnums=1)
     sample_init = partial(_uniform, length)
@@ -207,17 +205,20 @@ def simulate(
         drawn = sample_init(key_span, SPAN_DRAWS), sample_pose(key_span, SPAN_DRAWS)
         problem = problem._replace(span=span._replace(error=largest_distance(span, drawn, render(*drawn))))
     if experiment.poses != "unknown":
-        turns, given = given_poses.NO_TURN, pose.rotation
-        if experiment.poses == "near":
-            turns = given_poses.turns_within(experiment.pose_error, experiment.pose_spacing)
-            given = given_poses.with_error(experiment.pose_error, key_error, given)
-        seen = given_poses.binned(camera, problem.observations, float(np.linalg.norm(path.shapes, axis=2).max()))
-        shape = partial(_shape, beads, knots)
-        likelihood = given_poses.log_likelihood(
-            camera, beads.atoms, scale, experiment.noise_std, seen, given, turns, shape
-        )
+        turns, given = _given(experiment, key_error, pose)
+        seen = given_poses.binned(camera, observations, float(np.linalg.norm(path.shapes, axis=2).max()))
+        made = camera, beads.atoms, scale, experiment.noise_std
+        likelihood = given_poses.log_likelihood(*made, seen, given, turns, partial(_shape, beads, knots))
         problem = problem._replace(log_likelihood=likelihood)
     return problem, Truth(sample_truth, theta, partial(quantile, knots, populations), pose)
+
+
+def _given(experiment: Experiment, key: PRNGKey, pose: ProteinPose) -> tuple[given_poses.Turns, Rotations]:
+    """How far the rotations that are given may be off, and these."""
+    if experiment.poses == "known":
+        return given_poses.NO_TURN, pose.rotation
+    turns = given_poses.turns_within(experiment.pose_error, experiment.pose_spacing)
+    return turns, given_poses.with_error(experiment.pose_error, key, pose.rotation)
 
 
 def sample_given(knots: Float[np.ndarray, " k"], populations: Populations, key: PRNGKey, n: int) -> Points:

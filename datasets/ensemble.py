@@ -16,6 +16,7 @@ from cryosip.datasets.instance import Instance, Truth, checked
 from cryosip.datasets.outliers import contaminated
 from cryosip.datasets.protein_images import Beads, Camera, cropped_span, largest_distance, unscaled_images
 from cryosip.datasets.protein_poses import PoseRange, ProteinPose, pose_cells, pose_motion, sample_poses
+from cryosip.datasets.rotations import Rotations
 from cryosip.methods import checks
 from cryosip.methods.problem import Images, Points, PRNGKey, Problem, Span
 
@@ -199,15 +200,20 @@ def simulate(
         drawn = sample_init(key_span, SPAN_DRAWS), sample_pose(key_span, SPAN_DRAWS)
         problem = problem._replace(span=span._replace(error=largest_distance(span, drawn, render(*drawn))))
     if experiment.poses != "unknown":
-        turns, given = given_poses.NO_TURN, pose.rotation
-        if experiment.poses == "near":
-            turns = given_poses.turns_within(experiment.pose_error, experiment.pose_spacing)
-            given = given_poses.with_error(experiment.pose_error, key_error, given)
+        turns, given = _given(experiment, key_error, pose)
         seen = given_poses.binned(camera, observations, float(np.linalg.norm(path.shapes, axis=2).max()))
-        images_of = beads.atoms, scale, experiment.noise_std
-        likelihood = given_poses.log_likelihood(camera, *images_of, seen, given, turns, partial(_shape, beads, knots))
+        made = camera, beads.atoms, scale, experiment.noise_std
+        likelihood = given_poses.log_likelihood(*made, seen, given, turns, partial(_shape, beads, knots))
         problem = problem._replace(log_likelihood=likelihood)
     return problem, Truth(sample_truth, theta, partial(quantile, knots, populations), pose)
+
+
+def _given(experiment: Experiment, key: PRNGKey, pose: ProteinPose) -> tuple[given_poses.Turns, Rotations]:
+    """How far the rotations that are given may be off, and these."""
+    if experiment.poses == "known":
+        return given_poses.NO_TURN, pose.rotation
+    turns = given_poses.turns_within(experiment.pose_error, experiment.pose_spacing)
+    return turns, given_poses.with_error(experiment.pose_error, key, pose.rotation)
 
 
 def sample_given(knots: Float[np.ndarray, " k"], populations: Populations, key: PRNGKey, n: int) -> Points:

@@ -124,17 +124,16 @@ def assert_sound(instance, n):
         assert np.isfinite(problem.span.error)
 
 
+FLOW = {"discrepancy": DISCREPANCIES["energy"](), "optimizer": optax.adam(0.1), "n_particles": 3}
 FEW = {
-    "flow": {"discrepancy": DISCREPANCIES["energy"](), "optimizer": optax.adam(0.1), "n_particles": 3},
+    "flow": FLOW,
     "maximum-likelihood": {"n_support": 9},
     "mixture": {"n_components": 2},
     "posterior-npmle": {"n_support": 4, "n_candidates": 2, "n_refinements": 2},
-    "pushforward": {
-        "discrepancy": DISCREPANCIES["energy"](), "optimizer": optax.adam(0.1), "n_particles": 3, "width": 2,
-    },
+    "pushforward": FLOW | {"width": 2},
     "reweighting": {"n_support": 400},
     "weighted-flow": {"discrepancy": DISCREPANCIES["data-kl"](), "n_particles": 3},
-}  # fmt: skip
+}
 SANE_METHODS = {name: defaults(factory) | FEW.get(name, {}) for name, factory in METHODS.items()}
 OWN_METHODS = {
     "discrepancy": st.sampled_from(sorted(DISCREPANCIES)).map(lambda name: DISCREPANCIES[name]()),
@@ -282,24 +281,10 @@ def harmless(tmp_path, monkeypatch):
     jax.config.update("jax_enable_x64", before)
 
 
-PATHS = st.sampled_from(
-    (
-        "empty",
-        "damaged",
-        "file",
-        "missing",
-        "loop",
-        "file/below",
-        "helix.pdb",
-        "",
-        ".",
-        "\0",
-        "x" * 300,
-        "é",
-        "loop/x",
-        "-",
-    )
-)
+PATHS = st.sampled_from((
+    "empty", "damaged", "file", "missing", "loop", "file/below", "helix.pdb", "", ".", "\0", "x" * 300, "é", "loop/x",
+    "-",
+))  # fmt: skip
 NAMES = st.sampled_from((*STUDIES, *DATASETS, "smoke", "small", "paper", *TEXTS))
 
 

@@ -16,6 +16,7 @@ from cryosip.bench.check.problems import SAME_CODE
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods import checks
 from cryosip.methods.method import Info, Method, WeightedPoints
+from cryosip.methods.problem import part
 from cryosip.methods.registry import METHODS
 
 ROUNDING = 1e-3  # of the largest number: a step that is compiled as a whole fuses what it rounds
@@ -162,7 +163,8 @@ def truth(case: Case) -> Iterator[Finding]:
     yield violation("sees no truth", bool(seen), "; ".join(dict.fromkeys(seen)))
     if seen:
         return
-    others = case.build(observations=tiny_problem(case.problem, 1).observations)
+    other = tiny_problem(case.problem, 1)
+    others = case.build(observations=other.observations, log_likelihood=other.log_likelihood)
     same = not differing(advanced(case.build()).estimate, advanced(others).estimate)
     yield violation("the estimate depends on the observations", same, "it ignores them: other data, the same bits")
 
@@ -175,11 +177,12 @@ def duplicates(case: Case) -> Iterator[Finding]:
     def same_point(key: jax.Array, n: int) -> jax.Array:
         return jnp.repeat(problem.sample_init(key, 1), n, axis=0)
 
-    equal = jnp.repeat(problem.observations[:1], len(problem.observations), axis=0)
+    first = part(problem, jnp.zeros(len(problem.observations), int))
+    equal = {"observations": first.observations, "log_likelihood": first.log_likelihood}
     changes: dict[str, dict[str, Any]] = {
-        "equal observations": {"observations": equal},
+        "equal observations": equal,
         "equal initial points": {"sample_init": same_point},
-        "both equal": {"observations": equal, "sample_init": same_point},
+        "both equal": equal | {"sample_init": same_point},
     }
     for what, change in changes.items():
         try:
@@ -194,10 +197,11 @@ def duplicates(case: Case) -> Iterator[Finding]:
 def refusals(case: Case) -> Iterator[Finding]:
     """Observations and noise that no method can take are refused with ValueError when the method is built, as
     cryosip.methods.problem.checked does."""
-    observations = tiny_problem(case.problem).observations
+    problem = tiny_problem(case.problem)
+    too_low = 0.0 if problem.log_likelihood is None else -1.0  # all noise of a given likelihood may be in the pose
     bad: dict[str, dict[str, Any]] = {
-        "observations with NaN": {"observations": observations.at[0, 0].set(jnp.nan)},
-        "noise_std 0": {"noise_std": 0.0},
+        "observations with NaN": {"observations": problem.observations.at[0, 0].set(jnp.nan)},
+        f"noise_std {too_low:g}": {"noise_std": too_low},
     }
     for what, change in bad.items():
         try:

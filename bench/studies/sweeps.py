@@ -205,8 +205,8 @@ def _adk(n: int) -> Sweep:
         + [_flow(ENERGY, _adam(3e-3), n)],
         "mixture": [_setting(20, n_components=k, **over_poses) for k in (3, 5, 10)]
         + [_setting(20, n_components=10, quadrature_order=1, estimate_noise=True, estimate_weights=True)],
-        "reweighting": [_setting(100, n_support=k, quadrature_order=1, stop_on_held_out=True) for k in (16, 64)]
-        + [_setting(100, n_support=k, quadrature_order=2) for k in (16, 64)],
+        "reweighting": [_setting(100, n_support=64, quadrature_order=order) for order in (1, 2)]
+        + [_setting(30, n_support=k, stop_on_held_out=True, n_refinements=1, refine_every=5) for k in (16, 32)],
         "maximum-likelihood": [_setting(20, n_support=k, quadrature_order=1) for k in (8, 16, 32, 64)],
         "posterior-npmle": [
             *(_posterior(k, 2, 10, 10, quadrature_order=2) for k in (16, 32)),

@@ -195,13 +195,22 @@ def _swept(budgeted: BudgetedProblem, known: Options) -> Options:
 
 
 def _sized(setting: Options, budgeted: BudgetedProblem) -> Options:
-    """As many particles as observations, and components no more, whatever size the sweep had."""
+    """Flows that had as many particles as the sweep had observations have as many as there are now, and components are
+    no more.
+    """
     n, options = budgeted.options["n_observations"], dict(setting["options"])
-    if "n_particles" in options:
+    if options.get("n_particles") == _swept_observations(budgeted, n):
         options["n_particles"] = n
     if "n_components" in options:
-        options["n_components"] = min(options["n_components"], n)
+        k = options["n_components"]
+        options["n_components"] = [min(one, n) for one in k] if isinstance(k, list | tuple) else min(k, n)
     return {"options": options, "steps": setting["steps"]}
+
+
+def _swept_observations(budgeted: BudgetedProblem, n: int) -> int:
+    """Those of the sweep, whose profile is small; n where it does not have the problem."""
+    name = SAME_SETTINGS.get(budgeted.name, budgeted.name)
+    return next((one.options["n_observations"] for one in SMALL.problems if one.name == name), n)
 
 
 def _labels(budgets: dict[str, list[float]], swept: bool) -> Labels:

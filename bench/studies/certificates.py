@@ -12,6 +12,7 @@ from cryosip.methods.method import WeightedPoints
 from cryosip.records.schema import Labels, Result, RunConfig
 
 GAP = "likelihood_gap"
+BEYOND = 1e38  # single precision holds no ratio of likelihoods that is larger
 GROWTH = 1.5  # of the steps between evaluations
 LIKELIHOOD: Options = {"discrepancy": {"name": "data-kl"}}
 
@@ -56,6 +57,6 @@ def run_certified(config: RunConfig, session: Session) -> tuple[Result, Arrays]:
 
     def gap(estimate: WeightedPoints) -> float:
         highest, _place = programs.call(largest_ratio(instance.problem), *map(jnp.asarray, estimate))
-        return max(0.0, float(highest) - 1)
+        return max(0.0, min(float(highest) - 1, BEYOND))
 
     return run_instance(instance, config, session, ("w2",), {GAP: gap})

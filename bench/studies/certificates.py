@@ -24,7 +24,7 @@ PROBLEMS: dict[str, tuple[str, Options]] = {
     "nanocluster, 300": ("nanocluster", {"n_observations": 300}),
 }
 METHODS: dict[str, tuple[int, Options]] = {
-    "weighted-flow": (100, LIKELIHOOD | {"n_particles": 50}),
+    "weighted-flow": (300, LIKELIHOOD | {"n_particles": 50}),
     "reweighting": (1_000, {"n_support": 400}),
     "mixture": (200, {"n_components": 50, "estimate_weights": True}),
 }

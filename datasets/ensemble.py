@@ -14,7 +14,14 @@ from jaxtyping import Array, Float
 from cryosip.datasets import conformers, given_poses, prody_adapter
 from cryosip.datasets.instance import Instance, Truth, checked
 from cryosip.datasets.outliers import contaminated
-from cryosip.datasets.protein_images import Beads, Camera, cropped_span, largest_distance, unscaled_images
+from cryosip.datasets.protein_images import (
+    Beads,
+    Camera,
+    checked_cropped,
+    cropped_span,
+    largest_distance,
+    unscaled_images,
+)
 from cryosip.datasets.protein_poses import PoseRange, ProteinPose, pose_cells, pose_motion, sample_poses
 from cryosip.datasets.rotations import Rotations
 from cryosip.methods import checks
@@ -137,7 +144,7 @@ def ensemble(
         poses=checks.one_of("poses", poses, POSES),
         pose_error=_checked_angle("pose_error_in_degrees", pose_error_in_degrees),
         pose_spacing=_checked_angle("pose_spacing_in_degrees", pose_spacing_in_degrees),
-        cropped_size=_checked_cropped(cropped_size, camera.size),
+        cropped_size=checked_cropped(cropped_size, camera.size),
         contamination=(outliers, outlier_kind),
         seed=checks.non_negative_int("seed", seed),
     )
@@ -277,11 +284,3 @@ def _checked_populations(
     if abs(populations.sum() - 1) > 1e-6:
         raise ValueError(f"populations is {populations.tolist()} of the sum {populations.sum():g}; wanted a sum of 1")
     return populations / populations.sum()
-
-
-def _checked_cropped(cropped_size: int | None, size: int) -> int | None:
-    if cropped_size is None:
-        return None
-    if checks.positive_int("cropped_size", cropped_size) % 2 == 0 or not 3 <= cropped_size <= size:
-        raise ValueError(f"cropped_size is {cropped_size}; wanted an odd number from 3 to image_size, {size}")
-    return cropped_size

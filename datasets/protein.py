@@ -13,7 +13,14 @@ import numpy as np
 from cryosip.datasets.gaussian_mixture import GaussianMixture, gaussian_mixture
 from cryosip.datasets.instance import Instance, Molecule, Truth, checked
 from cryosip.datasets.outliers import contaminated
-from cryosip.datasets.protein_images import Beads, Camera, cropped_span, largest_distance, unscaled_images
+from cryosip.datasets.protein_images import (
+    Beads,
+    Camera,
+    checked_cropped,
+    cropped_span,
+    largest_distance,
+    unscaled_images,
+)
 from cryosip.datasets.protein_poses import (
     PoseRange,
     ProteinPose,
@@ -146,7 +153,7 @@ def protein(
     pixel = checks.positive("pixel_size_in_angstroms", pixel_size_in_angstroms)
     atom_std = checks.positive("atom_std_in_angstroms", atom_std_in_angstroms)
     max_shift = checks.non_negative("max_shift_in_angstroms", max_shift_in_angstroms)
-    _check_cropped(cropped_size, size)
+    checked_cropped(cropped_size, size)
     if checks.positive_int("atoms_per_bead", atoms_per_bead) > 4:
         raise ValueError(f"atoms_per_bead is {atoms_per_bead}; wanted 1 to 4")
     experiment = Experiment(
@@ -264,10 +271,3 @@ def _checked_distributions(means: Sequence[Sequence[float]], std: float) -> list
         raise ValueError(f"means is {means!r}; wanted a list of centres for each mode")
     std = checks.positive("std", std)
     return [gaussian_mixture(row, [std] * len(row), [1 / max(1, len(row))] * len(row)) for row in means]
-
-
-def _check_cropped(cropped_size: int | None, size: int) -> None:
-    if cropped_size is None:
-        return
-    if checks.positive_int("cropped_size", cropped_size) % 2 == 0 or not 3 <= cropped_size <= size:
-        raise ValueError(f"cropped_size is {cropped_size}; wanted an odd number from 3 to image_size, {size}")

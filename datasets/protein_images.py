@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from cryosip.datasets.projection import contrast_transfer, fourier_basis, on_frequencies, project, separable
 from cryosip.datasets.protein_poses import ProteinPose
+from cryosip.methods import checks
 from cryosip.methods.problem import Coordinates, Images, Points, Span
 
 VOLTAGE_IN_KILOVOLTS = 300.0
@@ -103,3 +104,12 @@ def _transfer(n_coefficients: int, width: float, defocus: Float[Array, " n"]) ->
     k = np.concatenate([[0], lowest, lowest]) / width
     frequency = jnp.asarray(np.hypot(k[:, None], k), defocus.dtype)
     return contrast_transfer(frequency, defocus[:, None, None], VOLTAGE_IN_KILOVOLTS)
+
+
+def checked_cropped(cropped_size: int | None, size: int) -> int | None:
+    """The size, or None; ValueError for one that is even or larger than the image."""
+    if cropped_size is None:
+        return None
+    if checks.positive_int("cropped_size", cropped_size) % 2 == 0 or not 3 <= cropped_size <= size:
+        raise ValueError(f"cropped_size is {cropped_size}; wanted an odd number from 3 to image_size, {size}")
+    return cropped_size

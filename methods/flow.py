@@ -14,11 +14,10 @@ from cryosip.methods import checks, devices
 from cryosip.methods.discrepancy import Discrepancy, Scalar, Target
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.problem import Points, Pose, PRNGKey, Problem, checked, halves, in_span
-from cryosip.methods.stopping import STOPS, best_on_held_out
+from cryosip.methods.stopping import EVERY, STOPS, best_on_held_out
 
 SAMPLINGS = ("method-1", "method-2", "method-3", "closed-form")
 TARGET_KEY = 1  # fold_in number of a step's key, for discrepancies that draw
-EVERY = 10  # steps between two scores on held-out observations
 
 
 class FlowState(NamedTuple):

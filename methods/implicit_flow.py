@@ -62,7 +62,7 @@ def _step(
 ) -> tuple[ImplicitState, Info]:
     theta, weights, time_step, n_steps = state
     factor, steps = anneal
-    power = factor ** (-2 * jnp.maximum(0.0, 1 - n_steps.astype(theta.dtype) / steps))
+    power = factor ** (-2 * jnp.maximum(0.0, 1 - n_steps.astype(theta.dtype) / max(1, steps)))
     of = to_the_power(of, power)
     at = variation(of, theta, weights)
     growth, move = implicit_step(at, weights, time_step)

@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Int
 
 from cryosip.methods import checks
+from cryosip.methods.annealing import checked_annealing
 from cryosip.methods.expectation import (
     Expected,
     ExpectedPairs,
@@ -121,7 +122,7 @@ def mixture(
     ):
         checks.boolean(name, flag)
     sizes = [checks.positive_int("n_components", k) for k in _sizes(n_components)]
-    schedules = [_checked_annealing(one) for one in _schedules(anneal)]
+    schedules = [checked_annealing(one) for one in _schedules(anneal)]
     if estimate_noise and any(steps for _, steps in schedules):
         raise ValueError(f"estimate_noise is given with anneal {anneal!r}; wanted one of them")
     choices = [(k, *schedule) for k in sizes for schedule in schedules]
@@ -282,17 +283,6 @@ def _checked_optimizer(solver: str, optimizer: optax.GradientTransformation | No
     if solver == "em":
         raise ValueError("optimizer is given with solver 'em'; wanted none, or solver 'gradient'")
     return checks.instance_of("optimizer", optimizer, optax.GradientTransformation)
-
-
-def _checked_annealing(anneal: Sequence[float | int] | None) -> tuple[float, int]:
-    if anneal is None:
-        return 1.0, 0
-    if not isinstance(anneal, tuple | list) or len(anneal) != 2:
-        raise ValueError(f"anneal is {anneal!r}; wanted (factor, steps)")
-    factor, steps = anneal
-    if checks.positive("anneal factor", factor) < 1:
-        raise ValueError(f"anneal factor is {factor!r}; wanted a number >= 1")
-    return float(factor), checks.positive_int("anneal steps", steps)
 
 
 def _sizes(n_components: Any) -> list[Any]:

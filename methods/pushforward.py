@@ -15,11 +15,10 @@ from cryosip.methods.discrepancy import Discrepancy
 from cryosip.methods.first_variation import SAMPLINGS, count, plain_gradient, simulated
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.problem import Points, PRNGKey, Problem, checked, halves
-from cryosip.methods.stopping import STOPS, best_on_held_out
+from cryosip.methods.stopping import EVERY, STOPS, best_on_held_out
 
 LATENT_KEY = 0  # of the sample that is the estimate
 MOMENTS_FROM = 1_000  # draws of the initial distribution
-EVERY = 10  # steps between two scores
 
 Layers = list[tuple[Float[Array, "i o"], Float[Array, " o"]]]
 

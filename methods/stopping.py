@@ -16,6 +16,7 @@ Scalar = Float[Array, ""]
 Score = Callable[[PRNGKey, WeightedPoints], Scalar]
 
 STOPS = ("held-out",)  # what methods call this by
+EVERY = 10  # steps of a flow between two scores
 SCORE_KEY = 0  # of the noise of every score, the same each time, so that scores can be compared
 
 

@@ -8,15 +8,14 @@ import jax.numpy as jnp
 import optax
 
 from cryosip.methods import checks
+from cryosip.methods.annealing import checked_annealing
 from cryosip.methods.discrepancy import Discrepancy
 from cryosip.methods.first_variation import SAMPLINGS, Simulated, at_points, count, simulated, weighted_form
 from cryosip.methods.implicit_flow import implicit_flow
 from cryosip.methods.marginal import marginal, negative_log_likelihood
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.problem import Points, PRNGKey, Problem, Weights, checked, halves
-from cryosip.methods.stopping import STOPS, best_on_held_out
-
-EVERY = 10  # steps of Euler's between two scores
+from cryosip.methods.stopping import EVERY, STOPS, best_on_held_out
 
 
 class WeightedFlowState(NamedTuple):
@@ -94,7 +93,7 @@ def weighted_flow(
                 "optimizer is None with a discrepancy that is no likelihood, or sampled noise; wanted an optimizer for "
                 "explicit steps, or discrepancy 'data-kl' with sampling 'closed-form' for implicit ones"
             )
-        method = implicit_flow(fit, marginal(fit, order), n, _checked_annealing(anneal))
+        method = implicit_flow(fit, marginal(fit, order), n, checked_annealing(anneal))
         if stop is None:
             return method
         judge = marginal(held_out, order)
@@ -135,14 +134,3 @@ def normalised(log_weights: Weights) -> Weights:
     least = 0.5 * jnp.log(jnp.finfo(log_weights.dtype).tiny)
     kept = jnp.maximum(log_weights - jax.nn.logsumexp(log_weights), least)
     return kept - jax.nn.logsumexp(kept)
-
-
-def _checked_annealing(anneal: Sequence[float | int] | None) -> tuple[float, int]:
-    if anneal is None:
-        return 1.0, 1
-    if not isinstance(anneal, tuple | list) or len(anneal) != 2:
-        raise ValueError(f"anneal is {anneal!r}; wanted (factor, steps)")
-    factor, steps = anneal
-    if checks.positive("anneal factor", factor) < 1:
-        raise ValueError(f"anneal factor is {factor!r}; wanted a number >= 1")
-    return float(factor), checks.positive_int("anneal steps", steps)

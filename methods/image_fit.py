@@ -20,7 +20,8 @@ class Model(NamedTuple):
     """What no step changes: the problem in its span, and the structures and poses that the search tries.
 
     `outlier_misfit` is the |y - x|^2 / sigma^2 beyond which an image takes no part; Jacobians are made of
-    `images_at_a_time` candidates at a time.
+    `images_at_a_time` candidates at a time. `n_pairs` structures of the support have their poses integrated out for
+    each candidate; `n_drawn` structures are drawn for it, if any are.
     """
 
     problem: Problem
@@ -32,6 +33,7 @@ class Model(NamedTuple):
     outlier_misfit: float
     images_at_a_time: int
     n_pairs: int = 0
+    n_drawn: int = 0
 
 
 def linearise(model: Model, theta: Points, pose: Pose) -> tuple[Images, Float[Array, "b e p"]]:

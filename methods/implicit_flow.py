@@ -16,6 +16,7 @@ FIRST_TIME_STEP = 1.0  # of the flow, whose steps are EM's on the weights where 
 FASTER, SLOWER = 3.0, 4.0  # the time step grows so after a step up the likelihood, and shrinks after one down
 LEAST_WEIGHT = 1e-7  # of a particle that only searches
 MOST_GROWTH = 5.0  # of a log-weight in a step
+ALL_LOST = -1.0  # growth of a log-weight at which a linear model of the weight has nothing left
 MERGED_WITHIN = 3e-3  # of the std of the initial distribution
 REDRAWN = 0.2  # of the searching particles that have found nothing, in a step
 NEAR = 0.5  # stds of the initial distribution, from a particle that has weight to one that is drawn near it
@@ -42,8 +43,12 @@ def implicit_flow(problem: Problem, of: Marginal, n_particles: int, anneal: tupl
     initial distribution, or near a particle with weight. With `anneal` the likelihood is taken to the power
     1 / factor^2 at first, as of noise `factor` times as wide, and geometrically to itself within so many steps.
     """
+
+    def estimate(state: ImplicitState) -> WeightedPoints:
+        return WeightedPoints(state.theta, counted(state.weights))
+
     spread = jnp.maximum(problem.sample_init(jr.key(0), 1_000).std(0), jnp.finfo(problem.observations.dtype).tiny)
-    return Method(partial(_first_state, problem, n_particles), partial(_step, problem, of, spread, anneal), _estimate)
+    return Method(partial(_first_state, problem, n_particles), partial(_step, problem, of, spread, anneal), estimate)
 
 
 def _first_state(problem: Problem, n: int, key: PRNGKey) -> ImplicitState:
@@ -64,12 +69,12 @@ def _step(
     factor, steps = anneal
     power = factor ** (-2 * jnp.maximum(0.0, 1 - n_steps.astype(theta.dtype) / max(1, steps)))
     of = to_the_power(of, power)
-    at = variation(of, theta, weights)
+    at = variation(of, theta, counted(weights))
     growth, move = implicit_step(at, weights, time_step)
     moved = theta + jnp.clip(move, -spread, spread)
     grown = jnp.maximum(weights * jnp.exp(jnp.clip(growth, -MOST_GROWTH, MOST_GROWTH)), LEAST_WEIGHT)
     grown = grown / grown.sum()
-    after = mixed(log_p(of, moved), grown)
+    after = mixed(log_p(of, moved), counted(grown))
     # from differences, observation by observation: their rounding is far below that of the mean
     gain = (after - at.log_f).mean()
     up = gain >= -jnp.finfo(gain.dtype).eps
@@ -85,7 +90,19 @@ def _step(
 
 
 def implicit_step(at: Variation, weights: Weights, time_step: Scalar) -> tuple[Weights, Points]:
-    """By how much each log-weight grows in a step of that length, and each particle moves."""
+    """By how much each log-weight grows in a step of that length, and each particle moves.
+
+    Solved twice. In the linear model a particle without weight, or one that loses more than it has, would go on below
+    zero, and the others would make up for what it never had: it moves, but the others do not answer it.
+    """
+    searching = _searches(weights)
+    growth, _move = _solution(at, weights, time_step, searching)
+    return _solution(at, weights, time_step, searching | (growth < ALL_LOST))
+
+
+def _solution(
+    at: Variation, weights: Weights, time_step: Scalar, unanswered: Bool[Array, " k"]
+) -> tuple[Weights, Points]:
     k, m, d = at.score.shape
     root = jnp.sqrt(weights)
     of_weights = root[:, None] * at.share
@@ -94,6 +111,9 @@ def implicit_step(at: Variation, weights: Weights, time_step: Scalar) -> tuple[W
     slope = (at.share[..., None] * at.score).mean(1)
     right = jnp.concatenate([root * (at.share.mean(1) - 1), (root[:, None] * slope).ravel()])
     hessian = jnp.matmul(jacobian, jacobian.T, precision="highest") / m
+    particle = jnp.concatenate([jnp.arange(k), jnp.repeat(jnp.arange(k), d)])
+    apart = unanswered[particle] & (particle[:, None] != particle)
+    hessian = jnp.where(apart | apart.T, 0.0, hessian)
     # that of log D where D is steep: it reaches further, and is the same where D is level
     level = jnp.maximum(at.share.mean(1), jnp.finfo(root.dtype).eps)[:, None, None]
     values, vectors = jnp.linalg.eigh(slope[:, :, None] * slope[:, None] / level - at.curvature)
@@ -122,6 +142,12 @@ def _searches(weights: Weights) -> Bool[Array, " k"]:
     return weights <= 2 * LEAST_WEIGHT
 
 
+def counted(weights: Weights) -> Weights:
+    """Without the particles that search."""
+    kept = jnp.where(_searches(weights), 0.0, weights)
+    return kept / kept.sum()
+
+
 def _drawn(problem: Problem, key: PRNGKey, theta: Points, weights: Weights, spread: Float[Array, " d"]) -> Points:
     """New places for particles that search: half of them anywhere, half near a particle that has weight."""
     key_far, key_near, key_step, key_which = jr.split(key, 4)
@@ -133,9 +159,3 @@ def _drawn(problem: Problem, key: PRNGKey, theta: Points, weights: Weights, spre
     near = theta[jr.categorical(key_near, jnp.log(weights), shape=(len(theta),))]
     near += NEAR * spread * jr.normal(key_step, theta.shape, theta.dtype)
     return jnp.where(jr.bernoulli(key_which, 0.5, (len(theta), 1)), far, near)
-
-
-def _estimate(state: ImplicitState) -> WeightedPoints:
-    """Without the particles that search."""
-    weights = jnp.where(_searches(state.weights), 0.0, state.weights)
-    return WeightedPoints(state.theta, weights / weights.sum())

@@ -28,7 +28,11 @@ METHODS: dict[str, tuple[int, Options]] = {
     "reweighting": (1_000, {"n_support": 400}),
     "mixture": (200, {"n_components": 50, "estimate_weights": True}),
 }
-ANNEALED: dict[str, Options] = {"weighted-flow": {"anneal": [10.0, 40]}, "mixture": {"anneal": [10.0, 50]}}
+# of images: an estimate of them needs a point for almost each of them
+OF_IMAGES: dict[str, Options] = {
+    "weighted-flow": {"anneal": [10.0, 40], "n_particles": 300},
+    "mixture": {"anneal": [10.0, 50]},
+}
 
 
 def certificates(size: Size) -> list[RunConfig]:
@@ -40,7 +44,7 @@ def certificates(size: Size) -> list[RunConfig]:
             problem=problem,
             problem_options=options | {"n_observations": min(size.n, options["n_observations"])},
             method=method,
-            method_options=own | (ANNEALED.get(method, {}) if problem == "nanocluster" else {}),
+            method_options=own | (OF_IMAGES.get(method, {}) if problem == "nanocluster" else {}),
             steps=max(2, round(steps * size.share_of_steps)),
             every=1,
             growth=GROWTH,

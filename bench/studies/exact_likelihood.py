@@ -22,7 +22,7 @@ from cryosip.methods.problem import Points, Pose, Problem, Weights, checked, in_
 SUPPORT_KEY = 1005  # fold_in number of a replicate's key
 CENTRES = 500  # draws of the truth around which half of the first support lies
 NEIGHBOUR = 8  # the distance to the so-manieth neighbour is the width of a kernel
-DEFENSIVE = 0.2  # share of the second support that is of the law of the first
+DEFENSIVE = 0.2  # share of the second support that is spread evenly over the box
 FITS = 10  # Levenberg-Marquardt steps from the truth's structure and pose
 POSE_DRAWS = 8
 PAIRS, PAIRS_AT_A_TIME = 2**14, 2**11
@@ -131,7 +131,8 @@ def box(instance: Instance) -> tuple[np.ndarray, np.ndarray]:
 def in_two_rounds(instance: Instance, problem: Problem, n: int, rng: np.random.Generator) -> Likelihoods:
     """Half in the box and half around the truth; then kernels around draws of the posteriors of all images, pooled.
 
-    The prior of these posteriors is the flat law, so that where the support is dense the data are, not the truth.
+    The prior of these posteriors is the flat law, so that where the support is dense the data are, not the truth: a
+    support that had points where the truth has them would tell EM what the data do not.
     """
     lower, upper = box(instance)
     if len(lower) == 1:  # a grid has no sampling error
@@ -142,16 +143,16 @@ def in_two_rounds(instance: Instance, problem: Problem, n: int, rng: np.random.G
     first = np.concatenate([even, truth.draw(rng, n // 2)])
     log_even = -np.log(np.maximum(upper - lower, 1e-12)).sum()
 
-    def log_first(theta: np.ndarray) -> np.ndarray:
-        inside = np.where(((theta >= lower) & (theta <= upper)).all(1), log_even, -np.inf)
-        return np.logaddexp(inside, truth.log_density(theta)) - np.log(2)
+    def log_box(theta: np.ndarray) -> np.ndarray:
+        return np.where(((theta >= lower) & (theta <= upper)).all(1), log_even, -np.inf)
 
-    posterior = scipy.special.softmax(all_pairs(problem, first) - log_first(first), axis=1).mean(0)
+    log_first = np.logaddexp(log_box(first), truth.log_density(first)) - np.log(2)
+    posterior = scipy.special.softmax(all_pairs(problem, first) - log_first, axis=1).mean(0)
     chosen = np.unique(rng.choice(n, size=n, p=posterior / posterior.sum()))
     pooled = kernels(first[chosen])
-    kept = rng.choice(n, size=int(DEFENSIVE * n), replace=False)
-    support = np.concatenate([first[kept], pooled.draw(rng, n - len(kept))])
-    logs = np.log(DEFENSIVE) + log_first(support), np.log1p(-DEFENSIVE) + pooled.log_density(support)
+    n_even = int(DEFENSIVE * n)
+    support = np.concatenate([even[:n_even], pooled.draw(rng, n - n_even)])
+    logs = np.log(DEFENSIVE) + log_box(support), np.log1p(-DEFENSIVE) + pooled.log_density(support)
     return Likelihoods(support, flat_weights(np.logaddexp(*logs)), all_pairs(problem, support), np.nan)
 
 
@@ -161,23 +162,21 @@ def flat_weights(log_density: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"
 
 
 def around_poses(instance: Instance, problem: Problem, n: int, rng: np.random.Generator) -> Likelihoods:
-    """Half of the support from the Laplace posteriors of all images, half around the truth; poses by `over_pose`."""
+    """Drawn from Laplace posteriors of all images under a broad prior, not where the truth is; poses by `over_pose`."""
     assert problem.theta_box is not None
     assert problem.pose_motion is not None
     lower, upper = (np.asarray(side, np.float64) for side in problem.theta_box)
     fit = fitted(instance, problem)
     broad = fit.precision + np.diag(1 / ((upper - lower) / 2) ** 2)
     roots = np.linalg.cholesky(np.linalg.inv(broad))
-    at = np.arange(n - n // 2) % len(roots)
-    drawn = fit.theta[at] + np.einsum("kde,ke->kd", roots[at], rng.normal(size=(len(at), len(lower))))
-    truth = of_truth(instance, int(rng.integers(2**31)))
-    support = np.concatenate([drawn, truth.draw(rng, n // 2)])
+    at = np.arange(n) % len(roots)
+    support = fit.theta[at] + np.einsum("kde,ke->kd", roots[at], rng.normal(size=(n, len(lower))))
     support = support[((support >= lower) & (support <= upper)).all(1)]
     away = support - fit.theta[:, None]
     squares = np.einsum("mkd,mde,mke->mk", away, broad, away, optimize=True)
     heights = 0.5 * np.linalg.slogdet(broad)[1] - 0.5 * len(lower) * np.log(2 * np.pi)
     log_pooled = scipy.special.logsumexp(heights[:, None] - 0.5 * squares, axis=0) - np.log(len(roots))
-    flat = flat_weights(np.logaddexp(log_pooled, truth.log_density(support)))
+    flat = flat_weights(log_pooled)
     laplace = fit.log_height[:, None] - 0.5 * np.einsum("mkd,mde,mke->mk", away, fit.precision, away, optimize=True)
     near = np.nonzero(laplace > laplace.max(1, keepdims=True) - NEGLIGIBLE)
     exact, share = integrals(problem, fit, support, *near)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cryosip.bench.studies.study import Options
+from cryosip.methods.posterior_npmle import EM_STEPS
 
 Sweep = dict[str, list[Options]]
 
@@ -11,6 +12,7 @@ ENERGY: Options = {"name": "energy"}
 SLICED: Options = {"name": "sliced-energy"}
 LIKELIHOOD: Options = {"name": "data-kl"}
 STOPS: Options = {"stop": "held-out"}
+DRAWN: Options = {"n_drawn": 1_000, "n_redraws": 1}  # support of per-image posteriors
 MANY = 10**6  # steps: the budget ends the run
 
 
@@ -59,7 +61,8 @@ def _newton(n_particles: int, steps: int, **options: Any) -> Options:
 def _posterior(n_support: int, n_candidates: int, n_refinements: int, steps: int, **options: Any) -> Options:
     """So many EM steps on the weights after all the rest."""
     known = {"n_support": n_support, "n_candidates": n_candidates, "n_refinements": n_refinements}
-    return {"options": known | options, "steps": n_support + n_refinements + 1 + steps}
+    before = n_support + n_refinements + 1 + EM_STEPS * options.get("n_redraws", 0)
+    return {"options": known | options, "steps": before + steps}
 
 
 def _oned(n: int) -> Sweep:
@@ -84,7 +87,8 @@ def _oned(n: int) -> Sweep:
             _setting(1_000, n_support=200, stop_on_held_out=True, n_refinements=3),
         ],
         "maximum-likelihood": [_setting(5, n_support=k) for k in (50, 100, 400, 1_000)],
-        "posterior-npmle": [_posterior(k, 1, 2, steps) for k in (50, 200) for steps in (10, 100)],
+        "posterior-npmle": [_posterior(k, 1, 2, steps) for k, steps in ((50, 10), (200, 100))]
+        + [_posterior(50, 1, 2, steps, **DRAWN) for steps in (10, 100)],
     }
 
 
@@ -117,7 +121,8 @@ def _nanocluster(n: int) -> Sweep:
             _setting(50, n_support=900, stop_on_held_out=True, n_refinements=2, refine_every=3),
         ],
         "maximum-likelihood": [_setting(50, n_support=k) for k in (100, 400, 900, 1_600)],
-        "posterior-npmle": [_posterior(k, 4, 5, steps) for k in (100, 400) for steps in (3, 30)],
+        "posterior-npmle": [_posterior(k, 4, 5, steps) for k, steps in ((100, 3), (400, 3), (400, 30))]
+        + [_posterior(400, 4, 5, 30, **DRAWN)],
     }
 
 
@@ -150,7 +155,8 @@ def _fredholm(n: int) -> Sweep:
             ),
         ],
         "maximum-likelihood": [_setting(5, n_support=k) for k in (50, 100, 400, 1_000)],
-        "posterior-npmle": [_posterior(k, 1, 2, steps) for k in (10, 50) for steps in (10, 100)],
+        "posterior-npmle": [_posterior(10, 1, 2, steps) for steps in (10, 100)]
+        + [_posterior(10, 1, 2, steps, **DRAWN) for steps in (10, 100)],
     }
 
 
@@ -209,9 +215,9 @@ def _adk(n: int) -> Sweep:
         + [_setting(30, n_support=k, stop_on_held_out=True, n_refinements=1, refine_every=5) for k in (16, 32)],
         "maximum-likelihood": [_setting(20, n_support=k, quadrature_order=1) for k in (8, 16, 32, 64)],
         "posterior-npmle": [
-            *(_posterior(k, 2, 10, 10, quadrature_order=2) for k in (16, 32)),
             _posterior(32, 4, 10, 10, quadrature_order=2),
-            _posterior(32, 2, 10, 10, quadrature_order=2, n_integrated=100),
+            *(_posterior(32, k, 10, 10, quadrature_order=2, **DRAWN) for k in (2, 4)),
+            _posterior(32, 2, 10, 10, quadrature_order=2, n_integrated=100, **DRAWN),
         ],
     }
 

@@ -27,7 +27,7 @@ from cryosip.methods.posterior_table import (
     is_tabulated,
     log_likelihoods,
     lowest_misfits,
-    repeated,
+    posteriors,
     tabulated,
 )
 from cryosip.methods.problem import Points, Pose, PoseMotion, PRNGKey, Problem, Weights, checked, in_span
@@ -206,7 +206,8 @@ def approximate(model: Model, key: PRNGKey, state: PosteriorState) -> tuple[Post
     info = Info(lowest_misfits(model, state).mean(), jnp.asarray(renders))
     state = state._replace(precision=precision, log_height=log_height)
     if model.n_drawn:
-        state = state._replace(support=pooled_draws(key, _posteriors(model, state), model.n_drawn, _box(model)))
+        pooled = Posteriors(*posteriors(model, state), explained(model, state))
+        state = state._replace(support=pooled_draws(key, pooled, model.n_drawn, _box(model)))
     else:
         state = state._replace(weights=explained(model, state) / explained(model, state).sum())
     return tabulated(model, state, info)
@@ -224,16 +225,6 @@ def draw_again(model: Model, key: PRNGKey, state: PosteriorState) -> tuple[Poste
 def _box(model: Model) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
     assert model.problem.theta_box is not None  # else there were no candidates
     return model.problem.theta_box
-
-
-def _posteriors(model: Model, state: PosteriorState) -> Posteriors:
-    """Of each image; none of those that no candidate explains."""
-    shape = len(model.problem.observations), model.n_candidates
-    theta, precision, height = (
-        a.reshape(*shape, *a.shape[1:]) for a in (state.theta, state.precision, state.log_height)
-    )
-    height = jnp.where(repeated(model, state), -jnp.inf, height)
-    return Posteriors(theta, precision, height, explained(model, state))
 
 
 def reweight(model: Model, _key: PRNGKey, state: PosteriorState) -> tuple[PosteriorState, Info]:

@@ -52,9 +52,7 @@ def laplace_table(model: Model, state: PosteriorState) -> Float[Array, "m k"]:
         squares = jnp.einsum("ckd,cde,cke->ck", away, precision, away, precision="highest")
         return jax.nn.logsumexp(log_height[:, None] - 0.5 * squares, axis=0)
 
-    shape = len(model.problem.observations), model.n_candidates
-    each = (a.reshape(*shape, *a.shape[1:]) for a in (state.theta, state.precision, state.log_height))
-    return jax.lax.map(lambda one: of_image(*one), tuple(each), batch_size=16)
+    return jax.lax.map(lambda one: of_image(*one), posteriors(model, state), batch_size=16)
 
 
 def paired(model: Model, state: PosteriorState) -> tuple[Float[Array, "m k"], Int[Array, ""]]:
@@ -72,7 +70,7 @@ def paired(model: Model, state: PosteriorState) -> tuple[Float[Array, "m k"], In
         return -jnp.linalg.solve(inner, curvature[:, d:, :d])
 
     drift = by_blocks(drift_of, model.images_at_a_time, state.theta, state.pose, rows)
-    height = jnp.where(repeated(model, state), -jnp.inf, state.log_height.reshape(m, c)).reshape(-1)
+    height = posteriors(model, state)[2].reshape(-1)
 
     def of_candidates(number: Row) -> Float[Array, "b k"]:
         away = support - state.theta[number][:, None]
@@ -108,14 +106,19 @@ def is_tabulated(model: Model) -> bool:
     return bool(model.n_pairs or model.n_drawn)
 
 
-def repeated(model: Model, state: PosteriorState) -> Float[Array, "m c"]:
-    """Candidates that have met one before them: they would count twice."""
+def posteriors(
+    model: Model, state: PosteriorState
+) -> tuple[Float[Array, "m c d"], Float[Array, "m c d d"], Float[Array, "m c"]]:
+    """Structure, precision and log height of the candidates of each image; -inf for one that has met another before it
+    and would count twice.
+    """
     shape = len(model.problem.observations), model.n_candidates
-    theta, precision, misfit = (a.reshape(*shape, *a.shape[1:]) for a in (state.theta, state.precision, state.misfit))
+    known = state.theta, state.precision, state.log_height, state.misfit
+    theta, precision, height, misfit = (a.reshape(*shape, *a.shape[1:]) for a in known)
     away = theta[:, :, None] - theta[:, None]
     apart = jnp.einsum("mabd,made,mabe->mab", away, precision, away, precision="highest")
     near = (apart < SAME_POINT) & (jnp.abs(misfit[:, :, None] - misfit[:, None]) < SAME_POINT)
-    return jnp.tril(near, -1).any(2)
+    return theta, precision, jnp.where(jnp.tril(near, -1).any(2), -jnp.inf, height)
 
 
 def explained(model: Model, state: PosteriorState) -> Float[Array, " m"]:

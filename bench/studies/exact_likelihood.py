@@ -227,7 +227,7 @@ def integrals(
     assert motion is not None
     draws = jnp.asarray(normal_draws(POSE_DRAWS, motion.dimension))
 
-    def pairs(theta: Points, pose: Pose, shift: Points, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def pairs(theta: Points, pose: Pose, shift: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
         pose = newton_on_pose(problem, motion, theta, motion.move(pose, shift), y)
         precision = curvature_of_pose(problem, motion, theta, pose, y)[2]
         return over_pose(problem, motion, theta, pose, precision, y, draws)

@@ -68,6 +68,31 @@ def test_the_certificate_in_the_plane(x64, offered):
     assert duality_gap(problem, method.estimate(run(method, 80))).value < 1e-4
 
 
+def test_in_single_precision_the_gap_stays_closed():
+    """Particles that search come and go all the time, and must not move those that have weight."""
+    problem = DATASETS["fredholm"](n_observations=300, dimension=2, seed=0).problem
+    method = weighted_flow(problem, DATA_KL, n_particles=50)
+    state, step, gaps = run(method, 100), jax.jit(method.step), []
+    for t in range(100, 120):
+        state, _ = step(jr.key(t), state)
+        if t % 4 == 0:
+            gaps.append(duality_gap(problem, method.estimate(state)).value)
+    assert max(gaps) < 2e-5
+
+
+def test_what_has_no_weight_moves_nothing_else(x64):
+    """One that searches where the ratio is small would lose weight that it does not have: the rest answer only it."""
+    problem = DATASETS["oned"](n_observations=100, seed=1).problem
+    theta, weights = jnp.array([[0.0], [1.5], [-4.0]]), jnp.array([0.4, 0.6 - LEAST_WEIGHT, LEAST_WEIGHT])
+    of = marginal(problem)
+    at = variation(of, theta, jnp.array([0.4, 0.6, 0.0]))
+    growth, move = implicit_step(at, weights, jnp.asarray(1e3))
+    two = variation(of, theta[:2], jnp.array([0.4, 0.6]))
+    alone, moved = implicit_step(two, jnp.array([0.4, 0.6]), jnp.asarray(1e3))
+    np.testing.assert_allclose(growth[:2], alone, rtol=1e-4)
+    np.testing.assert_allclose(move[:2], moved, rtol=1e-4)
+
+
 def test_small_steps_are_those_of_the_flow(x64, toys):
     """x / t -> grad D and D - 1, where H is negligible beside 1 / t."""
     problem = toys["parabola"]()

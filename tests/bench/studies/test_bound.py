@@ -1,13 +1,16 @@
 """The bound: EM climbs to a certified maximum, and a family is recovered from its own exact likelihoods."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cryosip.bench.execute import ALONE
-from cryosip.bench.studies.exact_likelihood import Likelihoods
+from cryosip.bench.studies.exact_likelihood import DEFENSIVE, Likelihoods, box, likelihoods
 from cryosip.bench.studies.laws import best_mixtures, mixtures_of, npmle
 from cryosip.bench.studies.measured_bound import measure_bound
+from cryosip.bench.studies.protein import PROTEIN_IMAGES
 from cryosip.bench.studies.registry import STUDIES
+from cryosip.datasets.registry import DATASETS
 
 
 def on_the_line(m: int = 400) -> tuple[Likelihoods, np.ndarray]:
@@ -32,6 +35,27 @@ def test_a_gaussian_has_the_moments_of_the_data_less_the_noise():
     assert law.means[0][0, 0] == pytest.approx(y.mean(), abs=0.01)
     variance = y.var() - 0.3**2  # of maximum likelihood, in closed form; EM ends where a step gains below 1e-6
     assert law.covariances[0][0, 0, 0] == pytest.approx(variance, abs=0.01)
+
+
+def test_a_support_over_poses_does_not_see_where_the_truth_is_drawn():
+    """Else EM would find the truth because nothing else is on offer."""
+    protein = DATASETS["adk"](n_observations=12, snr=1.0, **PROTEIN_IMAGES["smoke"])
+    elsewhere = protein.truth._replace(sample=lambda key, n: jnp.zeros((n, protein.truth.theta.shape[1])))
+    one, other = (likelihoods(p, 60, 0) for p in (protein, protein._replace(truth=elsewhere)))
+    np.testing.assert_array_equal(one.support, other.support)
+    np.testing.assert_array_equal(one.log_likelihood, other.log_likelihood)
+
+
+def test_a_support_in_the_plane_has_no_points_of_its_own_around_the_truth():
+    """Half of the first support lies around the truth; of the second only what the data want does."""
+    plane = DATASETS["fredholm"](n_observations=100, dimension=2)
+    known = likelihoods(plane, 400, 0)
+    lower, upper = box(plane)
+    spread = known.support[: int(DEFENSIVE * 400)]
+    assert ((spread >= lower) & (spread <= upper)).all()
+    inside = (spread < (lower + upper) / 2).mean(0)
+    np.testing.assert_allclose(inside, 0.5, atol=0.15)  # even, not where the truth has its mass
+    assert known.flat.sum() == pytest.approx(1.0)
 
 
 def test_the_study_measures_its_smallest_runs():

@@ -60,7 +60,7 @@ def over_pose(
     pose: Pose,
     precision: Float[Array, "b q q"],
     y: Images,
-    draws: Float[Array, "n q"],
+    draws: Float[Array, "e q"],
 ) -> Integral:
     """log of the integral of exp(-|y - x(theta, pose moved by u)|^2 / (2 sigma^2)) du, near u = 0.
 
@@ -79,7 +79,7 @@ def over_pose(
     y
         Observations (b, p).
     draws
-        e, as of `normal_draws` (n, q).
+        e, as of `normal_draws` (e, q).
     """
     inverse = precision / WIDER**2 + jnp.eye(motion.dimension, dtype=theta.dtype) / WIDEST**2
     lower = jnp.linalg.cholesky(inverse)

@@ -6,6 +6,8 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+
 from cryosip.bench import sharing
 from cryosip.bench.app import locks
 from cryosip.bench.app.callbacks import Callbacks
@@ -17,6 +19,10 @@ from cryosip.datasets.registry import DATASETS
 from cryosip.records.read import OtherSchema, written_here
 from cryosip.records.schema import Record, RunConfig
 from cryosip.records.write import record_path, write
+
+
+# Linux: areas of memory of this process, and how many it may have; each compiled program takes a dozen
+MAPS, MOST_MAPS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
 
 
 class RunSettings(NamedTuple):
@@ -167,11 +173,26 @@ def _make(path: Path, config: RunConfig, settings: RunSettings, callbacks: Callb
     kept = None if config.stop_after_seconds is not None else locks.checkpoint_path(path)
     if kept and kept.exists() and kept.stat().st_mtime_ns <= settings.fresh_since:
         kept.unlink()
+    forget_programs()
     session = Session(callbacks.snapshot, settings.limits, kept, settings.jobs, sharing.of(path.parent.parent))
     record, arrays = execute(config, settings.profile, STUDIES[config.study].measure, session)
     write(path, record, arrays)
     locks.remove_stale_files(path)
     return record
+
+
+def forget_programs() -> None:
+    """Drops what was compiled where it takes half of the areas of memory that a process may have.
+
+    LLVM ends the process when there are no more, after some hundred runs of different programs; what is dropped is in
+    the cache on disk.
+    """
+    try:
+        taken, most = MAPS.read_bytes().count(b"\n"), int(MOST_MAPS.read_text())
+    except OSError:  # another system, without such a limit
+        return
+    if taken > most / 2:
+        jax.clear_caches()
 
 
 def _failure(path: Path, record: Record) -> list[str]:

@@ -20,7 +20,6 @@ from cryosip.records.read import OtherSchema, written_here
 from cryosip.records.schema import Record, RunConfig
 from cryosip.records.write import record_path, write
 
-
 # Linux: areas of memory of this process, and how many it may have; each compiled program takes a dozen
 MAPS, MOST_MAPS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
 

@@ -72,7 +72,7 @@ def test_the_committed_sweep_is_the_one_that_is_written_here():
     for budgeted in TUNED_PROBLEMS:
         own = told[budgeted.name]
         assert own["profile"] == "small"
-        assert own["replicates"]
+        assert len(own["replicates"]) >= 3
         for method, settings in swept(budgeted).items():
             known = own["methods"][method]
             assert known["settings"] == json.loads(json.dumps(settings)), (budgeted.problem, method)

@@ -1,17 +1,20 @@
 """The law behind likelihoods on a support: without a family (NPMLE), and of the family that the truth is of."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import scipy.special
+import scipy.stats
 from jaxtyping import Float
 from scipy.cluster.vq import kmeans2
 
-from cryosip.bench.studies.exact_likelihood import Likelihoods
+from cryosip.bench.studies.exact_likelihood import Likelihoods, Matrix
 
 LIGHT = 1e-7  # weights that EM has brought below this take no further part
 FAMILY_STEPS, FAMILY_TOLERANCE = 200, 1e-6  # of EM on a family, and the gain in mean log-likelihood at which it ends
+NODE_STEPS, NODES_BASE_2 = 100, 10  # of EM on nodes of the family, and 2^10 nodes of each of its components
 NARROWEST = 0.3  # a fitted std over that of the start: a component must not collapse on one point of the support
 EDGES = 1.0 + np.linspace(-0.2, 0.2, 21)  # of a box, tried around the current ones
 
@@ -89,6 +92,23 @@ class Mixtures(NamedTuple):
             means.append(mean)
         return Mixtures(shares, means, covariances, self.joint)
 
+    def nodes(self) -> tuple[np.ndarray, Vector]:
+        """Quasi-random points of every combination of components, and the logarithms of their weights."""
+        d = sum(mean.shape[1] for mean in self.means)
+        normal = scipy.stats.norm.ppf(scipy.stats.qmc.Sobol(d, rng=0).random_base2(NODES_BASE_2))
+        roots = [np.linalg.cholesky(cov) for cov in self.covariances]
+        sides = np.cumsum([0, *(mean.shape[1] for mean in self.means)])
+        found, logs = [], []
+        for components in itertools.product(*(range(len(w)) for w in self.weights)):
+            columns = [
+                mean[c] + normal[:, low:high] @ root[c].T
+                for c, mean, root, low, high in zip(components, self.means, roots, sides[:-1], sides[1:], strict=True)
+            ]
+            found.append(np.concatenate(columns, axis=1))
+            log_weight = sum(np.log(w[c]) for c, w in zip(components, self.weights, strict=True))
+            logs.append(np.full(len(normal), log_weight - np.log(len(normal))))
+        return np.concatenate(found), np.concatenate(logs)
+
     def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
         columns = []
         for w, mean, cov in zip(self.weights, self.means, self.covariances, strict=True):
@@ -115,11 +135,9 @@ def mixtures_of(theta: np.ndarray, counts: list[int]) -> Mixtures:
 def best_mixtures(known: Likelihoods, start: Mixtures) -> Mixtures:
     """Maximum likelihood from a start, by EM: sum_i log integral p(theta) L_i(theta) dtheta on the support."""
     table = np.exp((known.log_likelihood - known.log_likelihood.max(1)[:, None]).astype(np.float32))
-    least = [NARROWEST**2 * np.stack([np.diag(np.diag(c)) for c in cov]) for cov in start.covariances]
-    law, before = start, -np.inf
+    least, law, before = least_covariances(start), start, -np.inf
     for _ in range(FAMILY_STEPS):
-        weights = known.flat * np.exp(law.log_density(known.support))
-        weights /= weights.sum()
+        weights = scipy.special.softmax(np.log(known.flat) + law.log_density(known.support))
         density = np.maximum(table @ weights.astype(np.float32), np.finfo(np.float32).tiny)
         posterior = weights * (table.T @ (1 / density)) / len(table)
         law = law.fitted(known.support, posterior / posterior.sum(), least)
@@ -128,6 +146,24 @@ def best_mixtures(known: Likelihoods, start: Mixtures) -> Mixtures:
             break
         before = value
     return law
+
+
+def mixtures_from_nodes(log_likelihood: Callable[[np.ndarray], Matrix], start: Mixtures) -> Mixtures:
+    """The same where likelihoods are cheap: each step of EM on quasi-random nodes of the law so far.
+
+    No support for all laws is as dense as that where a component is narrow; errors of random draws would add up.
+    """
+    least, law = least_covariances(start), start
+    for _ in range(NODE_STEPS):
+        theta, log_weights = law.nodes()
+        posterior = scipy.special.softmax(log_likelihood(theta) + log_weights, axis=1).mean(0)
+        law = law.fitted(theta, posterior, least)
+    return law
+
+
+def least_covariances(start: Mixtures) -> list[np.ndarray]:
+    """Below which no component of a fit from there gets."""
+    return [NARROWEST**2 * np.stack([np.diag(np.diag(c)) for c in cov]) for cov in start.covariances]
 
 
 def best_box(known: Likelihoods, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

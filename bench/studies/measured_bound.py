@@ -1,6 +1,8 @@
 """How near to the truth the data let anyone come: the NPMLE and the true family, both with exact likelihoods."""
 
 import inspect
+import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,13 @@ from cryosip.bench.build import build_instance, reference
 from cryosip.bench.execute import Session
 from cryosip.bench.limits import ending_after
 from cryosip.bench.measure import Arrays, finite
-from cryosip.bench.studies.exact_likelihood import Likelihoods, likelihoods
-from cryosip.bench.studies.laws import best_box, best_mixtures, mixtures_of, npmle
+from cryosip.bench.studies.exact_likelihood import Likelihoods, all_pairs, likelihoods
+from cryosip.bench.studies.laws import best_box, best_mixtures, mixtures_from_nodes, mixtures_of, npmle
 from cryosip.bench.studies.study import Options
 from cryosip.datasets.instance import Instance
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.method import WeightedPoints
+from cryosip.methods.problem import in_span
 from cryosip.records.schema import Floor, Result, RunConfig
 
 NAMES = ("w1", "w2", "energy_distance_squared")
@@ -116,6 +119,11 @@ def parametric(
         drawn = lower + (upper - lower) * rng.random((FAMILY_DRAWS, len(lower)))
     else:
         assert isinstance(family, list)
-        drawn = best_mixtures(known, mixtures_of(theta, family)).draw(rng, FAMILY_DRAWS)
+        start = mixtures_of(theta, family)
+        if theta.shape[1] > 1 and math.isnan(known.pose_draws):
+            fitted = mixtures_from_nodes(partial(all_pairs, in_span(instance.problem)), start)
+        else:
+            fitted = best_mixtures(known, start)  # a grid, or likelihoods that are dear
+        drawn = fitted.draw(rng, FAMILY_DRAWS)
     law = metrics.identified(instance.truth, WeightedPoints(drawn, np.full(len(drawn), 1 / len(drawn))))
     return {f"parametric_{name}": value for name, value in metrics.some(NAMES, law, points).items()}

@@ -6,7 +6,7 @@ import pytest
 
 from cryosip.bench.execute import ALONE
 from cryosip.bench.studies.exact_likelihood import DEFENSIVE, Likelihoods, box, likelihoods
-from cryosip.bench.studies.laws import best_mixtures, mixtures_of, npmle
+from cryosip.bench.studies.laws import best_mixtures, mixtures_from_nodes, mixtures_of, npmle
 from cryosip.bench.studies.measured_bound import measure_bound
 from cryosip.bench.studies.protein import PROTEIN_IMAGES
 from cryosip.bench.studies.registry import STUDIES
@@ -35,6 +35,31 @@ def test_a_gaussian_has_the_moments_of_the_data_less_the_noise():
     assert law.means[0][0, 0] == pytest.approx(y.mean(), abs=0.01)
     variance = y.var() - 0.3**2  # of maximum likelihood, in closed form; EM ends where a step gains below 1e-6
     assert law.covariances[0][0, 0, 0] == pytest.approx(variance, abs=0.01)
+
+
+def test_a_gaussian_in_the_plane_keeps_its_moments_over_all_steps():
+    """However narrow it is beside the noise: no error of the nodes adds up."""
+    rng = np.random.default_rng(1)
+    theta = np.array([1.0, -2.0]) + rng.normal(size=(600, 2)) @ np.array([[0.2, 0.1], [0.0, 0.1]])
+    y = theta + 0.3 * rng.normal(size=theta.shape)
+
+    def log_likelihood(at: np.ndarray) -> np.ndarray:
+        return -0.5 * ((y[:, None] - at) ** 2).sum(2) / 0.3**2
+
+    law = mixtures_from_nodes(log_likelihood, mixtures_of(theta, [1]))
+    np.testing.assert_allclose(law.means[0][0], y.mean(0), atol=0.005)
+    likeliest = np.cov(y.T) - 0.3**2 * np.eye(2)  # where that is a covariance
+    assert np.linalg.eigvalsh(likeliest).min() > 0
+    np.testing.assert_allclose(law.covariances[0][0], likeliest, atol=0.012)
+
+
+def test_nodes_of_a_product_have_the_weights_of_their_components():
+    law = mixtures_of(np.random.default_rng(2).normal(size=(500, 2)), [2, 1])
+    nodes, log_weights = law.nodes()
+    weights = np.exp(log_weights)
+    assert weights.sum() == pytest.approx(1.0)
+    mean = sum(w * m for w, m in zip(law.weights[0], law.means[0][:, 0], strict=True))
+    np.testing.assert_allclose(weights @ nodes, [mean, law.means[1][0, 0]], atol=1e-3)
 
 
 def test_a_support_over_poses_does_not_see_where_the_truth_is_drawn():

@@ -93,7 +93,7 @@ STUDIES: dict[str, Study] = {
         "Populations of given structures, with poses known, within 10 degrees and unknown",
         {
             "smoke": Size(1, 12, 0.02, images="smoke"),
-            "small": Size(3, 500, 1.0, images="small"),
+            "small": Size(3, 200, 1.0, images="small"),
             "paper": Size(5, 1_000, 1.0, all_settings=True, images="paper"),
         },
         ensemble,

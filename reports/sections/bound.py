@@ -116,9 +116,9 @@ def _verdict(kind: str, best: Best) -> str:
     if best.ratio <= NEAR:
         return f"{best.method}, the best {kind} method, is within {NEAR:g} × the bound ({number(best.ratio)})."
     why = (
-        f"with the best weights on its own points it would be ({number(best.of_points)}): the weights are far"
+        f"with the best weights on its own points it would be ({number(best.of_points)}): its weights are wrong"
         if best.of_points <= NEAR
-        else f"no weights on its own points would bring it there ({number(best.of_points)}): the points are far"
+        else f"no weights on its own points would bring it there ({number(best.of_points)}): its points are wrong"
     )
     return f"{best.method}, the best {kind} method, is not within {NEAR:g} × the bound ({number(best.ratio)}); {why}."
 

@@ -41,9 +41,9 @@ def test_who_is_too_far_has_a_reason(two_kinds, results):
     (row,) = rows(results)
     assert "mixture, the best DTO method, is within 1.5 × the bound (1)." in row.sentence
     assert "flow, the best OTD method, is not within 1.5 × the bound (3)" in row.sentence
-    assert "the weights are far" in row.sentence
+    assert "its weights are wrong" in row.sentence
     far = bound.Best("flow", 3.0, 2.0)
-    assert "the points are far" in row._replace(best={"OTD": far}).sentence
+    assert "its points are wrong" in row._replace(best={"OTD": far}).sentence
     assert "No OTD method" in row._replace(best={"OTD": far._replace(ratio=float("inf"))}).sentence
 
 

@@ -1,5 +1,6 @@
 """Which runs a command asks for."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +78,8 @@ def _found(run: RunConfig, study: str) -> RunConfig:
 def _with_settings(runs: list[RunConfig], texts: Sequence[str]) -> list[RunConfig]:
     """Each run with the settings; a sweep tries an option with each of its values, and numbers what it tries."""
     combinations = settings.combinations(texts)
+    for setting in combinations[0]:
+        _check_not_varied(runs, setting)
     if len(combinations) == 1:
         return [settings.with_settings(run, combinations[0]) for run in runs]
     if any(run.study != "tuning" for run in runs):
@@ -86,6 +89,22 @@ def _with_settings(runs: list[RunConfig], texts: Sequence[str]) -> list[RunConfi
         for run in runs
         for i, chosen in enumerate(combinations)
     ]
+
+
+def _check_not_varied(runs: list[RunConfig], setting: settings.Setting) -> None:
+    """Raises ValueError for an option of the problem that a study varies: runs would become the same."""
+    if setting.which != "problem":
+        return
+    option, values = setting.path[0], dict[str, list[str]]()
+    for run in runs:
+        value = json.dumps(run.problem_options[option]) if option in run.problem_options else "its default"
+        values.setdefault(run.problem, []).append(value)
+    for problem, own in values.items():
+        if len(set(own)) > 1:
+            raise ValueError(
+                f"--set {setting.name}: study {runs[0].study} varies {option} of {problem} itself "
+                f"({', '.join(dict.fromkeys(own))}); wanted an option that it leaves alone"
+            )
 
 
 def _nothing(studies: Sequence[str], asked: Selection) -> str:

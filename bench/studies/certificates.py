@@ -17,12 +17,12 @@ GROWTH = 1.5  # of the steps between evaluations
 LIKELIHOOD: Options = {"discrepancy": {"name": "data-kl"}}
 
 # one and two dimensions, in which a grid of the box proves that nothing is likelier by more than the gap
-PROBLEMS: dict[str, tuple[str, Options]] = {
-    "line, 1000": ("oned", {"n_observations": 1_000}),
-    "line, 10 000": ("oned", {"n_observations": 10_000}),
-    "plane, 1000": ("fredholm", {"n_observations": 1_000, "dimension": 2}),
-    "nanocluster, 300": ("nanocluster", {"n_observations": 300}),
-}
+PROBLEMS: list[tuple[str, str, Options]] = [
+    ("line", "oned", {"n_observations": 1_000}),
+    ("line", "oned", {"n_observations": 10_000}),
+    ("plane", "fredholm", {"n_observations": 1_000, "dimension": 2}),
+    ("nanocluster", "nanocluster", {"n_observations": 300}),
+]
 METHODS: dict[str, tuple[int, Options]] = {
     "weighted-flow": (300, LIKELIHOOD | {"n_particles": 50}),
     "reweighting": (1_000, {"n_support": 400}),
@@ -36,13 +36,15 @@ OF_IMAGES: dict[str, Options] = {
 
 
 def certificates(size: Size) -> list[RunConfig]:
-    """Each method on each problem, evaluated evenly in log(step)."""
+    """Each method on each problem, evaluated evenly in log(step); problems that are cut to the same size are one."""
+    cut = [(place, problem, options | {"n_observations": min(size.n, options["n_observations"])})
+           for place, problem, options in PROBLEMS]  # fmt: skip
     return [
         RunConfig(
             study="certificates",
-            labels=Labels(place),
+            labels=Labels(f"{place}, {_digits(options['n_observations'])}"),
             problem=problem,
-            problem_options=options | {"n_observations": min(size.n, options["n_observations"])},
+            problem_options=options,
             method=method,
             method_options=own | (OF_IMAGES.get(method, {}) if problem == "nanocluster" else {}),
             steps=max(2, round(steps * size.share_of_steps)),
@@ -50,9 +52,15 @@ def certificates(size: Size) -> list[RunConfig]:
             growth=GROWTH,
             replicate=0,
         )
-        for place, (problem, options) in PROBLEMS.items()
+        for i, (place, problem, options) in enumerate(cut)
+        if (place, problem, options) not in cut[:i]
         for method, (steps, own) in METHODS.items()
     ]
+
+
+def _digits(n: int) -> str:
+    """In groups of three from five digits on."""
+    return f"{n:,}".replace(",", " ") if n >= 10_000 else str(n)
 
 
 def run_certified(config: RunConfig, session: Session) -> tuple[Result, Arrays]:

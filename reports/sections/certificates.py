@@ -35,7 +35,12 @@ class Row(NamedTuple):
 def rows(records: Sequence[Record]) -> list[Row]:
     """One for each problem and method of the study."""
     groups = grouped(records, lambda record: (record.labels.variant, record.method))
-    return [_row(problem, own) for (problem, _), own in groups.items()]
+    ordered = sorted(groups.items(), key=lambda item: (item[1][0].problem, _observations(item[1][0]), item[0]))
+    return [_row(problem, own) for (problem, _), own in ordered]
+
+
+def _observations(record: Record) -> float:
+    return record.config_number("problem.options.n_observations")
 
 
 def _row(problem: str, records: Sequence[Record]) -> Row:

@@ -96,6 +96,27 @@ def test_settings_reach_all_runs_that_are_asked_for_and_each_must_take_them():
         plan(["sampling"], Selection(replicates=1, settings=["method.n=30"]))
 
 
+@pytest.mark.parametrize(
+    ("study", "problem", "text", "says"),
+    [
+        (
+            "fredholm",
+            "fredholm",
+            "problem.dimension=3",
+            r"varies dimension of fredholm itself \(1, 2, 3, 4\)",
+        ),
+        ("contamination", "oned", "problem.outliers=0.05", r"varies outliers of oned itself \(0.0, 0.1\)"),
+        ("ensemble", "ensemble", "problem.populations=[0.5, 0.5]", r"\(\[0.3, 0.7\], its default\)"),
+    ],
+)
+def test_what_a_study_varies_itself_cannot_be_set(study, problem, text, says):
+    """Its runs would become the same, and pass for replicates."""
+    with pytest.raises(ValueError, match=says):
+        plan([study], Selection("smoke", problems=[problem], settings=[text]))
+    other = plan([study], Selection("smoke", problems=[problem], settings=["problem.n_observations=30"]))
+    assert {run.problem_options["n_observations"] for run in other} == {30}
+
+
 def test_only_a_sweep_takes_several_values_and_numbers_what_it_tries(monkeypatch):
     monkeypatch.setitem(METHODS, "mine", lambda problem, a=1, b=2: None)
     several = Selection(replicates=1, problems=["oned"], methods=["mine"], settings=[f"method.a={i}" for i in range(3)])

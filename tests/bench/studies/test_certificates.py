@@ -30,3 +30,10 @@ def test_the_small_profile_has_the_line_and_the_plane():
     assert {("oned", 1_000), ("oned", 10_000), ("fredholm", 1_000), ("nanocluster", 300)} == sizes
     assert {run.method for run in runs} == {"weighted-flow", "reweighting", "mixture"}
     assert np.all([run.problem_options["n_observations"] <= 60 for run in STUDY.configs(STUDY.sizes["smoke"])])
+
+
+def test_problems_that_are_cut_to_one_size_are_one():
+    smoke, small = (STUDY.configs(STUDY.sizes[profile]) for profile in ("smoke", "small"))
+    assert {run.labels.variant for run in smoke} == {"line, 60", "plane, 60", "nanocluster, 60"}
+    assert {run.labels.variant for run in small} == {"line, 1000", "line, 10 000", "plane, 1000", "nanocluster, 300"}
+    assert (len(smoke), len(small)) == (9, 12)

@@ -109,8 +109,8 @@ def _verdict(ratio: Ratio) -> str:
 def sentence(rows: Sequence[Contaminated]) -> str:
     """Which methods break and which hold, for one problem, kind and share."""
     found = grouped(rows, lambda row: row.verdict)
-    words = {"breaks": "break", "holds": "hold", "undecided": "are undecided", "fails": "gave no answer"}
-    parts = [f"{', '.join(r.method for r in found[v])} {word}" for v, word in words.items() if v in found]
+    words = {"breaks": "outliers break", "holds": "unharmed", "undecided": "undecided", "fails": "no answer from"}
+    parts = [f"{word}: {', '.join(r.method for r in found[v])}" for v, word in words.items() if v in found]
     return f"{rows[0].place}: {'; '.join(parts)}."
 
 

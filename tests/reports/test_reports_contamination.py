@@ -34,8 +34,8 @@ def test_verdicts_follow_the_ratio_of_pairs(write, results, tmp_path):
     assert (weak.clean["w2"].median, weak.objective_change) == pytest.approx((0.2, 1.0))
     assert weak.w1_change == pytest.approx(0.25)
     said = sentence(list(rows.values()))
-    assert "mixture (weak) break;" in said
-    assert "mixture (strong) hold;" in said
+    assert "outliers break: mixture (weak);" in said
+    assert "unharmed: mixture (strong);" in said
     page = build(results, tmp_path / "out").read_text(encoding="utf-8")
     assert "oned: 10% wide" in page
     assert "1 of 1 runs failed: ValueError: not covered" in page

@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
-from cryosip.methods.marginal import Marginal, Variation, log_p, mixed, to_the_power, variation
+from cryosip.methods.marginal import LEAST_WEIGHT, Marginal, Variation, log_p, mixed, to_the_power, variation
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.problem import Points, PRNGKey, Problem, Weights
 
 FIRST_TIME_STEP = 1.0  # of the flow, whose steps are EM's on the weights where they have this length
 FASTER, SLOWER = 3.0, 4.0  # the time step grows so after a step up the likelihood, and shrinks after one down
-LEAST_WEIGHT = 1e-7  # of a particle that only searches
 MOST_GROWTH = 5.0  # of a log-weight in a step
 ALL_LOST = -1.0  # growth of a log-weight at which a linear model of the weight has nothing left
 MERGED_WITHIN = 3e-3  # of the std of the initial distribution

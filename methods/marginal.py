@@ -22,6 +22,7 @@ from cryosip.methods.method import WeightedPoints
 from cryosip.methods.problem import Points, Problem, Weights, in_span
 
 LEAST = -1e30  # in the place of log 0, which has no derivative
+LEAST_WEIGHT = 1e-7  # of a particle that only searches
 
 Scalar = Float[Array, ""]
 LogP = Float[Array, "k m"]
@@ -50,9 +51,9 @@ class Marginal(NamedTuple):
 class Variation(NamedTuple):
     """What moves a distribution up its likelihood, at each of its points.
 
-    `share` (k, m) is p(y_i | theta_k) / f(y_i), `score` (k, m, d) the slope of log p(y_i | theta_k), `curvature`
-    (k, d, d) the second derivative of D(theta) = mean_i p(y_i | theta) / f(y_i) at theta_k, and `log_f` (m,) that of
-    f = sum_k w_k p(. | theta_k).
+    `share` (k, m) is p(y_i | theta_k) / f(y_i), at most 1 / LEAST_WEIGHT, `score` (k, m, d) the slope of
+    log p(y_i | theta_k), `curvature` (k, d, d) the second derivative of D(theta) = mean_i p(y_i | theta) / f(y_i) at
+    theta_k, and `log_f` (m,) that of f = sum_k w_k p(. | theta_k).
     """
 
     share: LogP
@@ -163,7 +164,8 @@ def variation(of: Marginal, theta: Points, weights: Weights) -> Variation:
     """All that a step of second order needs."""
     rows, score = by_blocks(of.score, of.block, theta)
     log_f = mixed(rows, weights)
-    share = jnp.exp(rows - log_f)
+    # at most that of a structure which alone explains an observation: without weight it is not in f, and has no bound
+    share = jnp.exp(jnp.minimum(rows - log_f, -jnp.log(LEAST_WEIGHT)))
     return Variation(share, score, by_blocks(partial(_second, of), of.block, theta, share, score), log_f)
 
 

@@ -11,7 +11,10 @@ ENSEMBLE_IMAGES: dict[str, Options] = {
         "image_size": 12, "pixel_size_in_angstroms": 16.0, "atom_std_in_angstroms": 12.0,
         "pose_spacing_in_degrees": 8.0,
     },
-    "small": {"image_size": 32, "pixel_size_in_angstroms": 6.0, "atom_std_in_angstroms": 5.0},
+    "small": {
+        "image_size": 32, "pixel_size_in_angstroms": 6.0, "atom_std_in_angstroms": 5.0,
+        "pose_spacing_in_degrees": 6.0,  # moves the edge of the molecule by less than a pixel
+    },
     "paper": {"image_size": 128, "cropped_size": 63},
 }  # fmt: skip
 POSES = ("known", "near", "unknown")

@@ -80,6 +80,16 @@ def test_in_single_precision_the_gap_stays_closed():
     assert max(gaps) < 2e-5
 
 
+def test_observations_far_from_all_particles_are_found():
+    """A particle that searches close to one has a ratio beyond any float, and must still take one finite step to it."""
+    problem = DATASETS["oned"](n_observations=500, outliers=0.1, seed=2).problem
+    method = weighted_flow(problem, DATA_KL, n_particles=100)
+    state = run(method, 100)
+    assert np.abs(problem.observations).max() > 30 * problem.noise_std
+    assert np.isfinite(state.theta).all()
+    assert duality_gap(problem, method.estimate(state)).value < 1e-4
+
+
 def test_what_has_no_weight_moves_nothing_else(x64):
     """One that searches where the ratio is small would lose weight that it does not have: the rest answer only it."""
     problem = DATASETS["oned"](n_observations=100, seed=1).problem

@@ -41,7 +41,9 @@ class Contaminated(NamedTuple):
 
 def contaminated_rows(records: Sequence[Record]) -> list[Contaminated]:
     """One for each problem, kind and share of outliers and method, by pairs of replicates of the same seed."""
-    groups = grouped(records, lambda r: (r.problem, *_outliers(r), _name(r)))
+    groups = grouped(
+        sorted(records, key=lambda r: (_name(r), r.replicate)), lambda r: (r.problem, *_outliers(r), _name(r))
+    )
     return [
         _row(own, groups.get((problem, "clean", 0.0, name), []))
         for (problem, _, share, name), own in sorted(groups.items(), key=lambda item: item[0][:3])
@@ -68,7 +70,7 @@ def _row(dirty: Sequence[Record], clean: Sequence[Record]) -> Contaminated:
         name: [
             (r.metrics.get(name, math.nan), before[r.replicate].metrics.get(name, math.nan))
             for r in dirty
-            if r.replicate in before
+            if r.status == "ok" and r.replicate in before
         ]
         for name in METRICS
     }

@@ -28,6 +28,7 @@ def test_verdicts_follow_the_ratio_of_pairs(write, results, tmp_path):
     assert {name: row.verdict for name, row in rows.items()} == {
         "mixture (weak)": "breaks", "mixture (strong)": "holds", "mixture (lost)": "fails"
     }  # fmt: skip
+    assert np.isnan(rows["mixture (lost)"].ratios["w2"].mean)  # what a failed run left behind is no result
     weak = rows["mixture (weak)"]
     # the geometric mean of 1, 1.01 and 1.02
     assert weak.ratios["w2"].mean == pytest.approx(5 * np.cbrt(1.01 * 1.02), rel=1e-9)

@@ -37,7 +37,7 @@ def write_the_rest(write) -> None:
             test_reports_images.put(write, study, method, setting, i, **options)
         for tau in (0.15, 0.5):
             test_reports_images.put(write, "tau", "flow", f"tau={tau}", i, tau)
-        for study in ("ensemble", "paper-hsp90", "paper-adk"):
+        for study in ("paper-hsp90", "paper-adk"):
             test_reports_protein.put(write, study, "flow", "published", i, "energy")
         for cutoff in (10.0, 15.0):
             fields = {"cutoff_in_angstroms": cutoff, "snr": 1.0}
@@ -52,6 +52,7 @@ OWN_TESTS = {
     "bound",
     "certificates",
     "contamination",
+    "ensemble",
     "fredholm",
     "tuning",
 }  # sections whose tests write records of their own

@@ -117,7 +117,7 @@ def test_the_study_measures_flows_and_estimators(monkeypatch):
     study = STUDIES["sampling"]
     runs = study.configs(study.sizes["smoke"])
     estimator, flow = runs[0], runs[-1]
-    assert "variance" in study.measure(estimator, ALONE)[0]["metrics"]
+    assert "variance" in study.measure(estimator, ALONE)[0].metrics
     fields, _ = study.measure(flow, ALONE)
     assert fields.steps == flow.steps
     assert np.diff(fields.curve["step"]).max() > np.diff(fields.curve["step"]).min()

@@ -45,7 +45,9 @@ def fredholm(size: Size) -> list[RunConfig]:
         labels = partial(Labels, axis="d", value=d)
         for row, (method, settings) in TRIED.items():
             setting = settings[CHOSEN[row][at]]
-            runs.append(on_fredholm(d, labels(), size, method, setting.steps, **sized(setting, method, size.n)))
+            # before all steps of its search it has no estimate to speak of
+            own = size._replace(share_of_steps=1.0) if method == "posterior-npmle" else size
+            runs.append(on_fredholm(d, labels(), own, method, setting.steps, **sized(setting, method, size.n)))
         theirs = size._replace(n=PUBLISHED_OBSERVATIONS if whole else size.n, share_of_steps=1.0)
         n = PARTICLES if whole else size.n
         for variant in EM_VARIANTS:

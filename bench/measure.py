@@ -157,8 +157,8 @@ def _evaluate(
         values |= metrics.of_populations(estimate, points, support)
     if instance.molecule is None:
         return values
-    scale = 1 / np.sqrt(instance.molecule.eigenvalues)
-    return values | metrics.per_mode(estimate, points) | metrics.unwhitened(estimate, points, scale)
+    whole = metrics.unwhitened(estimate, points, instance.molecule.amplitudes)
+    return values | metrics.per_mode(estimate, points) | whole
 
 
 def _support(instance: Instance) -> np.ndarray | None:

@@ -180,7 +180,7 @@ def _marginal(points: WeightedPoints, i: int) -> WeightedPoints:
 
 
 def unwhitened(estimate: WeightedPoints, truth: WeightedPoints, scale: np.ndarray) -> dict[str, float]:
-    """D_E^2 in the paper's coordinates theta_i = z_i / sqrt(lambda_i), `scale` 1 / sqrt(lambda_i)."""
+    """D_E^2 in the paper's coordinates theta_i = a_i z_i, `scale` a_i."""
     scaled = (WeightedPoints(np.asarray(p.theta) * scale, p.weights) for p in (estimate, truth))
     return {"energy_distance_squared_unwhitened": energy_distance_squared(*scaled)}
 

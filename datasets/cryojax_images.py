@@ -86,6 +86,29 @@ def images(
     return jax.vmap(image)(positions, rotation, shift, defocus)
 
 
+def scattering_projections(
+    size: int, pixel_size: float, atomic_number: int, positions: Float[Array, "n a 3"], b_factor: float = 0.0
+) -> Float[Array, "n s s"]:
+    """The bare integrator on atoms of one element with cryoJAX's own table, averaged over each pixel.
+
+    Its Gaussians have the integrals a_j of the scattering factor, in angstroms; a potential is 4 pi times that.
+    Positions (n, a, 3) are in angstroms, after the rotation.
+    """
+    import cryojax.simulator as cxs
+    from cryojax.constants import PengScatteringFactorParameters
+
+    config = cxs.BasicImageConfig((size, size), pixel_size, precompute_mode="rfft")
+    integrator = cxs.GaussianMixtureProjection(sampling_mode="average")
+    n_atoms = positions.shape[1]
+    table = PengScatteringFactorParameters(np.full(n_atoms, atomic_number))
+
+    def image(position: Float[Array, "a 3"]) -> Float[Array, "s s"]:
+        volume = cxs.GaussianMixtureVolume.from_tabulated_parameters(position, table, np.full(n_atoms, b_factor))
+        return integrator.integrate(volume, config, outputs_real_space=True)
+
+    return jax.lax.map(image, positions)
+
+
 def projections(
     size: int,
     pixel_size: float,

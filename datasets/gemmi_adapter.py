@@ -87,3 +87,16 @@ def _calphas(structure: gemmi.Structure) -> CAlphas:
 def _is_amino_acid(residue: gemmi.Residue) -> bool:
     kind = gemmi.find_tabulated_residue(residue.name)
     return kind.is_amino_acid() or (residue.het_flag == "A" and not kind.found())
+
+
+def scattering_factor(element: str) -> tuple[Float[np.ndarray, "5"], Float[np.ndarray, "5"]]:
+    """a_j in angstroms and b_j in angstroms^2 of f(s) = sum_j a_j exp(-b_j s^2), s = k / 2, of electrons [peng1996].
+
+    Raises ValueError for an element that has none in the table of s <= 2 / angstrom.
+    """
+    found = gemmi.Element(element)
+    if found.name.lower() != element.lower() or (factors := found.c4322) is None:
+        raise ValueError(
+            f"element is {element!r}; wanted one with a tabulated scattering factor of electrons, such as 'C'"
+        )
+    return np.array(factors.a), np.array(factors.b)

@@ -34,7 +34,8 @@ class Molecule(NamedTuple):
     """What a protein's images are of: beads at rest + sum_i theta_i motions_i, in angstroms.
 
     `source` is the file of the structure, `n_atoms` the C-alpha atoms of the chain; `eigenvalues` (d,) of the modes,
-    1 / sqrt of which take theta to the paper's coordinates, and `collectivity` (d,), the share of the atoms that move.
+    `collectivity` (d,), the share of the atoms that move, and `amplitudes` (d,), which take theta to the paper's
+    coordinates.
     """
 
     source: str
@@ -44,6 +45,7 @@ class Molecule(NamedTuple):
     motions: Float[np.ndarray, "d a 3"]
     eigenvalues: Float[np.ndarray, " d"]
     collectivity: Float[np.ndarray, " d"]
+    amplitudes: Float[np.ndarray, " d"]
 
 
 class Instance(NamedTuple):

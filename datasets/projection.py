@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 Line = Float[Array, " a"]
-Columns = Float[Array, "c a"]
+Columns = Float[Array, "c ag"]
 Centers = Float[Array, "n a 2"]
 Squares = Float[Array, "n c c"]
 
@@ -27,11 +27,15 @@ WINDOWS = (4, 6, 8)  # eighths of the image that are rendered, the smallest that
 
 
 class Profile(NamedTuple):
-    """Atoms at x (a,), in angstroms, along an axis: `size` c, values (c, a), d values / dx given x and the values."""
+    """Atoms at x (a,), in angstroms, along an axis: `size` c, values (c, a g), d values / dx given x and the values.
+
+    An atom is a sum of g Gaussians of these `heights`, one by default; its g columns follow each other.
+    """
 
     size: int
     values: Callable[[Line], Columns]
     slopes: Callable[[Line, Columns], Columns]
+    heights: tuple[float, ...] = (1.0,)
 
 
 def pixel_centers(size: int, pixel_size: float) -> np.ndarray:
@@ -50,6 +54,30 @@ def on_pixels(size: int, pixel_size: float, std: float) -> Profile:
         return values * (jnp.asarray(grid, x.dtype) - x) / std**2
 
     return Profile(size, values, slopes)
+
+
+def means_over_pixels(
+    size: int, pixel_size: float, stds: Float[np.ndarray, " g"], heights: Float[np.ndarray, " g"]
+) -> Profile:
+    """The mean over each pixel of a normal density, for each of the stds: (erf(r_+) - erf(r_-)) / (2 h).
+
+    r_+- = (x_j - x +- h / 2) / (sqrt(2) std), for pixels of width h at x_j.
+    """
+    edges = pixel_size * (np.arange(size + 1) - size // 2 - 0.5)[:, None]
+
+    def reduced(x: Line) -> Columns:
+        """From the atom to the edges of the pixels, in units of sqrt(2) std, (c + 1, a g)."""
+        away = jnp.asarray(edges, x.dtype) - jnp.repeat(x, len(stds))
+        return away * jnp.asarray(np.tile(np.sqrt(0.5) / stds, len(x)), x.dtype)
+
+    def values(x: Line) -> Columns:
+        return jnp.diff(jax.scipy.special.erf(reduced(x)), axis=0) / (2 * pixel_size)
+
+    def slopes(x: Line, _values: Columns) -> Columns:
+        scale = jnp.asarray(np.tile(-np.sqrt(0.5 / np.pi) / (stds * pixel_size), len(x)), x.dtype)
+        return scale * jnp.diff(jnp.exp(-(reduced(x) ** 2)), axis=0)
+
+    return Profile(size, values, slopes, tuple(heights))
 
 
 def on_frequencies(size: int, pixel_size: float, std: float, n_frequencies: int) -> Profile:
@@ -111,9 +139,6 @@ def fourier_basis(size: int, n_frequencies: int) -> np.ndarray:
 def project(size: int, pixel_size: float, std: float, weights: Float[np.ndarray, " a"], centers: Centers) -> Squares:
     """sum_a weights_a exp(-|g - c_a|^2 / (2 std^2)) at the pixels g.
 
-    Only a window in the middle that holds all atoms of all images is computed; the rest of the image is zero to
-    rounding.
-
     Parameters
     ----------
     size
@@ -130,44 +155,63 @@ def project(size: int, pixel_size: float, std: float, weights: Float[np.ndarray,
     Squares
         Images (n, size, size), rows along y, columns along x.
     """
+    return windowed(size, pixel_size, lambda window: on_pixels(window, pixel_size, std), REACH * std, weights, centers)
+
+
+def windowed(
+    size: int,
+    pixel_size: float,
+    profile: Callable[[int], Profile],
+    radius: float,
+    weights: Float[np.ndarray, " a"],
+    centers: Centers,
+) -> Squares:
+    """sum_a weights_a P(y_a) P(x_a)^T on pixels, for a profile of any size and atoms that end at the radius.
+
+    Only a window in the middle that holds all atoms of all images is computed; the rest of the image is zero to
+    rounding.
+    """
     windows = sorted({min(size, 2 * -(-eighths * size // 16)) for eighths in WINDOWS})
 
-    def windowed(window: int, centers: Centers) -> Squares:
+    def within(window: int, centers: Centers) -> Squares:
         start = size // 2 - window // 2
         border = (start, size - window - start)
-        images = separable(on_pixels(window, pixel_size, std), weights, centers)
+        images = separable(profile(window), weights, centers)
         return jnp.pad(images, ((0, 0), border, border))
 
-    reach = jnp.abs(jax.lax.stop_gradient(centers)).max() + REACH * std
+    reach = jnp.abs(jax.lax.stop_gradient(centers)).max() + radius
     halves = jnp.asarray([(window // 2 - 1) * pixel_size for window in windows[:-1]], reach.dtype)
-    return jax.lax.switch((reach > halves).sum(), [partial(windowed, window) for window in windows], centers)
+    return jax.lax.switch((reach > halves).sum(), [partial(within, window) for window in windows], centers)
 
 
 def separable(profile: Profile, weights: Float[np.ndarray, " a"], centers: Centers) -> Squares:
     """sum_a weights_a P(y_a) P(x_a)^T for atoms at centers (x, y); its adjoint is written by hand."""
 
-    batch = max(1, min(len(centers), CACHED // (len(weights) * profile.size)))
+    n, g = len(weights), len(profile.heights)
+    batch = max(1, min(len(centers), CACHED // (n * g * profile.size)))
+    heights = np.outer(weights, profile.heights).ravel()
 
-    def sides(center: Float[Array, "a 2"]) -> tuple[Columns, Columns]:
-        return profile.values(center[:, 0]) * jnp.asarray(weights, center.dtype), profile.values(center[:, 1])
+    def weighted(columns: Columns) -> Columns:
+        return columns * jnp.asarray(heights, columns.dtype)
 
     def image(center: Float[Array, "a 2"]) -> Float[Array, "c c"]:
-        across, down = sides(center)
-        return down @ across.T
+        return profile.values(center[:, 1]) @ weighted(profile.values(center[:, 0])).T
 
     def push(center: Float[Array, "a 2"], shift: Float[Array, "a 2"]) -> Float[Array, "c c"]:
         """How the image changes with the centers."""
-        across, down = sides(center)
-        along_x = profile.slopes(center[:, 0], across) * shift[:, 0]
-        along_y = profile.slopes(center[:, 1], down) * shift[:, 1]
-        return down @ along_x.T + along_y @ across.T
+        x, y = center.T
+        across, down, by_x, by_y = profile.values(x), profile.values(y), *jnp.repeat(shift, g, axis=0).T
+        along_x = weighted(profile.slopes(x, across) * by_x)
+        along_y = profile.slopes(y, down) * by_y
+        return down @ along_x.T + along_y @ weighted(across).T
 
     def pull(center: Float[Array, "a 2"], image: Float[Array, "c c"]) -> Float[Array, "a 2"]:
         """The adjoint of push: two products of the size of the one that makes the image."""
-        across, down = sides(center)
-        along_x = (profile.slopes(center[:, 0], across) * (image.T @ down)).sum(0)
-        along_y = (profile.slopes(center[:, 1], down) * (image @ across)).sum(0)
-        return jnp.stack([along_x, along_y], axis=1)
+        x, y = center.T
+        across, down = profile.values(x), profile.values(y)
+        along_x = (profile.slopes(x, across) * (image.T @ down)).sum(0)
+        along_y = (profile.slopes(y, down) * (image @ across)).sum(0)
+        return weighted(jnp.stack([along_x, along_y])).T.reshape(n, g, 2).sum(1)
 
     def each(f: Callable[..., Array], *arguments: Array) -> Array:
         return jax.lax.map(lambda rows: f(*rows), arguments, batch_size=batch)

@@ -1,5 +1,7 @@
 """A protein that moves along its normal modes, seen from everywhere: section 4.3."""
 
+import inspect
+import warnings
 from collections.abc import Sequence
 from functools import partial, update_wrapper
 from pathlib import Path
@@ -10,12 +12,15 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+from cryosip.datasets import gemmi_adapter
 from cryosip.datasets.gaussian_mixture import GaussianMixture, gaussian_mixture
 from cryosip.datasets.instance import Instance, Molecule, Truth, checked
 from cryosip.datasets.outliers import contaminated
 from cryosip.datasets.protein_images import (
     Beads,
     Camera,
+    Scattering,
+    bead_centers,
     checked_cropped,
     cropped_span,
     largest_distance,
@@ -34,15 +39,20 @@ from cryosip.methods import checks
 from cryosip.methods.problem import Images, Points, PRNGKey, Problem
 
 SNR_PIXEL_IN_ANGSTROMS = 1.5  # the pixel of the default images
+AMPLITUDES = {"root": lambda eigenvalues: eigenvalues**-0.5, "inverse": lambda eigenvalues: 1 / eigenvalues}
+INTENSITIES = ("snr", "scattering")
 SPAN_DRAWS = 200  # images from which the error of cropped images is measured
 
 
 class Experiment(NamedTuple):
-    """The options of `protein` that say what is drawn and how strong the signal is, checked."""
+    """The options of `protein` that say what is drawn and how strong the signal is, checked.
+
+    Without an SNR images have the units that they are rendered in.
+    """
 
     name: str
     n_observations: int
-    snr: float
+    snr: float | None
     noise_std: float
     distributions: list[GaussianMixture]  # of each mode
     init_half_width: float
@@ -71,17 +81,21 @@ def protein(
     cropped_size: int | None = None,
     structure: str | Path | None = None,
     chain: str = "A",
+    amplitude: str = "root",
+    intensity: str = "snr",
+    element: str = "C",
+    b_factor: float = 0.0,
     outliers: float = 0.0,
     outlier_kind: str = "wide",
     seed: int = 0,
 ) -> Instance:
     """Section 4.3: a protein that moves along its normal modes, from noisy projections in unknown directions.
 
-    The C-alpha atoms (or beads, the means of `atoms_per_bead` consecutive ones) are at X = X_0 + sum_i z_i v_i /
-    sqrt(lambda_i), with the lowest modes v_i and eigenvalues lambda_i of the anisotropic network model [atilgan2001].
+    The C-alpha atoms (or beads, the means of `atoms_per_bead` consecutive ones) are at X = X_0 + sum_i a_i z_i v_i with
+    the lowest modes v_i of the anisotropic network model [atilgan2001] and a_i = 1 / sqrt(lambda_i) of its eigenvalues.
     An image is c * sum_a n_a exp(-|g - (R X_a)_xy - t|^2 / (2 s^2)) at the pixels g, n_a the atoms of bead a and s =
     `atom_std_in_angstroms`; y = image + noise, N(0, noise_std^2 I) [sanchez2025]. R is uniform on SO(3), t on
-    [-max_shift, max_shift]^2. theta is z, whitened; the paper's own coordinates are z_i / sqrt(lambda_i).
+    [-max_shift, max_shift]^2. theta is z, whitened; the paper's own coordinates are a_i z_i.
 
     The defaults are the paper's where it states them; it leaves open the chain, the atoms, cutoff, pixel size, atom
     width and scale of the signal.
@@ -127,7 +141,18 @@ def protein(
     structure
         A PDB or an mmCIF file to read in place of what the name stands for.
     chain
-        Of the structure, "A" by default.
+        Of the structure, "A" by default; "A,B" are both as one molecule.
+    amplitude
+        "root", the default: a_i = 1 / sqrt(lambda_i), as the paper prints; "inverse": a_i = 1 / lambda_i, with which
+        atoms move further, as the paper's numbers suggest.
+    intensity
+        "snr", the default, for Gaussian atoms and the signal that `snr` says; "scattering" for images in units of noise
+        that are integrals of the scattering potential: an atom is 4 pi sum_j a_j N(0, (b_j + B) / (8 pi^2)), averaged
+        over each pixel, in 1 / angstrom, of the tabulated five Gaussians of its element [peng1996].
+    element
+        Of all atoms of "scattering"; "C" by default, for C-alphas.
+    b_factor
+        B of "scattering", in angstroms^2; 0 by default.
     outliers, outlier_kind
         A share of the images that is contaminated, 0 by default, and how, as `contaminated` says: "wide", the default,
         "noise" or "neighbour".
@@ -144,8 +169,9 @@ def protein(
     ------
     ValueError
         A count is below 1, a length or a noise is not positive, a bead has more than 4 atoms, `means` are no lists of
-        numbers, the cropped size is even or larger than the image, the share of outliers is outside [0, 1), or `load`
-        or `normal_modes` refuse.
+        numbers, the cropped size is even or larger than the image, the share of outliers is outside [0, 1), an
+        amplitude or an intensity is unknown, an element has no tabulated factor, an option of one intensity is given
+        with the other, or `load` or `normal_modes` refuse.
     OSError
         There is no structure to be had.
     """
@@ -154,12 +180,13 @@ def protein(
     atom_std = checks.positive("atom_std_in_angstroms", atom_std_in_angstroms)
     max_shift = checks.non_negative("max_shift_in_angstroms", max_shift_in_angstroms)
     checked_cropped(cropped_size, size)
+    scattering = _checked_scattering(intensity, element, b_factor, snr, atom_std)
     if checks.positive_int("atoms_per_bead", atoms_per_bead) > 4:
         raise ValueError(f"atoms_per_bead is {atoms_per_bead}; wanted 1 to 4")
     experiment = Experiment(
         name=name,
         n_observations=checks.positive_int("n_observations", n_observations),
-        snr=checks.positive("snr", snr),
+        snr=checks.positive("snr", snr) if intensity == "snr" else None,
         noise_std=checks.positive("noise_std", noise_std),
         distributions=_checked_distributions(means, std),
         init_half_width=checks.positive("init_half_width", init_half_width),
@@ -171,8 +198,9 @@ def protein(
     )
     trace = load(name, structure, chain)
     modes = normal_modes(trace, cutoff_in_angstroms, len(experiment.distributions))
-    molecule, beads = _beads(trace, modes, atoms_per_bead)
-    camera = Camera(size, pixel, atom_std, experiment.poses.defocus is not None)
+    amplitudes = AMPLITUDES[checks.one_of("amplitude", amplitude, AMPLITUDES)](modes.eigenvalues)
+    molecule, beads = _beads(trace, modes, amplitudes, atoms_per_bead)
+    camera = Camera(size, pixel, atom_std, experiment.poses.defocus is not None, scattering)
     problem, truth = simulate(camera, beads, experiment)
     return checked(Instance(problem, truth, molecule))
 
@@ -202,10 +230,13 @@ def simulate(camera: Camera, beads: Beads, experiment: Experiment) -> tuple[Prob
 
     key_theta, key_pose, key_noise, key_span = jr.split(jr.key(experiment.seed), 4)
     theta, pose = sample_truth(key_theta, n), sample_pose(key_pose, n)
+    _warn_of_atoms_outside(camera, beads, theta, pose)
     clean = images(theta, pose)
-    fine_pixels = (camera.size * camera.pixel / SNR_PIXEL_IN_ANGSTROMS) ** 2
     # an array: a number of the data would be written into programs, which then served one data set only
-    scale = np.full(1, experiment.noise_std * np.sqrt(experiment.snr * fine_pixels * n) / jnp.linalg.norm(clean))
+    scale = np.ones(1)
+    if experiment.snr is not None:
+        fine_pixels = (camera.size * camera.pixel / SNR_PIXEL_IN_ANGSTROMS) ** 2
+        scale *= experiment.noise_std * np.sqrt(experiment.snr * fine_pixels * n) / jnp.linalg.norm(clean)
 
     def render(theta: Points, pose: ProteinPose) -> Images:
         return jnp.asarray(scale, theta.dtype) * images(theta, pose)
@@ -249,7 +280,7 @@ def _uniform(half_width: float, d: int, key: PRNGKey, n: int) -> Points:
     return half_width * jr.uniform(key, (n, d), minval=-1.0)
 
 
-def _beads(trace: Trace, modes: Modes, atoms_per_bead: int) -> tuple[Molecule, Beads]:
+def _beads(trace: Trace, modes: Modes, amplitudes: np.ndarray, atoms_per_bead: int) -> tuple[Molecule, Beads]:
     """Beads of consecutive atoms, how they move with each z, and how many atoms each holds."""
     starts = np.arange(0, len(trace.coordinates), atoms_per_bead)
     atoms = np.diff(np.append(starts, len(trace.coordinates))).astype(np.float64)
@@ -258,11 +289,49 @@ def _beads(trace: Trace, modes: Modes, atoms_per_bead: int) -> tuple[Molecule, B
         return np.add.reduceat(per_atom, starts, axis=0) / atoms[:, None]
 
     rest = pooled(trace.coordinates - trace.coordinates.mean(0))
-    motions = np.stack([pooled(v) / np.sqrt(value) for v, value in zip(modes.vectors, modes.eigenvalues, strict=True)])
+    motions = np.stack([pooled(v) * a for v, a in zip(modes.vectors, amplitudes, strict=True)])
     molecule = Molecule(
-        trace.source, trace.chain, len(trace.coordinates), rest, motions, modes.eigenvalues, modes.collectivity
+        trace.source,
+        trace.chain,
+        len(trace.coordinates),
+        rest,
+        motions,
+        modes.eigenvalues,
+        modes.collectivity,
+        amplitudes,
     )
     return molecule, Beads(atoms, jnp.asarray(rest, jnp.float32), jnp.asarray(motions, jnp.float32))
+
+
+def _warn_of_atoms_outside(camera: Camera, beads: Beads, theta: Points, pose: ProteinPose) -> None:
+    """Of the observations' own structures: motions can be so large that images do not hold them."""
+    centers = jnp.abs(jax.jit(partial(bead_centers, beads))(theta, pose)).max(-1)
+    outside = np.asarray(centers > camera.size * camera.pixel / 2)
+    if outside.any():
+        warnings.warn(
+            f"{outside.mean():.2%} of the atoms lie outside of their images of {camera.size} pixels of "
+            f"{camera.pixel:g} angstroms, in {outside.any(1).mean():.1%} of the images",
+            stacklevel=4,
+        )
+
+
+def _checked_scattering(
+    intensity: str, element: str, b_factor: float, snr: float, atom_std: float
+) -> Scattering | None:
+    """The potential of an atom, None where atoms are Gaussians; ValueError for options of the other intensity."""
+    scatters = checks.one_of("intensity", intensity, INTENSITIES) == "scattering"
+    defaults = inspect.signature(protein).parameters
+    given = (
+        {"element": element, "b_factor": b_factor} if not scatters else {"snr": snr, "atom_std_in_angstroms": atom_std}
+    )
+    for name, value in given.items():
+        if value != defaults[name].default:
+            raise ValueError(f"{name} is {value!r} with intensity {intensity!r}, which does not use it; wanted none")
+    if not scatters:
+        return None
+    a, b = gemmi_adapter.scattering_factor(checks.instance_of("element", element, str))
+    b = b + checks.non_negative("b_factor", b_factor)
+    return Scattering(4 * np.pi * a, np.sqrt(b / (8 * np.pi**2)))
 
 
 def _checked_distributions(means: Sequence[Sequence[float]], std: float) -> list[GaussianMixture]:

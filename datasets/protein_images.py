@@ -8,7 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from cryosip.datasets.projection import contrast_transfer, fourier_basis, on_frequencies, project, separable
+from cryosip.datasets.projection import (
+    REACH,
+    Profile,
+    contrast_transfer,
+    fourier_basis,
+    means_over_pixels,
+    on_frequencies,
+    project,
+    separable,
+    windowed,
+)
 from cryosip.datasets.protein_poses import ProteinPose
 from cryosip.methods import checks
 from cryosip.methods.problem import Coordinates, Images, Points, Span
@@ -16,13 +26,24 @@ from cryosip.methods.problem import Coordinates, Images, Points, Span
 VOLTAGE_IN_KILOVOLTS = 300.0
 
 
+class Scattering(NamedTuple):
+    """An atom's potential as a sum of Gaussians: their integrals over the plane, and their stds in angstroms."""
+
+    integrals: Float[np.ndarray, " g"]
+    stds: Float[np.ndarray, " g"]
+
+
 class Camera(NamedTuple):
-    """How atoms become an image: `size` pixels of `pixel` angstroms a side, atoms of std `atom_std` in angstroms."""
+    """How atoms become an image: `size` pixels of `pixel` angstroms a side, atoms of std `atom_std` in angstroms.
+
+    Atoms of a `scattering` potential have the widths of its Gaussians instead.
+    """
 
     size: int
     pixel: float
     atom_std: float
     has_ctf: bool
+    scattering: Scattering | None = None
 
 
 class Beads(NamedTuple):
@@ -59,7 +80,16 @@ def unscaled_images(camera: Camera, beads: Beads, theta: Points, pose: ProteinPo
         (n, size^2), row by row.
     """
     size = camera.size
-    squares = project(size, camera.pixel, camera.atom_std, beads.atoms, bead_centers(beads, theta, pose))
+    centers, potential = bead_centers(beads, theta, pose), camera.scattering
+    if potential is None:
+        squares = project(size, camera.pixel, camera.atom_std, beads.atoms, centers)
+    else:
+
+        def means(window: int) -> Profile:
+            return means_over_pixels(window, camera.pixel, potential.stds, potential.integrals)
+
+        reach = REACH * float(potential.stds.max()) + camera.pixel / 2
+        squares = windowed(size, camera.pixel, means, reach, beads.atoms, centers)
     if camera.has_ctf:
         basis = jnp.asarray(fourier_basis(size, (size - 1) // 2), theta.dtype)
         transfer = _transfer(basis.shape[0], size * camera.pixel, pose.defocus.astype(theta.dtype))
@@ -72,8 +102,10 @@ def cropped_span(camera: Camera, beads: Beads, cropped_size: int) -> Span:
 
     `beads.atoms` are multiplied by the scale c of the images.
     """
-    size = camera.size
+    size, potential = camera.size, camera.scattering
     basis = fourier_basis(size, cropped_size // 2)
+    # of a potential all Gaussians share the phases of their atom: one width for all, and a factor makes up for it
+    width = camera.atom_std if potential is None else float(potential.stds.min())
 
     @partial(jax.jit, inline=True)
     def projected(y: Images) -> Coordinates:
@@ -82,13 +114,31 @@ def cropped_span(camera: Camera, beads: Beads, cropped_size: int) -> Span:
 
     @partial(jax.jit, inline=True)
     def coordinates(theta: Points, pose: ProteinPose) -> Coordinates:
-        profile = on_frequencies(size, camera.pixel, camera.atom_std, cropped_size // 2)
+        profile = on_frequencies(size, camera.pixel, width, cropped_size // 2)
         squares = separable(profile, beads.atoms, bead_centers(beads, theta, pose))
+        if potential is not None:
+            squares *= jnp.asarray(_form_factor(potential, width, size, camera.pixel, cropped_size // 2), squares.dtype)
         if camera.has_ctf:
             squares *= _transfer(squares.shape[1], size * camera.pixel, pose.defocus.astype(theta.dtype))
         return squares.reshape(len(theta), -1)
 
     return Span(projected, coordinates, np.inf)
+
+
+def _form_factor(
+    potential: Scattering, width: float, size: int, pixel: float, n_frequencies: int
+) -> Float[np.ndarray, "c c"]:
+    """What makes the coefficients of atoms of one Gaussian, of height 1 and the width, those of the potential.
+
+    sum_j integral_j exp(-(std_j^2 - width^2) k^2 / 2) / (2 pi width^2), k^2 = k_x^2 + k_y^2, and of the mean over a
+    pixel of width h a factor sin(k h / 2) / (k h / 2) along each axis.
+    """
+    lowest = np.arange(1, n_frequencies + 1)
+    k = 2 * np.pi * np.concatenate([[0], lowest, lowest]) / (size * pixel)
+    square = k[:, None] ** 2 + k**2
+    gaussians = np.exp(-0.5 * np.multiply.outer(square, potential.stds**2 - width**2)) @ potential.integrals
+    mean = np.sinc(k * pixel / (2 * np.pi))
+    return gaussians / (2 * np.pi * width**2) * mean[:, None] * mean
 
 
 def largest_distance(span: Span, drawn: tuple[Points, ProteinPose], images: Images) -> float:

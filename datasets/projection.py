@@ -125,7 +125,7 @@ def means_on_frequencies(
     Atoms are narrow: means are taken over the few pixels around each, whose coefficients are turned by its phase.
     Images are periodic, as those of `on_frequencies`.
     """
-    around = int(np.ceil(REACH * stds.max() / pixel_size + 0.5))
+    around = _pixels_around(pixel_size, stds)
     local = means_over_pixels(2 * around + 1, pixel_size, stds, heights)
     wave = 2 * np.pi / size
     turns = wave * np.outer(np.arange(1, n_frequencies + 1), np.arange(-around, around + 1))
@@ -173,6 +173,9 @@ def fourier_basis(size: int, n_frequencies: int) -> np.ndarray:
 def project(size: int, pixel_size: float, std: float, weights: Float[np.ndarray, " a"], centers: Centers) -> Squares:
     """sum_a weights_a exp(-|g - c_a|^2 / (2 std^2)) at the pixels g.
 
+    Only a window in the middle that holds all atoms of all images is computed; the rest of the image is zero to
+    rounding.
+
     Parameters
     ----------
     size
@@ -189,33 +192,72 @@ def project(size: int, pixel_size: float, std: float, weights: Float[np.ndarray,
     Squares
         Images (n, size, size), rows along y, columns along x.
     """
-    return windowed(size, pixel_size, lambda window: on_pixels(window, pixel_size, std), REACH * std, weights, centers)
+    windows = sorted({min(size, 2 * -(-eighths * size // 16)) for eighths in WINDOWS})
+
+    def windowed(window: int, centers: Centers) -> Squares:
+        start = size // 2 - window // 2
+        border = (start, size - window - start)
+        images = separable(on_pixels(window, pixel_size, std), weights, centers)
+        return jnp.pad(images, ((0, 0), border, border))
+
+    reach = jnp.abs(jax.lax.stop_gradient(centers)).max() + REACH * std
+    halves = jnp.asarray([(window // 2 - 1) * pixel_size for window in windows[:-1]], reach.dtype)
+    return jax.lax.switch((reach > halves).sum(), [partial(windowed, window) for window in windows], centers)
 
 
-def windowed(
+def splatted(
     size: int,
     pixel_size: float,
-    profile: Callable[[int], Profile],
-    radius: float,
+    stds: Float[np.ndarray, " g"],
+    integrals: Float[np.ndarray, " g"],
     weights: Float[np.ndarray, " a"],
     centers: Centers,
 ) -> Squares:
-    """sum_a weights_a P(y_a) P(x_a)^T on pixels, for a profile of any size and atoms that end at the radius.
+    """sum_a weights_a sum_j integral_j N(c_a, std_j^2), averaged over each pixel, of atoms that are narrow.
 
-    Only a window in the middle that holds all atoms of all images is computed; the rest of the image is zero to
-    rounding.
+    Each atom is added to the few pixels around it; the rest of its image is zero to rounding.
+
+    Parameters
+    ----------
+    size, pixel_size
+        Pixels of a side, and the side of one in angstroms.
+    stds, integrals
+        Of the Gaussians of an atom (g,), in angstroms, and over the plane.
+    weights
+        Factors of the atoms (a,).
+    centers
+        c_a = (x, y) in angstroms, (n, a, 2); the origin is at pixel size // 2.
+
+    Returns
+    -------
+    Squares
+        Images (n, size, size), rows along y, columns along x.
     """
-    windows = sorted({min(size, 2 * -(-eighths * size // 16)) for eighths in WINDOWS})
+    around = _pixels_around(pixel_size, stds)
+    side, n, g = 2 * around + 1, len(weights), len(stds)
+    local = means_over_pixels(side, pixel_size, stds, integrals)
+    heights = np.outer(weights, integrals).ravel()
+    block = jax.lax.ScatterDimensionNumbers(
+        update_window_dims=(1, 2), inserted_window_dims=(), scatter_dims_to_operand_dims=(0, 1)
+    )
 
-    def within(window: int, centers: Centers) -> Squares:
-        start = size // 2 - window // 2
-        border = (start, size - window - start)
-        images = separable(profile(window), weights, centers)
-        return jnp.pad(images, ((0, 0), border, border))
+    def image(center: Float[Array, "a 2"]) -> Float[Array, "c c"]:
+        pixel = jnp.round(center / pixel_size)
+        x, y = (center - pixel_size * pixel).T
+        across = (local.values(x) * jnp.asarray(heights, center.dtype)).reshape(side, n, g)
+        blocks = jnp.einsum("yag,xag->ayx", local.values(y).reshape(side, n, g), across)
+        # a border takes the blocks that reach over the edge; those beyond are dropped
+        first = pixel[:, ::-1].astype(jnp.int32) + (size // 2 - around + side)
+        canvas = jnp.zeros((size + 2 * side,) * 2, center.dtype)
+        mode = jax.lax.GatherScatterMode.FILL_OR_DROP
+        return jax.lax.scatter_add(canvas, first, blocks, block, mode=mode)[side:-side, side:-side]
 
-    reach = jnp.abs(jax.lax.stop_gradient(centers)).max() + radius
-    halves = jnp.asarray([(window // 2 - 1) * pixel_size for window in windows[:-1]], reach.dtype)
-    return jax.lax.switch((reach > halves).sum(), [partial(within, window) for window in windows], centers)
+    return jax.lax.map(image, centers)
+
+
+def _pixels_around(pixel_size: float, stds: Float[np.ndarray, " g"]) -> int:
+    """How many pixels on each side of its own an atom reaches."""
+    return int(np.ceil(REACH * stds.max() / pixel_size + 0.5))
 
 
 def separable(profile: Profile, weights: Float[np.ndarray, " a"], centers: Centers) -> Squares:

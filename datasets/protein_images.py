@@ -9,16 +9,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cryosip.datasets.projection import (
-    REACH,
-    Profile,
     contrast_transfer,
     fourier_basis,
     means_on_frequencies,
-    means_over_pixels,
     on_frequencies,
     project,
     separable,
-    windowed,
+    splatted,
 )
 from cryosip.datasets.protein_poses import ProteinPose
 from cryosip.methods import checks
@@ -85,12 +82,7 @@ def unscaled_images(camera: Camera, beads: Beads, theta: Points, pose: ProteinPo
     if potential is None:
         squares = project(size, camera.pixel, camera.atom_std, beads.atoms, centers)
     else:
-
-        def means(window: int) -> Profile:
-            return means_over_pixels(window, camera.pixel, potential.stds, potential.integrals)
-
-        reach = REACH * float(potential.stds.max()) + camera.pixel / 2
-        squares = windowed(size, camera.pixel, means, reach, beads.atoms, centers)
+        squares = splatted(size, camera.pixel, potential.stds, potential.integrals, beads.atoms, centers)
     if camera.has_ctf:
         basis = jnp.asarray(fourier_basis(size, (size - 1) // 2), theta.dtype)
         transfer = _transfer(basis.shape[0], size * camera.pixel, pose.defocus.astype(theta.dtype))

@@ -15,6 +15,7 @@ from cryosip.datasets.projection import (
     on_pixels,
     project,
     separable,
+    splatted,
 )
 
 
@@ -68,6 +69,9 @@ PROFILES = {
     "frequencies": lambda weights, centers: separable(on_frequencies(13, 1.5, 1.9, 5), weights, centers),
     "means": lambda weights, centers: separable(
         means_over_pixels(13, 1.5, np.array([0.7, 1.9]), np.array([2.0, -1.0])), weights, centers
+    ),
+    "splatted": lambda weights, centers: splatted(
+        13, 1.5, np.array([0.7, 1.9]), np.array([2.0, -1.0]), weights, centers
     ),
     "frequencies of means": lambda weights, centers: separable(
         means_on_frequencies(13, 1.5, np.array([0.7, 0.9]), np.array([2.0, -1.0]), 5), weights, centers
@@ -145,3 +149,11 @@ def test_the_ctf_is_cryojaxs(x64, voltage):
         found = projection.contrast_transfer(frequency, jnp.asarray(defocus), voltage)
         assert float(found[0]) == pytest.approx(-projection.AMPLITUDE_CONTRAST)
         assert_allclose(found, cryojax_images.contrast_transfer(frequency, defocus, voltage), atol=1e-9)
+
+
+def test_splatted_atoms_are_the_means_over_their_pixels(x64):
+    """The same as with all pixels for all atoms, over the edges and beyond them too."""
+    stds, integrals, weights = np.array([0.3, 1.1]), np.array([2.0, -1.0]), np.array([1.0, 2.0, 0.5, 1.0, 3.0])
+    centers = jnp.asarray(np.random.default_rng(3).uniform(-14, 14, (6, 5, 2)))
+    expected = separable(means_over_pixels(15, 1.5, stds, integrals), weights, centers)
+    assert_allclose(splatted(15, 1.5, stds, integrals, weights, centers), expected, atol=1e-7)

@@ -18,9 +18,34 @@ from cryosip.reports.style import INK, Plot, SeriesStyle, draw, log_axes, series
 from cryosip.reports.tables import method_rows, shared_data, with_newcomers
 
 BINS = 45
-PROTEINS = {"paper-hsp90": "HSP90", "paper-adk": "adenylate kinase"}
+STUDIES = ("paper-hsp90", "paper-adk")
 METRICS = ("energy_distance_squared", "w1", "w2")
 DISTANCE = "energy_distance_squared"
+
+
+class Protein(NamedTuple):
+    """A part of the section: the records of a study with one amplitude of the modes."""
+
+    study: str
+    amplitude: str
+    name: str
+
+    def records(self, records: Sequence[Record]) -> list[Record]:
+        """Its own; records made before there was an amplitude have the printed one."""
+        return [
+            r for r in of_study(records, self.study) if (_amplitude(r) == "inverse") == (self.amplitude == "inverse")
+        ]
+
+
+PROTEINS = {
+    "paper-hsp90-conjectured": Protein("paper-hsp90", "inverse", "HSP90 as conjectured: θ = z / λ, scattering factors"),
+    "paper-hsp90": Protein("paper-hsp90", "root", "HSP90 as printed: θ = z / √λ"),
+    "paper-adk": Protein("paper-adk", "root", "Adenylate kinase"),
+}
+
+
+def _amplitude(record: Record) -> str:
+    return str(record.config_value("problem.options.amplitude"))
 
 
 def molecule(records: Sequence[Record], prefix: str) -> list[Plot]:
@@ -252,28 +277,28 @@ def _first_replicate(records: Sequence[Record], arrays: set[str]) -> list[Record
 def _figures(records: list[Record]) -> Figures:
     """Figs. 5 to 8 of each protein, and Fig. 7 moving."""
     parts = (molecule, marginals, motions, movies.modes, principal)
-    by_study = {study: of_study(records, study) for study in PROTEINS}
-    figures = {study: [plot for part in parts for plot in part(own, f"{study}-")] for study, own in by_study.items()}
+    own = {name: protein.records(records) for name, protein in PROTEINS.items()}
+    figures = {name: [plot for part in parts for plot in part(its, f"{name}-")] for name, its in own.items()}
     return figures | {"hsp90-open": open_fields(of_study(records, "hsp90-open"))}
 
 
 def _tables(source: Source) -> Context:
-    proteins = {study: own for study in PROTEINS if (own := of_study(source.records, study))}
+    proteins = {name: own for name, protein in PROTEINS.items() if (own := protein.records(source.records))}
     if not proteins and not source.figures["hsp90-open"]:
         return {}
     metrics = with_newcomers(METRICS, source.records)
     return {
         "proteins": proteins,
-        "names": PROTEINS,
-        "shared_data": {study: shared_data(own) for study, own in proteins.items()},
-        "methods": {study: method_rows(own, metrics) for study, own in proteins.items()},
-        "modes": {study: mode_table(own) for study, own in proteins.items()},
-        "collapsed": {study: collapsed(own) for study, own in proteins.items()},
+        "names": {name: protein.name for name, protein in PROTEINS.items()},
+        "shared_data": {name: shared_data(own) for name, own in proteins.items()},
+        "methods": {name: method_rows(own, metrics) for name, own in proteins.items()},
+        "modes": {name: mode_table(own) for name, own in proteins.items()},
+        "collapsed": {name: collapsed(own) for name, own in proteins.items()},
         "metrics": metrics,
     }
 
 
 SECTION = Section(
-    "protein", "Figs. 5–8: protein", (*PROTEINS, "hsp90-open"), _figures, _tables, template="protein.html",
+    "protein", "Figs. 5–8: protein", (*STUDIES, "hsp90-open"), _figures, _tables, template="protein.html",
     missing="No run on a protein: run the study paper-hsp90 with the structure 2IOP, or paper-adk without any file.",
 )  # fmt: skip

@@ -54,6 +54,7 @@ OWN_TESTS = {
     "contamination",
     "ensemble",
     "fredholm",
+    "hsp90-readings",
     "tuning",
 }  # sections whose tests write records of their own
 

@@ -140,12 +140,14 @@ def render(parts: Sequence[Part]) -> str:
 
 
 def figure_files(plots: Sequence[Plot]) -> dict[str, str | bytes]:
-    """Each figure as SVG and PDF, its numbers, and a script that draws numbers again."""
+    """Each figure as SVG and PDF, its numbers, its molecule, and a script that draws numbers again."""
     files: dict[str, str | bytes] = {}
     for plot in plots:
         files[f"figures/{plot.name}.svg"] = standalone(plot.svg)
         files[f"figures/{plot.name}.pdf"] = plot.drawing.pdf
         files[f"figures/{plot.name}.csv"] = csv_text([plot.columns, *plot.rows])
+        if plot.pdb:
+            files[f"figures/{plot.name}.pdb"] = plot.pdb
     return files | {"figures/redraw.py": (output.HERE / "redraw.py").read_text(encoding="utf-8")}
 
 

@@ -122,7 +122,7 @@ class Drawing(NamedTuple):
 
 
 class Plot(NamedTuple):
-    """A drawn figure, the table behind it, and where it moves an animated SVG."""
+    """A drawn figure, the table behind it, where it moves an animated SVG, and where it is a molecule a PDB file."""
 
     name: str
     title: str
@@ -131,6 +131,7 @@ class Plot(NamedTuple):
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     movie: str = ""
+    pdb: str = ""
 
     @property
     def svg(self) -> str:

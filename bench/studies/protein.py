@@ -111,12 +111,13 @@ def paper_protein(problem: str, study: str, size: Size) -> list[RunConfig]:
 
 
 def paper_hsp90(size: Size) -> list[RunConfig]:
-    """The same as conjectured and as printed; at the paper's size the flow on raw images alone, each to its plateau."""
-    study = "paper-hsp90"
-    runs = [flow_to_plateau("hsp90", study, size, reading) for reading in (AS_CONJECTURED, AS_PRINTED)]
-    if size.all_settings:
-        return runs
-    return runs + [run for reading in (AS_CONJECTURED, AS_PRINTED) for run in others("hsp90", study, size, reading)]
+    """The flow on raw images to its plateau, as conjectured and as printed."""
+    return [flow_to_plateau("hsp90", "paper-hsp90", size, reading) for reading in (AS_CONJECTURED, AS_PRINTED)]
+
+
+def hsp90_methods(size: Size) -> list[RunConfig]:
+    """The methods that know more, on both."""
+    return [run for reading in (AS_CONJECTURED, AS_PRINTED) for run in others("hsp90", "hsp90-methods", size, reading)]
 
 
 def others(problem: str, study: str, size: Size, reading: Reading = AS_PRINTED) -> list[RunConfig]:

@@ -14,7 +14,7 @@ from cryosip.bench.studies.held_out import run_held_out
 from cryosip.bench.studies.measured_bound import measure_bound
 from cryosip.bench.studies.nanocluster import paper_nanocluster, tau
 from cryosip.bench.studies.oned import noise, paper_1d
-from cryosip.bench.studies.protein import open_fields, paper_hsp90, paper_protein
+from cryosip.bench.studies.protein import hsp90_methods, open_fields, paper_hsp90, paper_protein
 from cryosip.bench.studies.readings import measure_reading, readings
 from cryosip.bench.studies.sampling import sampling
 from cryosip.bench.studies.scaling import scaling
@@ -110,9 +110,14 @@ STUDIES: dict[str, Study] = {
         tau,
     ),
     "paper-hsp90": Study(
-        "Figs. 5 to 8 and their distances: HSP90 as conjectured and as printed, by flows, EM over poses and posteriors",
+        "Figs. 5 to 8 and their distances: the flow on images of HSP90, as conjectured and as printed",
         PROTEIN_SIZES,
         paper_hsp90,
+    ),
+    "hsp90-methods": Study(
+        "The flow on invariants, EM over poses and per-image posteriors on HSP90, as conjectured and as printed",
+        PROTEIN_SIZES,
+        hsp90_methods,
     ),
     "paper-adk": Study(
         "The same on adenylate kinase, whose structure needs no file and no network",

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cryosip.records.schema import Array, Molecule, Record
+from cryosip.records.select import observations
 from cryosip.reports import movies
 from cryosip.reports.controls import START_LABEL, TRUTH_SAMPLE
 from cryosip.reports.drawing import GREY, STANDS, Cloud, first_with, histograms, of_first_replicate, strip, views
@@ -18,7 +19,7 @@ from cryosip.reports.style import INK, Plot, SeriesStyle, draw, log_axes, series
 from cryosip.reports.tables import method_rows, shared_data, with_newcomers
 
 BINS = 45
-STUDIES = ("paper-hsp90", "paper-adk")
+STUDIES = ("paper-hsp90", "hsp90-methods", "paper-adk")
 METRICS = ("energy_distance_squared", "w1", "w2")
 DISTANCE = "energy_distance_squared"
 
@@ -157,13 +158,30 @@ def _motion(beads: Array, move: Array, i: int, name: str, collectivity: float) -
     )
     rows = np.column_stack([beads, move]).tolist()
     columns = ["x", "y", "z", "dx/dz", "dy/dz", "dz/dz"]
-    return Plot(name, f"Fig. 7: motion along mode {i + 1}", caption, draw(name, paint, (5.0, 3.6)), columns, rows)
+    drawing, pdb = draw(name, paint, (5.0, 3.6)), models([beads + stand * move for stand in STANDS])
+    return Plot(name, f"Fig. 7: motion along mode {i + 1}", caption, drawing, columns, rows, pdb=pdb)
+
+
+def models(shapes: Sequence[Array]) -> str:
+    """A PDB file with one model for each shape (a, 3), in angstroms: beads as C-alphas of one chain."""
+    line = "ATOM  {0:5d}  CA  GLY A{0:4d}    {1:8.3f}{2:8.3f}{3:8.3f}  1.00  0.00           C"
+    lines = []
+    for number, beads in enumerate(shapes, start=1):
+        atoms = [line.format(i, *place) for i, place in enumerate(beads.tolist(), start=1)]
+        lines += [f"MODEL     {number:4d}", *atoms, "TER", "ENDMDL"]
+    return "\n".join([*lines, "END", ""])
 
 
 def principal(records: Sequence[Record], prefix: str) -> list[Plot]:
     """Fig. 8: marginals of noisy images in one pose along the first two principal components of the truth's."""
     kept = _first_replicate(records, {"beta_true", "beta_init", "beta_estimated"})
-    return [_component(kept, i, f"{prefix}fig8-{i + 1}") for i in range(2)] if kept else []
+    # principal components are those of images of one size
+    alike = [r for r in kept if _size(r) == _size(kept[0])]
+    return [_component(alike, i, f"{prefix}fig8-{i + 1}") for i in range(2)] if kept else []
+
+
+def _size(record: Record) -> str:
+    return str(record.config_value("problem.options.image_size"))
 
 
 def _component(records: Sequence[Record], i: int, name: str) -> Plot:
@@ -271,7 +289,8 @@ def collapsed(records: Sequence[Record]) -> list[str]:
 
 def _first_replicate(records: Sequence[Record], arrays: set[str]) -> list[Record]:
     """The flows first."""
-    return sorted(of_first_replicate(records, arrays), key=lambda r: (r.method != "flow", r.method, r.labels.text))
+    kept = of_first_replicate(records, arrays)
+    return sorted(kept, key=lambda r: (-observations(r), r.method != "flow", r.method, r.labels.text))
 
 
 def _figures(records: list[Record]) -> Figures:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import gemmi
 import numpy as np
 import pytest
 
@@ -116,3 +117,28 @@ def test_the_page_says_when_another_protein_stands_in(write, results, tmp_path):
     text = page.build(results, tmp_path / "out").read_text()
     assert "HSP90 was not run" in text
     assert "Adenylate kinase stands in" in text
+
+
+def test_the_two_readings_stand_apart(write, results, tmp_path):
+    for i in range(3):
+        put(write, "paper-hsp90", "flow", "as conjectured", i, "energy", amplitude="inverse")
+        put(write, "hsp90-methods", "mixture", "K=5", i, amplitude="inverse")
+        put(write, "paper-hsp90", "flow", "as printed", i, "energy")
+    records = read_records(results)[0]
+    kept = {name: one.records(records) for name, one in protein.PROTEINS.items()}
+    assert {name: len(own) for name, own in kept.items()} == {
+        "paper-hsp90-conjectured": 6, "paper-hsp90": 3, "paper-adk": 0
+    }  # fmt: skip
+    text = page.build(results, tmp_path / "out").read_text()
+    assert text.index("HSP90 as conjectured") < text.index("HSP90 as printed")
+
+
+def test_motions_are_models_that_programs_open(records, results, tmp_path):
+    page.build(results, tmp_path / "out")
+    structure = gemmi.read_pdb(str(tmp_path / "out/figures/paper-hsp90-fig7-1.pdb"))
+    places = [np.array([atom.pos.tolist() for chain in model for res in chain for atom in res]) for model in structure]
+    first = next(record for record in own(records) if record.replicate == 0)
+    beads, move = first.arrays["beads"], first.arrays["motions"].reshape(-1, 20, 3)[0]
+    assert len(places) == 5
+    np.testing.assert_allclose(places[2], beads, atol=6e-4)
+    np.testing.assert_allclose(places[4], beads + 9 * move, atol=6e-4)

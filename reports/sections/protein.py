@@ -25,23 +25,24 @@ DISTANCE = "energy_distance_squared"
 
 
 class Protein(NamedTuple):
-    """A part of the section: the records of a study with one amplitude of the modes."""
+    """A part of the section: the records of some studies with one amplitude of the modes."""
 
-    study: str
+    studies: tuple[str, ...]
     amplitude: str
     name: str
 
     def records(self, records: Sequence[Record]) -> list[Record]:
-        """Its own; records made before there was an amplitude have the printed one."""
-        return [
-            r for r in of_study(records, self.study) if (_amplitude(r) == "inverse") == (self.amplitude == "inverse")
-        ]
+        """Its own, the most images first; records made before there was an amplitude have the printed one."""
+        inverse = self.amplitude == "inverse"
+        own = [r for r in records if r.study in self.studies and (_amplitude(r) == "inverse") == inverse]
+        return sorted(own, key=lambda r: -observations(r))
 
 
+HSP90 = ("paper-hsp90", "hsp90-methods")
 PROTEINS = {
-    "paper-hsp90-conjectured": Protein("paper-hsp90", "inverse", "HSP90 as conjectured: θ = z / λ, scattering factors"),
-    "paper-hsp90": Protein("paper-hsp90", "root", "HSP90 as printed: θ = z / √λ"),
-    "paper-adk": Protein("paper-adk", "root", "Adenylate kinase"),
+    "paper-hsp90-conjectured": Protein(HSP90, "inverse", "HSP90 as conjectured: θ = z / λ, scattering factors"),
+    "paper-hsp90": Protein(HSP90, "root", "HSP90 as printed: θ = z / √λ"),
+    "paper-adk": Protein(("paper-adk",), "root", "Adenylate kinase"),
 }
 
 

@@ -50,8 +50,8 @@ class Reading(NamedTuple):
     steps: int
 
 
-AS_PRINTED = Reading("as printed", PROTEIN_IMAGES, PROTEIN_RINGS, 0.1, 100)
-AS_CONJECTURED = Reading("as conjectured", CONJECTURED_IMAGES, CONJECTURED_RINGS, 0.3, 60)
+AS_PRINTED = Reading("as printed", PROTEIN_IMAGES, PROTEIN_RINGS, 0.1, 60)
+AS_CONJECTURED = Reading("as conjectured", CONJECTURED_IMAGES, CONJECTURED_RINGS, 0.3, 40)
 
 
 def on_protein(

@@ -91,7 +91,7 @@ PUBLISHED = (
     *_energy(
         "§4.3, Fig. 6, as conjectured",
         "hsp90",
-        (3_000, 60),
+        (3_000, 40),
         HSP90_D2,
         HSP90_IMAGES,
         "",

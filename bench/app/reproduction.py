@@ -8,13 +8,14 @@ from cryosip.records.schema import RunConfig
 
 COMPARISON = "otd-vs-dto"
 MAIN_FIGURES = ["paper-1d", "paper-nanocluster"]
-QUICK = ("published",)  # variants of the figures that the paper shows
+QUICK = ("published", "as conjectured", "as printed")  # variants of the figures that the paper shows
 FURTHER = ["noise", "sampling", "tau"]
+OF_HSP90 = ["hsp90-readings", "hsp90-methods", "hsp90-open"]
 
 
 def studies(protein: str, everything: bool) -> list[str]:
     """The comparison and the main figures of each problem; with `everything` all other studies of the paper too."""
-    further = [*FURTHER, *(["hsp90-open"] if protein == "hsp90" else [])]
+    further = [*FURTHER, *(OF_HSP90 if protein == "hsp90" else [])]
     return [COMPARISON, *MAIN_FIGURES, f"paper-{protein}", *(further if everything else [])]
 
 

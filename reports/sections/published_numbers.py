@@ -161,18 +161,25 @@ CONVENTIONS = (
     ("Structure and modes (§4.3)",
      "Chain A of 2IOP, its Cα atoms; anisotropic network with a cutoff of 15 Å, the four lowest modes.",
      "None is stated. At a cutoff of 10 Å the initial distance comes close to the published 89.21, but mode 1 is then "
-     "a single flapping end: collectivity shows it. At 15 Å it is about 13.7. The study hsp90-open varies the cutoff."),
+     "a single flapping end: collectivity shows it. At 15 Å it is 13.4. The study hsp90-readings tries chains and "
+     "cutoffs, and hsp90-open what methods make of the latter."),
+    ("Scale of the modes (§4.3)",
+     "Two: θ = z/√λ, “as printed”, and θ = z/λ, “as conjectured”. Other studies have the printed one.",
+     "The paper prints z/√λ. With it atoms move by 3 Å, and the initial distance of images is near its floor, far from "
+     "the published 1.13; with z/λ atoms move by 19 Å. That the paper's code had z/λ is a conjecture of ours."),
     ("Images (§4.3)",
-     "Gaussian atoms of 2.5 Å on pixels of 1.5 Å; mean |signal|² = SNR · 128² with SNR = 1 and noise N(0, I). The "
-     "profile small shows the same field of view on 32 × 32 pixels of 6 Å with two atoms to a bead.",
+     "As printed: Gaussian atoms of 2.5 Å on pixels of 1.5 Å; mean |signal|² = SNR · 128² with SNR = 1 and noise N(0, I). "
+     "As conjectured: scattering potentials of carbon, five Gaussians in 1/Å averaged over pixels of 2 Å, same noise. "
+     "The profile small shows the same fields of view on 32 × 32 pixels with two, or four, atoms to a bead.",
      "Only the size of 128 × 128 and the noise are stated. The study hsp90-open varies the signal-to-noise ratio."),
     ("Rotations, shifts and optics (§4.3)",
      "Uniform on SO(3); no shift, no contrast transfer function.",
      "As in the paper; both can be switched on in the problem."),
     ("Optimizer (§4.3)",
-     "Euler steps (2.17) whose root mean square falls from 0.1 (whitened) to 0 along a cosine.",
+     "Euler steps (2.17) whose root mean square falls from 0.1 (whitened; 0.3 as conjectured) to 0 along a cosine, and of "
+     "all steps the one whose images are nearest to those held out.",
      "Unstated. Adam, which makes the steps of all modes equally long, gave 1.1 where this gave 0.85 (D² in z)."),
     ("Energy distances of §4.3",
-     "Read as D², parameters in z/√λ as the paper scales them.",
+     "Read as D², parameters in θ, as the paper scales them; of images with the diagonal as conjectured.",
      _HSP90_OPEN),
 )  # fmt: skip

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cryosip.bench.studies.ensemble import ENSEMBLE_IMAGES
-from cryosip.bench.studies.protein import PROTEIN_IMAGES
+from cryosip.bench.studies.protein import CONJECTURED_IMAGES, PROTEIN_IMAGES
 from cryosip.bench.studies.study import Options
 from cryosip.bench.studies.sweeps import sweep
 from cryosip.datasets.registry import DATASETS
@@ -120,7 +120,7 @@ PAPER = BudgetedProblems(
         BudgetedProblem("oned", {"n_observations": 10_000}, (0.1, 1.0, 10.0), (1e5, 1e6, 1e8)),
         BudgetedProblem("nanocluster", {"n_observations": 1_000}, (1.0, 30.0), (1e5, 1e6, 1e7)),
         BudgetedProblem("adk", {"n_observations": 500} | PROTEIN_IMAGES["small"], (60.0,), (1e6, 1e7)),
-        BudgetedProblem("hsp90", {"n_observations": 500} | PROTEIN_IMAGES["small"], (60.0,), (1e6, 1e7)),
+        BudgetedProblem("hsp90", {"n_observations": 500} | CONJECTURED_IMAGES["small"], (60.0,), (1e6, 1e7)),
         *_low_dimensional(10_000, (3.0, 30.0), (1e6, 1e7)),
         *_ensembles(1_000, "paper", (10.0, 60.0), (1e5, 1e6)),
     ),

@@ -117,7 +117,18 @@ def paper_hsp90(size: Size) -> list[RunConfig]:
 
 def hsp90_methods(size: Size) -> list[RunConfig]:
     """The methods that know more, on both."""
-    return [run for reading in (AS_CONJECTURED, AS_PRINTED) for run in others("hsp90", "hsp90-methods", size, reading)]
+    study = "hsp90-methods"
+    runs = [run for reading in (AS_CONJECTURED, AS_PRINTED) for run in others("hsp90", study, size, reading)]
+    return runs + [_reweighting(study, size, reading) for reading in (AS_CONJECTURED, AS_PRINTED)]
+
+
+def _reweighting(study: str, size: Size, reading: Reading) -> RunConfig:
+    """On a support that is drawn anew twice where the mass is."""
+    support = {"n_support": 64, "n_refinements": 2, "quadrature_order": 2} if size.share_of_steps == 1 else {}
+    small = {"n_support": 4} | support
+    return on_protein(
+        "hsp90", study, Labels("grid"), size, "reweighting", 20, 1, reading=reading, refine_every=5, **small
+    )
 
 
 def others(problem: str, study: str, size: Size, reading: Reading = AS_PRINTED) -> list[RunConfig]:

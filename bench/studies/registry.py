@@ -115,7 +115,7 @@ STUDIES: dict[str, Study] = {
         paper_hsp90,
     ),
     "hsp90-methods": Study(
-        "The flow on invariants, EM over poses and per-image posteriors on HSP90, as conjectured and as printed",
+        "The flow on invariants, EM over poses, posteriors and reweighting on HSP90, as conjectured and as printed",
         PROTEIN_SIZES,
         hsp90_methods,
     ),

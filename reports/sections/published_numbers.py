@@ -168,7 +168,7 @@ CONVENTIONS = (
      "The paper prints z/√λ. With it atoms move by 3 Å, and the initial distance of images is near its floor, far from "
      "the published 1.13; with z/λ atoms move by 19 Å. That the paper's code had z/λ is a conjecture of ours."),
     ("Images (§4.3)",
-     "As printed: Gaussian atoms of 2.5 Å on pixels of 1.5 Å; mean |signal|² = SNR · 128² with SNR = 1 and noise N(0, I). "
+     "As printed: Gaussian atoms of 2.5 Å on pixels of 1.5 Å; mean |signal|² = SNR · 128² with SNR = 1, noise N(0, I). "
      "As conjectured: scattering potentials of carbon, five Gaussians in 1/Å averaged over pixels of 2 Å, same noise. "
      "The profile small shows the same fields of view on 32 × 32 pixels with two, or four, atoms to a bead.",
      "Only the size of 128 × 128 and the noise are stated. The study hsp90-open varies the signal-to-noise ratio."),
@@ -176,7 +176,7 @@ CONVENTIONS = (
      "Uniform on SO(3); no shift, no contrast transfer function.",
      "As in the paper; both can be switched on in the problem."),
     ("Optimizer (§4.3)",
-     "Euler steps (2.17) whose root mean square falls from 0.1 (whitened; 0.3 as conjectured) to 0 along a cosine, and of "
+     "Euler steps (2.17) whose root mean square falls from 0.1 (whitened; 0.3 as conjectured) to 0 along a cosine; of "
      "all steps the one whose images are nearest to those held out.",
      "Unstated. Adam, which makes the steps of all modes equally long, gave 1.1 where this gave 0.85 (D² in z)."),
     ("Energy distances of §4.3",

@@ -21,8 +21,30 @@ def test_every_published_number_has_a_row(everything: Path) -> None:
     published = [r.published for r in rows]
     for number in ("0.1911", "0.1870", "0.429", "0.0163", "0.0947", "0.0277", "89.21", "19.44", "1.13", "0.21"):
         assert number in published
-    assert [r.verdict for r in rows if r.part.startswith(("§4.2", "§4.3"))] == ["not run"] * 8
+    assert [r.verdict for r in rows if r.part.startswith(("§4.2", "§4.3"))] == ["not run"] * 12
     assert [r.verdict for r in rows if r.part == "§2.5.3"] == ["reproduced"] * 3
+
+
+def test_each_reading_of_hsp90_has_its_own_runs(write, results: Path) -> None:
+    """As conjectured with a verdict, images with the diagonal; as printed nothing can be decided."""
+    for variant, d2 in (("as conjectured", 19.0), ("as printed", 5.0)):
+        for i in range(3):
+            off = 0.5 * i
+            values = {"energy_distance_squared_unwhitened": d2 + off, "images_noisy_v": 0.2 + off / 50}
+            write(study="paper-hsp90", setting=variant, replicate=i, problem="hsp90", metrics=values,
+                  config={"problem": {"name": "hsp90", "options": {"n_observations": 3_000}},
+                          "method": {"name": "flow", "options": {"discrepancy": {"name": "energy"}}},
+                          "steps": 40, "every": 10, "stop_below": None})  # fmt: skip
+    rows = {
+        (r.part.rpartition(", ")[2], r.published): r
+        for r in paper_rows(read_records(results)[0])
+        if r.part.startswith("§4.3")
+    }
+    assert rows["as conjectured", "19.44"].verdict == "reproduced"
+    assert rows["as conjectured", "0.21"].verdict == "reproduced"
+    assert rows["as conjectured", "0.21"].ours.median == pytest.approx(0.21)
+    assert rows["as printed", "19.44"].verdict == "other size"
+    assert rows["as printed", "19.44"].ours.median == pytest.approx(5.5)
 
 
 def test_published_size_gives_a_verdict_beside_its_floor(write, results: Path) -> None:

@@ -246,6 +246,7 @@ def simulate(camera: Camera, beads: Beads, experiment: Experiment) -> tuple[Prob
         span = cropped_span(camera, beads._replace(atoms=scale * beads.atoms), experiment.cropped_size)
         drawn = sample_init(key_span, SPAN_DRAWS), sample_pose(key_span, SPAN_DRAWS)
         span = span._replace(error=largest_distance(span, drawn, render(*drawn)))
+        _warn_of_lost_signal(experiment.cropped_size, span.error / experiment.noise_std)
     noise = experiment.noise_std * jr.normal(key_noise, clean.shape)
     observations = contaminated(
         clean * jnp.asarray(scale, clean.dtype) + noise,
@@ -311,6 +312,16 @@ def _warn_of_atoms_outside(camera: Camera, beads: Beads, theta: Points, pose: Pr
         warnings.warn(
             f"{outside.mean():.2%} of the atoms lie outside of their images of {camera.size} pixels of "
             f"{camera.pixel:g} angstroms, in {outside.any(1).mean():.1%} of the images",
+            stacklevel=4,
+        )
+
+
+def _warn_of_lost_signal(cropped_size: int, error: float) -> None:
+    """Methods take what is outside of a span for noise alone."""
+    if error > 1:
+        warnings.warn(
+            f"cropped_size {cropped_size} leaves signal of up to {error:.3g} noise_std in an image outside, which "
+            "methods take for noise: they find another distribution; wanted a larger one, or none",
             stacklevel=4,
         )
 

@@ -294,6 +294,13 @@ def test_the_amplitude_of_a_mode():
     assert_allclose(conjectured.motions, ratio * printed.motions, atol=1e-9)
 
 
+def test_signal_that_is_cropped_away_is_told():
+    with pytest.warns(
+        UserWarning, match=r"cropped_size 21 leaves signal of up to [\d.]+ noise_std in an image outside"
+    ):
+        protein.adk(**SCATTERING, cropped_size=21)
+
+
 def test_atoms_outside_of_their_images_are_counted():
     with pytest.warns(
         UserWarning, match=r"of the atoms lie outside of their images of 16 pixels of 2 angstroms, in 100"

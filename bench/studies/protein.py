@@ -125,7 +125,7 @@ def hsp90_methods(size: Size) -> list[RunConfig]:
 def _reweighting(study: str, size: Size, reading: Reading) -> RunConfig:
     """On a support that is drawn anew twice where the mass is."""
     support = {"n_support": 64, "n_refinements": 2, "quadrature_order": 2} if size.share_of_steps == 1 else {}
-    small = {"n_support": 4} | support
+    small = {"n_support": 8, "n_refinements": 1} | support
     return on_protein(
         "hsp90", study, Labels("grid"), size, "reweighting", 20, 1, reading=reading, refine_every=5, **small
     )

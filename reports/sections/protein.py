@@ -310,12 +310,20 @@ def _tables(source: Source) -> Context:
     return {
         "proteins": proteins,
         "names": {name: protein.name for name, protein in PROTEINS.items()},
-        "shared_data": {name: shared_data(own) for name, own in proteins.items()},
+        "shared_data": {name: _shared(own) for name, own in proteins.items()},
         "methods": {name: method_rows(own, metrics) for name, own in proteins.items()},
         "modes": {name: mode_table(own) for name, own in proteins.items()},
         "collapsed": {name: collapsed(own) for name, own in proteins.items()},
         "metrics": metrics,
     }
+
+
+def _shared(records: Sequence[Record]) -> str:
+    """Of each profile, for images of different sizes are different data."""
+    profiles = grouped(records, lambda r: r.profile)
+    if len(profiles) == 1:
+        return shared_data(records)
+    return " ".join(f"Profile {profile}: {shared_data(own)}" for profile, own in profiles.items())
 
 
 SECTION = Section(

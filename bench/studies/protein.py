@@ -120,6 +120,12 @@ def paper_hsp90(size: Size) -> list[RunConfig]:
     return [flow_to_plateau("hsp90", "paper-hsp90", size, reading) for reading in (AS_CONJECTURED, AS_PRINTED)]
 
 
+def hsp90_long(size: Size) -> list[RunConfig]:
+    """The flow on raw images as conjectured for as many steps as the paper made: a day and more without a GPU."""
+    labels = Labels(f"{PROTEIN_PAPER_STEPS:,} steps" if size.all_settings else "few steps")
+    return [flow_on_protein("hsp90", "hsp90-long", labels, size, "energy", reading=AS_CONJECTURED)]
+
+
 def hsp90_methods(size: Size) -> list[RunConfig]:
     """The methods that know more, on both."""
     study = "hsp90-methods"

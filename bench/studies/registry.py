@@ -14,7 +14,7 @@ from cryosip.bench.studies.held_out import run_held_out
 from cryosip.bench.studies.measured_bound import measure_bound
 from cryosip.bench.studies.nanocluster import paper_nanocluster, tau
 from cryosip.bench.studies.oned import noise, paper_1d
-from cryosip.bench.studies.protein import hsp90_methods, open_fields, paper_hsp90, paper_protein
+from cryosip.bench.studies.protein import hsp90_long, hsp90_methods, open_fields, paper_hsp90, paper_protein
 from cryosip.bench.studies.readings import measure_reading, readings
 from cryosip.bench.studies.sampling import sampling
 from cryosip.bench.studies.scaling import scaling
@@ -118,6 +118,11 @@ STUDIES: dict[str, Study] = {
         "The flow on invariants, EM over poses, posteriors and reweighting on HSP90, as conjectured and as printed",
         PROTEIN_SIZES,
         hsp90_methods,
+    ),
+    "hsp90-long": Study(
+        "The flow on images of HSP90 as conjectured, with the 90,000 steps of the paper in its profile: for a GPU",
+        PROTEIN_SIZES,
+        hsp90_long,
     ),
     "paper-adk": Study(
         "The same on adenylate kinase, whose structure needs no file and no network",

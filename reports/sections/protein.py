@@ -19,7 +19,7 @@ from cryosip.reports.style import INK, Plot, SeriesStyle, draw, log_axes, series
 from cryosip.reports.tables import method_rows, shared_data, with_newcomers
 
 BINS = 45
-STUDIES = ("paper-hsp90", "hsp90-methods", "paper-adk")
+STUDIES = ("paper-hsp90", "hsp90-methods", "hsp90-long", "paper-adk")
 METRICS = ("energy_distance_squared", "w1", "w2")
 DISTANCE = "energy_distance_squared"
 
@@ -38,7 +38,7 @@ class Protein(NamedTuple):
         return sorted(own, key=lambda r: -observations(r))
 
 
-HSP90 = ("paper-hsp90", "hsp90-methods")
+HSP90 = ("paper-hsp90", "hsp90-methods", "hsp90-long")
 PROTEINS = {
     "paper-hsp90-conjectured": Protein(HSP90, "inverse", "HSP90 as conjectured: θ = z / λ, scattering factors"),
     "paper-hsp90": Protein(HSP90, "root", "HSP90 as printed: θ = z / √λ"),

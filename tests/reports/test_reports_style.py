@@ -39,7 +39,7 @@ def write_the_rest(write) -> None:
             test_reports_images.put(write, "tau", "flow", f"tau={tau}", i, tau)
         for study in ("paper-hsp90", "paper-adk"):
             test_reports_protein.put(write, study, "flow", "published", i, "energy")
-        for study in ("paper-hsp90", "hsp90-methods"):
+        for study in ("paper-hsp90", "hsp90-methods", "hsp90-long"):
             test_reports_protein.put(write, study, "flow", "as conjectured", i, "energy", amplitude="inverse")
         for cutoff in (10.0, 15.0):
             fields = {"cutoff_in_angstroms": cutoff, "snr": 1.0}

@@ -1,7 +1,6 @@
 """A protein that moves along its normal modes, seen from everywhere: section 4.3."""
 
 import inspect
-import warnings
 from collections.abc import Sequence
 from functools import partial, update_wrapper
 from pathlib import Path
@@ -20,11 +19,12 @@ from cryosip.datasets.protein_images import (
     Beads,
     Camera,
     Scattering,
-    bead_centers,
     checked_cropped,
     cropped_span,
     largest_distance,
     unscaled_images,
+    warn_of_atoms_outside,
+    warn_of_lost_signal,
 )
 from cryosip.datasets.protein_poses import (
     PoseRange,
@@ -230,7 +230,7 @@ def simulate(camera: Camera, beads: Beads, experiment: Experiment) -> tuple[Prob
 
     key_theta, key_pose, key_noise, key_span = jr.split(jr.key(experiment.seed), 4)
     theta, pose = sample_truth(key_theta, n), sample_pose(key_pose, n)
-    _warn_of_atoms_outside(camera, beads, theta, pose)
+    warn_of_atoms_outside(camera, beads, theta, pose)
     clean = images(theta, pose)
     # an array: a number of the data would be written into programs, which then served one data set only
     scale = np.ones(1)
@@ -246,7 +246,7 @@ def simulate(camera: Camera, beads: Beads, experiment: Experiment) -> tuple[Prob
         span = cropped_span(camera, beads._replace(atoms=scale * beads.atoms), experiment.cropped_size)
         drawn = sample_init(key_span, SPAN_DRAWS), sample_pose(key_span, SPAN_DRAWS)
         span = span._replace(error=largest_distance(span, drawn, render(*drawn)))
-        _warn_of_lost_signal(experiment.cropped_size, span.error / experiment.noise_std)
+        warn_of_lost_signal(experiment.cropped_size, span.error / experiment.noise_std)
     noise = experiment.noise_std * jr.normal(key_noise, clean.shape)
     observations = contaminated(
         clean * jnp.asarray(scale, clean.dtype) + noise,
@@ -302,28 +302,6 @@ def _beads(trace: Trace, modes: Modes, amplitudes: np.ndarray, atoms_per_bead: i
         amplitudes,
     )
     return molecule, Beads(atoms, jnp.asarray(rest, jnp.float32), jnp.asarray(motions, jnp.float32))
-
-
-def _warn_of_atoms_outside(camera: Camera, beads: Beads, theta: Points, pose: ProteinPose) -> None:
-    """Of the observations' own structures: motions can be so large that images do not hold them."""
-    centers = jnp.abs(jax.jit(partial(bead_centers, beads))(theta, pose)).max(-1)
-    outside = np.asarray(centers > camera.size * camera.pixel / 2)
-    if outside.any():
-        warnings.warn(
-            f"{outside.mean():.2%} of the atoms lie outside of their images of {camera.size} pixels of "
-            f"{camera.pixel:g} angstroms, in {outside.any(1).mean():.1%} of the images",
-            stacklevel=4,
-        )
-
-
-def _warn_of_lost_signal(cropped_size: int, error: float) -> None:
-    """Methods take what is outside of a span for noise alone."""
-    if error > 1:
-        warnings.warn(
-            f"cropped_size {cropped_size} leaves signal of up to {error:.3g} noise_std in an image outside, which "
-            "methods take for noise: they find another distribution; wanted a larger one, or none",
-            stacklevel=4,
-        )
 
 
 def _checked_scattering(

@@ -1,5 +1,6 @@
 """Images of beads in the plane, with and without a CTF, and the span of their lowest Fourier coefficients."""
 
+import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -139,3 +140,25 @@ def checked_cropped(cropped_size: int | None, size: int) -> int | None:
     if checks.positive_int("cropped_size", cropped_size) % 2 == 0 or not 3 <= cropped_size <= size:
         raise ValueError(f"cropped_size is {cropped_size}; wanted an odd number from 3 to image_size, {size}")
     return cropped_size
+
+
+def warn_of_atoms_outside(camera: Camera, beads: Beads, theta: Points, pose: ProteinPose) -> None:
+    """Of the observations' own structures: motions can be so large that images do not hold them."""
+    centers = jnp.abs(jax.jit(partial(bead_centers, beads))(theta, pose)).max(-1)
+    outside = np.asarray(centers > camera.size * camera.pixel / 2)
+    if outside.any():
+        warnings.warn(
+            f"{outside.mean():.2%} of the atoms lie outside of their images of {camera.size} pixels of "
+            f"{camera.pixel:g} angstroms, in {outside.any(1).mean():.1%} of the images",
+            stacklevel=4,
+        )
+
+
+def warn_of_lost_signal(cropped_size: int, error: float) -> None:
+    """Methods take what is outside of a span for noise alone."""
+    if error > 1:
+        warnings.warn(
+            f"cropped_size {cropped_size} leaves signal of up to {error:.3g} noise_std in an image outside, which "
+            "methods take for noise: they find another distribution; wanted a larger one, or none",
+            stacklevel=4,
+        )

@@ -236,7 +236,7 @@ def simulate(camera: Camera, beads: Beads, experiment: Experiment) -> tuple[Prob
     scale = np.ones(1)
     if experiment.snr is not None:
         fine_pixels = (camera.size * camera.pixel / SNR_PIXEL_IN_ANGSTROMS) ** 2
-        scale *= experiment.noise_std * np.sqrt(experiment.snr * fine_pixels * n) / jnp.linalg.norm(clean)
+        scale = np.full(1, experiment.noise_std * np.sqrt(experiment.snr * fine_pixels * n) / jnp.linalg.norm(clean))
 
     def render(theta: Points, pose: ProteinPose) -> Images:
         return jnp.asarray(scale, theta.dtype) * images(theta, pose)

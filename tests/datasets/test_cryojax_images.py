@@ -127,5 +127,5 @@ def test_images_and_their_gradients_are_faster(radius, capsys):
     """Forward and vjp, alternately in one process, atoms in a ball: as a protein's, or filling the whole image."""
     for theirs in measure(renderer(radius), rounds=5)["rows"][1:]:
         with capsys.disabled():
-            print(f"\nradius {radius:g}: {theirs['times']['ours']:.1f} times faster than {theirs['form']}")
+            print(f"\nradius {radius:g}: {theirs['times']['ours']:.1f} times faster than {theirs['implementation']}")
         assert theirs["times"]["ours"] >= theirs["wanted"].get("ours", 1.0)

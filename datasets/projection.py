@@ -219,24 +219,20 @@ def splatted(
 
     Parameters
     ----------
-    size, pixel_size
-        Pixels of a side, and the side of one in angstroms.
+    size, pixel_size, weights, centers
+        As in `project`.
     stds, integrals
         Of the Gaussians of an atom (g,), in angstroms, and over the plane.
-    weights
-        Factors of the atoms (a,).
-    centers
-        c_a = (x, y) in angstroms, (n, a, 2); the origin is at pixel size // 2.
 
     Returns
     -------
     Squares
-        Images (n, size, size), rows along y, columns along x.
+        As in `project`.
     """
     around = _pixels_around(pixel_size, stds)
     side, n, g = 2 * around + 1, len(weights), len(stds)
     local = means_over_pixels(side, pixel_size, stds, integrals)
-    heights = np.outer(weights, integrals).ravel()
+    heights = np.outer(weights, local.heights).ravel()
     block = jax.lax.ScatterDimensionNumbers(
         update_window_dims=(1, 2), inserted_window_dims=(), scatter_dims_to_operand_dims=(0, 1)
     )

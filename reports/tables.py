@@ -38,12 +38,12 @@ class MethodRow(NamedTuple):
     metrics: dict[str, Spread]
     ratios: dict[str, Spread]
     floors: dict[str, Floor | None]
-    setup_seconds: Spread
     seconds: Spread
     compile_seconds: Spread
     forward_evaluations: Spread
     statuses: str
     control: bool = False
+    setup_seconds: Spread = NOTHING
 
 
 def with_newcomers(headline: Sequence[str], records: Iterable[Record]) -> list[str]:
@@ -78,19 +78,7 @@ def _control_row(control: Control, metrics: Sequence[str], where: str, profile: 
     variant = "; ".join(part for part in (where, control.note) if part)
     no_floor: dict[str, Floor | None] = dict.fromkeys(metrics)
     return MethodRow(
-        control.name,
-        "",
-        variant,
-        profile,
-        known,
-        ratios,
-        no_floor,
-        NOTHING,
-        NOTHING,
-        NOTHING,
-        NOTHING,
-        "",
-        control=True,
+        control.name, "", variant, profile, known, ratios, no_floor, NOTHING, NOTHING, NOTHING, "", control=True
     )
 
 
@@ -110,11 +98,11 @@ def _method_row(records: list[Record], metrics: Sequence[str], mark: str) -> Met
         {name: spread([r.metrics.get(name, math.nan) for r in ok]) for name in metrics},
         {name: spread([over_floor(r, name) for r in ok]) for name in metrics},
         {name: typical_floor([r.data_floors[name] for r in ok if name in r.data_floors]) for name in metrics},
-        spread([r.setup_seconds for r in ok]),
         spread([r.run_seconds for r in ok]),
         spread([r.compile_seconds for r in ok]),
         spread([float(r.forward_evaluations) for r in ok]),
         statuses(records),
+        setup_seconds=spread([r.setup_seconds for r in ok]),
     )
 
 

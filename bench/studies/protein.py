@@ -23,11 +23,12 @@ POSTERIOR_EM_STEPS = 10
 POSE_EM_STEPS = 5
 CUTOFFS, SNRS = (10.0, 12.0, 15.0), (0.1, 10.0)  # besides the last cutoff with a ratio of 1
 
-# The conjecture of hsp90-readings, on the same field of view: noise falls with the pixels that are averaged. On
-# replicate 0 with 500 images of 128 x 128 pixels, whose truth was at hand, the flow came to rest within 50 steps at a
-# rate of 0.3, and not within 200 at 0.1.
+# The conjecture of hsp90-readings; in all profiles on the same field of view: noise falls with the pixels that are
+# averaged. On replicate 0 with 500 images of 128 x 128 pixels, whose truth was at hand, the flow came to rest within 50
+# steps at a rate of 0.3, and not within 200 at 0.1.
+CONJECTURE: Options = {"amplitude": "inverse", "intensity": "scattering"}
 CONJECTURED_IMAGES: dict[str, Options] = {
-    name: {"amplitude": "inverse", "intensity": "scattering", **images}
+    name: CONJECTURE | images
     for name, images in {
         "smoke": {"image_size": 12, "pixel_size_in_angstroms": 24.0, "noise_std": 1 / 12, "atoms_per_bead": 4},
         "small": {"image_size": 32, "pixel_size_in_angstroms": 8.0, "noise_std": 0.25, "atoms_per_bead": 4},
@@ -66,34 +67,40 @@ def on_protein(
     method: str,
     steps: int,
     n_evaluations: int = 2,
+    reading: Reading = AS_PRINTED,
     **options: Any,
 ) -> RunConfig:
     """On the images of the profile; variants in which images differ have them in `images`."""
-    images = options.pop("reading", AS_PRINTED).images[size.images] | options.pop("images", {})
+    images = reading.images[size.images] | options.pop("images", {})
     return run_on(problem, images, n_evaluations, study, labels, size, method, steps, **options)
 
 
 def flow_on_protein(
-    problem: str, study: str, labels: Labels, size: Size, discrepancy: str, n_evaluations: int = 4, **options: Any
+    problem: str,
+    study: str,
+    labels: Labels,
+    size: Size,
+    discrepancy: str,
+    n_evaluations: int = 4,
+    reading: Reading = AS_PRINTED,
+    **options: Any,
 ) -> RunConfig:
     """Euler steps along a cosine, as many particles as observations; 9 * 10^4 of them at the paper's size."""
     steps = PROTEIN_PAPER_STEPS if size.all_settings else PROTEIN_STEPS
-    width = options.get("reading", AS_PRINTED).rings[size.images]
-    rings = {"options": {"ring_width": width}} if discrepancy == "invariant-energy" else {}
-    chosen = {"discrepancy": {"name": discrepancy} | rings, "n_particles": size.n}
-    descent = _descent(PROTEIN_RATE, steps, size)
+    rings = {"options": {"ring_width": reading.rings[size.images]}} if discrepancy == "invariant-energy" else {}
+    chosen = {"discrepancy": {"name": discrepancy} | rings, "optimizer": _descent(PROTEIN_RATE, steps, size)}
     return on_protein(
-        problem, study, labels, size, "flow", steps, n_evaluations, optimizer=descent, **chosen, **options
+        problem, study, labels, size, "flow", steps, n_evaluations, reading, n_particles=size.n, **chosen, **options
     )
 
 
 def flow_to_plateau(problem: str, study: str, size: Size, reading: Reading) -> RunConfig:
     """Algorithm 4.1 with the energy distance on raw images: as many particles as there are images to fit."""
-    chosen = {"discrepancy": {"name": "energy"}, "n_particles": max(1, size.n // 2), "stop": "held-out"}
-    descent, steps = _descent(reading.rate, reading.steps, size), reading.steps
+    chosen = {"discrepancy": {"name": "energy"}, "optimizer": _descent(reading.rate, reading.steps, size)}
     return on_protein(
-        problem, study, Labels(reading.variant), size, "flow", steps, 6, optimizer=descent, reading=reading, **chosen
-    )
+        problem, study, Labels(reading.variant), size, "flow", reading.steps, 6, reading,
+        n_particles=max(1, size.n // 2), stop="held-out", **chosen,
+    )  # fmt: skip
 
 
 def _descent(rate: float, steps: int, size: Size) -> Options:
@@ -101,12 +108,13 @@ def _descent(rate: float, steps: int, size: Size) -> Options:
     return {"name": "rms-sgd", "learning_rate": rate, "cosine_steps": max(1, round(steps * size.share_of_steps))}
 
 
-def posterior_on_protein(problem: str, study: str, labels: Labels, size: Size, **options: Any) -> RunConfig:
+def posterior_on_protein(
+    problem: str, study: str, labels: Labels, size: Size, reading: Reading = AS_PRINTED, **options: Any
+) -> RunConfig:
     """All of the bank, whatever the profile; EM steps on the weights after that."""
-    whole = options.get("reading", AS_PRINTED).posterior
-    searched = whole if size.share_of_steps == 1 else {"n_support": 4, "n_refinements": 2}
+    searched = reading.posterior if size.share_of_steps == 1 else {"n_support": 4, "n_refinements": 2}
     steps = searched["n_support"] + searched["n_refinements"] + 1 + POSTERIOR_EM_STEPS
-    run = on_protein(problem, study, labels, size, "posterior-npmle", steps, 1, **searched, **options)
+    run = on_protein(problem, study, labels, size, "posterior-npmle", steps, 1, reading, **searched, **options)
     return replace(run, steps=steps, every=steps)
 
 
@@ -135,11 +143,9 @@ def hsp90_methods(size: Size) -> list[RunConfig]:
 
 def _reweighting(study: str, size: Size, reading: Reading) -> RunConfig:
     """On a support that is drawn anew twice where the mass is."""
-    support = {"n_support": 64, "n_refinements": 2, "quadrature_order": 2} if size.share_of_steps == 1 else {}
-    small = {"n_support": 8, "n_refinements": 1} | support
-    return on_protein(
-        "hsp90", study, Labels("grid"), size, "reweighting", 20, 1, reading=reading, refine_every=5, **small
-    )
+    whole = {"n_support": 64, "n_refinements": 2, "quadrature_order": 2}
+    support = whole if size.share_of_steps == 1 else {"n_support": 8, "n_refinements": 1}
+    return on_protein("hsp90", study, Labels("grid"), size, "reweighting", 20, 1, reading, refine_every=5, **support)
 
 
 def others(problem: str, study: str, size: Size, reading: Reading = AS_PRINTED) -> list[RunConfig]:

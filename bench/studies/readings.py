@@ -12,6 +12,7 @@ from cryosip.bench.execute import Session
 from cryosip.bench.limits import ending_after
 from cryosip.bench.measure import Arrays, finite, molecule_of
 from cryosip.bench.studies.product_laws import Law, Uniform, energy_distance_squared, scaled
+from cryosip.bench.studies.protein import CONJECTURE
 from cryosip.bench.studies.study import Options, Size
 from cryosip.datasets.gaussian_mixture import gaussian_mixture
 from cryosip.datasets.instance import Instance
@@ -36,9 +37,7 @@ class Reading(NamedTuple):
 
 
 AS_PRINTED = Reading("z/√λ", {"amplitude": "root"})
-AS_CONJECTURED = Reading(
-    "z/λ, scattering", {"amplitude": "inverse", "intensity": "scattering", "pixel_size_in_angstroms": 2.0}
-)
+AS_CONJECTURED = Reading("z/λ, scattering", CONJECTURE | {"pixel_size_in_angstroms": 2.0})
 HALFWAY = Reading("z/λ", {"amplitude": "inverse", "pixel_size_in_angstroms": 2.0})
 
 

@@ -14,6 +14,7 @@ from cryosip.reports.tables import number
 
 SAMPLES = 20  # of the published size, from which the spread of D² of parameters is known
 STATISTICS = ("images_u", "images_v", "floor_u", "floor_v")
+PUBLISHED = (*HSP90_D2, *HSP90_IMAGES)
 AMPLITUDES = {"root": "z/√λ", "inverse": "z/λ"}
 
 
@@ -121,12 +122,12 @@ def table(readings: Sequence[Reading]) -> list[list[Any]]:
     header = ["chain", "cutoff", "amplitude", "signal", "images", "atoms", "eigenvalues", "collectivity", "rms_motion",
               "snr", "d2_exact", "d2_low", "d2_high"]  # fmt: skip
     header += [f"{name}_{part}" for name in STATISTICS for part in ("median", "q05", "q95")]
-    header += [f"gives_{printed}" for printed in (*HSP90_D2, *HSP90_IMAGES)]
+    header += [f"gives_{printed}" for printed in PUBLISHED]
     return [header] + [
         [r.chain, r.cutoff, r.amplitude, r.signal, r.n_images, r.molecule and r.molecule.n_atoms,
          _listed(r.molecule.eigenvalues) if r.molecule else "", _listed(r.molecule.collectivity) if r.molecule else "",
-         r.rms_motion, r.snr, r.d2, *r.d2_range,
-         *(x for name in STATISTICS for x in r.images[name][:3]), *([word for _, word, _ in r.gives] or [""] * 4)]
+         r.rms_motion, r.snr, r.d2, *r.d2_range, *(x for name in STATISTICS for x in r.images[name][:3]),
+         *([word for _, word, _ in r.gives] or [""] * len(PUBLISHED))]
         for r in readings
     ]  # fmt: skip
 
@@ -137,7 +138,7 @@ def _listed(values: Sequence[float]) -> str:
 
 def _context(source: Source) -> Context:
     found = rows(source.records)
-    return {"readings": found, "statistics": STATISTICS, "zip": zip} if found else {}
+    return {"readings": found, "statistics": STATISTICS, "published": PUBLISHED, "zip": zip} if found else {}
 
 
 SECTION = Section(

@@ -12,10 +12,11 @@ from cryosip.bench.studies.estimators import measure
 from cryosip.bench.studies.fredholm import fredholm, measure_marginal
 from cryosip.bench.studies.held_out import run_held_out
 from cryosip.bench.studies.measured_bound import measure_bound
+from cryosip.bench.studies.measured_reading import measure_reading
 from cryosip.bench.studies.nanocluster import paper_nanocluster, tau
 from cryosip.bench.studies.oned import noise, paper_1d
 from cryosip.bench.studies.protein import hsp90_long, hsp90_methods, open_fields, paper_hsp90, paper_protein
-from cryosip.bench.studies.readings import measure_reading, readings
+from cryosip.bench.studies.readings import readings
 from cryosip.bench.studies.sampling import sampling
 from cryosip.bench.studies.scaling import scaling
 from cryosip.bench.studies.study import Size, Study

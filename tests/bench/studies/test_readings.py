@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cryosip.bench.build import build_instance, resolved
-from cryosip.bench.studies import readings
+from cryosip.bench.studies import measured_reading, readings
 from cryosip.bench.studies.registry import STUDIES
 
 OWN_FOLDER = os.environ.get("CRYOSIP_STRUCTURES", "")
@@ -22,10 +22,10 @@ def on_adk(**options):
 
 def test_distances_are_those_of_their_samples():
     config = on_adk(n_observations=20)
-    found = readings.of_parameters(build_instance(config), resolved(config).problem.resolved, jr.key(0))
+    found = measured_reading.of_parameters(build_instance(config), resolved(config).problem.resolved, jr.key(0))
     assert found["d2"] == pytest.approx(found["d2_sampled_mean"], abs=found["d2_sampled_std"])
     wide = on_adk(n_observations=20, amplitude="inverse")
-    moved = readings.of_parameters(build_instance(wide), resolved(wide).problem.resolved, jr.key(0))
+    moved = measured_reading.of_parameters(build_instance(wide), resolved(wide).problem.resolved, jr.key(0))
     assert moved["d2"] > 2 * found["d2"]
     assert moved["rms_motion"] > 2 * found["rms_motion"]
 
@@ -33,12 +33,12 @@ def test_distances_are_those_of_their_samples():
 def test_the_two_statistics_and_their_floor():
     """Images that differ by much: the floor is near 0 as U, and V is larger by what images are from each other."""
     instance = build_instance(on_adk(n_observations=200, snr=100.0, means=((9.0,), (9.0,), (9.0,), (9.0,))))
-    found = readings.of_images(instance, jr.key(1))
+    found = measured_reading.of_images(instance, jr.key(1))
     assert abs(found["floor_u"]) < 0.1 * found["images_u"]
     within = np.asarray(instance.problem.observations)
     apart = np.linalg.norm(within[:100] - within[100:], axis=1).mean()
     added = found["floor_v"] - found["floor_u"]
-    assert added == pytest.approx(2 * apart / readings.PUBLISHED_IMAGES, rel=0.1)
+    assert added == pytest.approx(2 * apart / measured_reading.PUBLISHED_IMAGES, rel=0.1)
     assert found["snr"] == pytest.approx(100.0 * (12 * 24 / 1.5) ** 2 / 12**2, rel=0.1)
 
 
@@ -56,5 +56,5 @@ def test_the_anchors(monkeypatch, reading, expected):
         pytest.skip("CRYOSIP_STRUCTURES names no folder of structures, and tests use no network")
     monkeypatch.setenv("CRYOSIP_STRUCTURES", OWN_FOLDER)
     config = replace(on_adk(n_observations=2, chain="A", **reading.options), problem="hsp90")
-    found = readings.of_parameters(build_instance(config), resolved(config).problem.resolved, jr.key(0))
+    found = measured_reading.of_parameters(build_instance(config), resolved(config).problem.resolved, jr.key(0))
     assert found["d2"] == pytest.approx(expected, rel=0.01)

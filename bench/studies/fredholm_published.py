@@ -19,6 +19,7 @@ Number = Float[Array, ""] | float
 PENALTY = 0.01  # alpha, of the entropy relative to the reference measure
 CENTRE, STD = 0.5, 0.25  # of the reference measure
 STEPS = 49
+PARTICLES = 10_000  # of the flow, and bins of EM
 STEP_LENGTH = 0.01
 
 

@@ -7,13 +7,13 @@ import jax.random as jr
 
 from cryosip.bench.build import build_method
 from cryosip.bench.runner import run
+from cryosip.bench.studies import fredholm_published as published
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.likelihood import e_step
 from cryosip.methods.problem import Problem, halves
 from cryosip.records.schema import Options
 
 DIMENSIONS = (1, 2, 3, 4)
-PARTICLES = 10_000  # of the published flow; no flow takes more
 
 
 class Setting(NamedTuple):
@@ -69,8 +69,8 @@ CHOSEN: dict[str, tuple[int, int, int, int]] = {
 
 
 def sized(setting: Setting, method: str, n: int) -> Options:
-    """The options of a setting where there are n observations: a flow has as many particles, up to PARTICLES."""
-    return setting.options | ({"n_particles": min(n, PARTICLES)} if method == "flow" else {})
+    """The options of a setting where there are n observations: a flow has as many particles, up to the published."""
+    return setting.options | ({"n_particles": min(n, published.PARTICLES)} if method == "flow" else {})
 
 
 def held_out_likelihood(problem: Problem, method: str, setting: Setting) -> float:

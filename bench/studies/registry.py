@@ -9,9 +9,10 @@ from cryosip.bench.studies.consistency import consistency, measure_statement
 from cryosip.bench.studies.contamination import contamination
 from cryosip.bench.studies.ensemble import ensemble
 from cryosip.bench.studies.estimators import measure
-from cryosip.bench.studies.fredholm import fredholm, measure_marginal
+from cryosip.bench.studies.fredholm import fredholm
 from cryosip.bench.studies.held_out import run_held_out
 from cryosip.bench.studies.measured_bound import measure_bound
+from cryosip.bench.studies.measured_marginal import measure_marginal
 from cryosip.bench.studies.measured_reading import measure_reading
 from cryosip.bench.studies.nanocluster import paper_nanocluster, tau
 from cryosip.bench.studies.oned import noise, paper_1d

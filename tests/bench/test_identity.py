@@ -79,8 +79,9 @@ def test_a_method_more_changes_no_id(changed):
         [f"bench/app/{name}.py" for name in ("cli", "campaign", "progress", "jobs", "locks")],
         [
             f"bench/studies/{name}.py"
-            for name in ("registry", "study", "otd_dto", "scaling", "oned", "nanocluster", "protein")
+            for name in ("registry", "study", "otd_dto", "scaling", "oned", "nanocluster", "protein", "bound")
         ],
+        [f"bench/studies/{name}.py" for name in ("readings", "fredholm", "fredholm_settings")],
         ["bench/check/run.py", "bench/speed/baselines.py", "bench/speed/tracking.py", "bench/cache.py"],
         ["bench/environment.py", "reports/page.py", "records/schema.py", "records/write.py", "datasets/registry.py"],
     ],

@@ -11,8 +11,8 @@ from scipy.stats import norm
 from cryosip.bench.execute import ALONE
 from cryosip.bench.studies import fredholm_published as published
 from cryosip.bench.studies.density import bandwidth, integrated_squared_error, kernel_density
-from cryosip.bench.studies.fredholm import ERROR, measure_marginal
 from cryosip.bench.studies.fredholm_settings import CHOSEN, TRIED, held_out_likelihood, sized
+from cryosip.bench.studies.measured_marginal import ERROR, measure_marginal
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.datasets.fredholm import fredholm
 from cryosip.datasets.gaussian_mixture import gaussian_mixture

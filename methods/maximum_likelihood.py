@@ -11,8 +11,9 @@ from cryosip.methods import checks
 from cryosip.methods.gauss_newton import gauss_newton, newton, no_prior
 from cryosip.methods.likelihood import PAIRS, by_blocks, candidates, initial_spread, log_likelihoods, render_all
 from cryosip.methods.method import Info, Method, WeightedPoints
-from cryosip.methods.problem import Points, PRNGKey, Problem, Weights, checked, in_span
+from cryosip.methods.problem import Observations, Points, PRNGKey, Problem, Weights, checked, in_span
 
+IMAGES = 2**14  # that are rendered at a time; their slopes take as much again for each coordinate
 Climb = Callable[[Points], tuple[Points, Weights, Int[Array, ""]]]  # theta after a step, its likelihood before, renders
 
 
@@ -78,20 +79,28 @@ def maximum_likelihood(
 def climb_by_pose(problem: Problem, order: int) -> Climb:
     """An expectation over the pose of each image, and a Gauss-Newton step on its structure."""
     pose, pose_weights = problem.pose_quadrature(order)
-    y, m, n_poses = problem.observations, len(problem.observations), len(pose_weights)
-    log_pose_weights, variance = jnp.log(pose_weights), problem.noise_std**2
-    owner = jnp.repeat(jnp.arange(m), n_poses)
+    n_poses, log_pose_weights = len(pose_weights), jnp.log(pose_weights)
 
-    def images(theta: Points) -> Float[Array, "mq p"]:
-        return render_all(problem, theta, pose, n_poses)
+    def climb_some(theta: Points, y: Observations) -> tuple[Points, Weights, Int[Array, " b"]]:
+        b = len(y)
+
+        def images(theta: Points) -> Float[Array, "bq p"]:
+            return render_all(problem, theta, pose, n_poses)
+
+        clean = images(theta).reshape(b, n_poses, -1)
+        logits = log_pose_weights - 0.5 * ((y[:, None] - clean) ** 2).sum(2) / problem.noise_std**2
+        share = jax.nn.softmax(logits, axis=1)
+        seen = (share[..., None] * y[:, None]).reshape(b * n_poses, -1)
+        owner = jnp.repeat(jnp.arange(b), n_poses)
+        moved, renders = gauss_newton(images, owner, no_prior, theta, share.ravel(), seen, problem.noise_std)
+        return moved, jax.nn.logsumexp(logits, axis=1), jnp.full(b, n_poses + renders // b)
+
+    m, block = len(problem.observations), max(1, IMAGES // n_poses)
 
     def climb(theta: Points) -> tuple[Points, Weights, Int[Array, ""]]:
-        clean = images(theta).reshape(m, n_poses, -1)
-        logits = log_pose_weights - 0.5 * ((y[:, None] - clean) ** 2).sum(2) / variance
-        share = jax.nn.softmax(logits, axis=1)
-        seen = (share[..., None] * y[:, None]).reshape(m * n_poses, -1)
-        moved, renders = gauss_newton(images, owner, no_prior, theta, share.ravel(), seen, problem.noise_std)
-        return moved, jax.nn.logsumexp(logits, axis=1), m * n_poses + renders
+        parts = theta, problem.observations
+        moved, log_likelihood, renders = climb_some(*parts) if m <= block else by_blocks(climb_some, block, *parts)
+        return moved, log_likelihood, renders.sum()
 
     return climb
 

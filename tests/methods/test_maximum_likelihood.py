@@ -8,6 +8,7 @@ import pytest
 import scipy.optimize
 
 from cryosip.datasets.nanocluster import nanocluster
+from cryosip.methods import maximum_likelihood as module
 from cryosip.methods.maximum_likelihood import maximum_likelihood
 
 
@@ -58,6 +59,26 @@ def test_it_reaches_the_maximum_of_each_image(x64, toys, toy):
     values = [value(y, t) for y, t in zip(np.asarray(problem.observations), theta, strict=True)]
     _, last = jax.jit(method.step)(jr.key(0), state)
     assert float(last.objective) == pytest.approx(np.mean(values), abs=1e-9)
+
+
+def test_images_block_by_block_are_images_at_once(x64, toys, monkeypatch):
+    problem = toys["rotated"]()  # 150 observations in three poses
+    at_once, whole = climbed(maximum_likelihood(problem, n_support=100), 5)
+    first = _first_step(problem)
+    monkeypatch.setattr(module, "IMAGES", 3 * 47)
+    rendered, render = [], problem.render
+    watched = problem._replace(render=lambda theta, pose: rendered.append(len(theta)) or render(theta, pose))
+    by_blocks, objectives = climbed(maximum_likelihood(watched, n_support=100), 5)
+    np.testing.assert_allclose(by_blocks.theta, at_once.theta, atol=1e-9)
+    np.testing.assert_allclose(objectives, whole, rtol=1e-12)
+    assert 0 < rendered[-1] <= 3 * 47
+    # a block halves its steps as often as its own images need
+    assert 150 * 3 * 4 <= int(_first_step(problem).forward_evaluations) <= int(first.forward_evaluations)
+
+
+def _first_step(problem):
+    method = maximum_likelihood(problem, n_support=100)
+    return jax.jit(method.step)(jr.key(0), jax.jit(method.init)(jr.key(0)))[1]
 
 
 def test_it_finds_the_parameters_behind_images():

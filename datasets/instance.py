@@ -49,9 +49,12 @@ class Molecule(NamedTuple):
 
 
 class Instance(NamedTuple):
+    """`volume`, where the problem offers volumes, takes theta (n, d) to their coefficients (n, v)."""
+
     problem: Problem
     truth: Truth
     molecule: Molecule | None = None
+    volume: Callable[[Points], Float[Array, "n v"]] | None = None
 
 
 def checked(instance: Instance) -> Instance:

@@ -2,65 +2,24 @@
 
 import inspect
 from collections.abc import Sequence
-from functools import partial, update_wrapper
+from functools import update_wrapper
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 
 from cryosip.datasets import gemmi_adapter
 from cryosip.datasets.gaussian_mixture import GaussianMixture, gaussian_mixture
-from cryosip.datasets.instance import Instance, Molecule, Truth, checked
-from cryosip.datasets.outliers import contaminated
-from cryosip.datasets.protein_images import (
-    Beads,
-    Camera,
-    Scattering,
-    checked_cropped,
-    cropped_span,
-    largest_distance,
-    unscaled_images,
-    warn_of_atoms_outside,
-    warn_of_lost_signal,
-)
-from cryosip.datasets.protein_poses import (
-    PoseRange,
-    ProteinPose,
-    checked_defocus,
-    pose_cells,
-    pose_motion,
-    sample_poses,
-)
+from cryosip.datasets.instance import Instance, Molecule, checked
+from cryosip.datasets.protein_experiment import Experiment, checked_pose_error, checked_volume, simulate
+from cryosip.datasets.protein_images import Beads, Camera, Scattering
+from cryosip.datasets.protein_poses import PoseRange, checked_defocus
 from cryosip.datasets.structures import Modes, Trace, load, normal_modes
 from cryosip.methods import checks
-from cryosip.methods.problem import Images, Points, PRNGKey, Problem
 
-SNR_PIXEL_IN_ANGSTROMS = 1.5  # the pixel of the default images
 AMPLITUDES = {"root": lambda eigenvalues: eigenvalues**-0.5, "inverse": lambda eigenvalues: 1 / eigenvalues}
 INTENSITIES = ("snr", "scattering")
-SPAN_DRAWS = 200  # images from which the error of cropped images is measured
-
-
-class Experiment(NamedTuple):
-    """The options of `protein` that say what is drawn and how strong the signal is, checked.
-
-    Without an SNR images have the units that they are rendered in.
-    """
-
-    name: str
-    n_observations: int
-    snr: float | None
-    noise_std: float
-    distributions: list[GaussianMixture]  # of each mode
-    init_half_width: float
-    poses: PoseRange
-    cropped_size: int | None
-    outliers: float
-    outlier_kind: str
-    seed: int
 
 
 def protein(
@@ -79,6 +38,8 @@ def protein(
     max_shift_in_angstroms: float = 0.0,
     defocus_range_in_angstroms: tuple[float, float] | None = None,
     cropped_size: int | None = None,
+    volume_size: int | None = None,
+    pose_error_in_degrees: float | None = None,
     structure: str | Path | None = None,
     chain: str = "A",
     amplitude: str = "root",
@@ -138,6 +99,12 @@ def protein(
         An odd number from 3 to S: the lowest Fourier coefficients of the images, as many as an image of that size has,
         are offered as `span`, whose error is the largest distance of an image of 200 draws of the initial distribution.
         None by default.
+    volume_size
+        L, from 4 to S: `volumes` are offered in a cube of L^3 voxels as wide as the images, and as `span` the Fourier
+        coefficients that its slices have, as `cropped_size` 2 floor((L - 1) / 2) + 1 would. None by default.
+    pose_error_in_degrees
+        `poses` are offered: each observation's own rotation after another by no more than so many degrees, uniform
+        among these; shift and defocus as they are. None, the default: poses are unknown.
     structure
         A PDB or an mmCIF file to read in place of what the name stands for.
     chain
@@ -169,7 +136,8 @@ def protein(
     ------
     ValueError
         A count is below 1, a length or a noise is not positive, a bead has more than 4 atoms, `means` are no lists of
-        numbers, the cropped size is even or larger than the image, the share of outliers is outside [0, 1), an
+        numbers, the cropped size is even or larger than the image, the volume size is below 4, larger than the image or
+        given with a cropped size, the pose error is not in [0, 180], the share of outliers is outside [0, 1), an
         amplitude or an intensity is unknown, an element has no tabulated factor, an option of one intensity is given
         with the other, or `load` or `normal_modes` refuse.
     OSError
@@ -179,7 +147,7 @@ def protein(
     pixel = checks.positive("pixel_size_in_angstroms", pixel_size_in_angstroms)
     atom_std = checks.positive("atom_std_in_angstroms", atom_std_in_angstroms)
     max_shift = checks.non_negative("max_shift_in_angstroms", max_shift_in_angstroms)
-    checked_cropped(cropped_size, size)
+    checked_volume(volume_size, cropped_size, size)
     scattering = _checked_scattering(intensity, element, b_factor, snr, atom_std)
     if checks.positive_int("atoms_per_bead", atoms_per_bead) > 4:
         raise ValueError(f"atoms_per_bead is {atoms_per_bead}; wanted 1 to 4")
@@ -192,6 +160,8 @@ def protein(
         init_half_width=checks.positive("init_half_width", init_half_width),
         poses=PoseRange(max_shift, checked_defocus(defocus_range_in_angstroms)),
         cropped_size=cropped_size,
+        volume_size=volume_size,
+        pose_error=checked_pose_error(pose_error_in_degrees),
         outliers=outliers,
         outlier_kind=outlier_kind,
         seed=checks.non_negative_int("seed", seed),
@@ -201,8 +171,7 @@ def protein(
     amplitudes = AMPLITUDES[checks.one_of("amplitude", amplitude, AMPLITUDES)](modes.eigenvalues)
     molecule, beads = _beads(trace, modes, amplitudes, atoms_per_bead)
     camera = Camera(size, pixel, atom_std, experiment.poses.defocus is not None, scattering)
-    problem, truth = simulate(camera, beads, experiment)
-    return checked(Instance(problem, truth, molecule))
+    return checked(simulate(camera, beads, experiment)._replace(molecule=molecule))
 
 
 def hsp90(**options: Any) -> Instance:
@@ -218,67 +187,6 @@ def adk(**options: Any) -> Instance:
 # inspect.signature then shows the options and their defaults
 update_wrapper(hsp90, protein, assigned=(), updated=())
 update_wrapper(adk, protein, assigned=(), updated=())
-
-
-def simulate(camera: Camera, beads: Beads, experiment: Experiment) -> tuple[Problem, Truth]:
-    """The observations of an experiment, and the truth behind them."""
-    n, d, half_width = experiment.n_observations, len(experiment.distributions), experiment.init_half_width
-    images = jax.jit(partial(unscaled_images, camera, beads), inline=True)
-    sample_pose = jax.jit(partial(sample_poses, experiment.poses), static_argnums=1, inline=True)
-    sample_truth = jax.jit(partial(sample_modes, experiment.distributions), static_argnums=1)
-    sample_init = partial(_uniform, half_width, d)
-
-    key_theta, key_pose, key_noise, key_span = jr.split(jr.key(experiment.seed), 4)
-    theta, pose = sample_truth(key_theta, n), sample_pose(key_pose, n)
-    warn_of_atoms_outside(camera, beads, theta, pose)
-    clean = images(theta, pose)
-    # an array: a number of the data would be written into programs, which then served one data set only
-    scale = np.ones(1)
-    if experiment.snr is not None:
-        fine_pixels = (camera.size * camera.pixel / SNR_PIXEL_IN_ANGSTROMS) ** 2
-        scale = np.full(1, experiment.noise_std * np.sqrt(experiment.snr * fine_pixels * n) / jnp.linalg.norm(clean))
-
-    def render(theta: Points, pose: ProteinPose) -> Images:
-        return jnp.asarray(scale, theta.dtype) * images(theta, pose)
-
-    span = None
-    if experiment.cropped_size is not None:
-        span = cropped_span(camera, beads._replace(atoms=scale * beads.atoms), experiment.cropped_size)
-        drawn = sample_init(key_span, SPAN_DRAWS), sample_pose(key_span, SPAN_DRAWS)
-        span = span._replace(error=largest_distance(span, drawn, render(*drawn)))
-        warn_of_lost_signal(experiment.cropped_size, span.error / experiment.noise_std)
-    noise = experiment.noise_std * jr.normal(key_noise, clean.shape)
-    observations = contaminated(
-        clean * jnp.asarray(scale, clean.dtype) + noise,
-        experiment.outliers, experiment.outlier_kind, experiment.seed,
-        lambda rows: jnp.asarray(scale, clean.dtype) * clean[rows],
-        lambda key, k: render(sample_truth(key, k), sample_pose(jr.fold_in(key, 1), k)),
-    )  # fmt: skip
-    problem = Problem(
-        name=experiment.name,
-        observations=observations,
-        noise_std=experiment.noise_std,
-        render=render,
-        sample_pose=sample_pose,
-        pose_quadrature=partial(pose_cells, experiment.poses),
-        sample_init=sample_init,
-        log_prior=lambda theta: -1.5 * (theta**2).sum(1) / half_width**2,
-        theta_box=(jnp.full(d, -2.0 * half_width), jnp.full(d, 2.0 * half_width)),
-        span=span,
-        pose_motion=pose_motion(experiment.poses),
-    )
-    return problem, Truth(sample_truth, theta, pose=pose)
-
-
-def sample_modes(distributions: Sequence[GaussianMixture], key: PRNGKey, n: int) -> Points:
-    """theta* (n, d): each mode by itself from its own distribution."""
-    keys = jr.split(key, len(distributions))
-    return jnp.stack([one.sample(k, n) for one, k in zip(distributions, keys, strict=True)], axis=1)
-
-
-def _uniform(half_width: float, d: int, key: PRNGKey, n: int) -> Points:
-    """theta (n, d) of the initial distribution."""
-    return half_width * jr.uniform(key, (n, d), minval=-1.0)
 
 
 def _beads(trace: Trace, modes: Modes, amplitudes: np.ndarray, atoms_per_bead: int) -> tuple[Molecule, Beads]:

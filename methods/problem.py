@@ -14,6 +14,7 @@ Points = Float[Array, "n d"]
 Images = Float[Array, "n p"]
 Observations = Float[Array, "m p"]
 Coordinates = Float[Array, "n r"]
+Coefficients = Float[Array, " v"]
 Weights = Float[Array, " n"]
 Pose = Any  # a pytree with leading axis n
 PRNGKey = Key[Array, ""]
@@ -40,6 +41,22 @@ class PoseMotion(NamedTuple):
     move: Callable[[Pose, Float[Array, "n q"]], Pose]
 
 
+class Volumes(NamedTuple):
+    """Structures as densities: their images are linear in the coefficients of an orthonormal, band-limited basis.
+
+    |c - c'| is then the L2 distance of volumes. The cube has size^3 voxels of `voxel_size` angstroms a side.
+    `project(c, pose)` takes one volume (v,) and n poses to the coordinates of its images in the span (n, r), up to the
+    error of its interpolation. `shells` (v,) and `image_shells` (r,) are the spatial frequencies, in units of one over
+    the width of the cube, of each coefficient and of each coordinate of an image.
+    """
+
+    size: int
+    voxel_size: float
+    project: Callable[[Coefficients, Pose], Coordinates]
+    shells: Int[Array, " v"]
+    image_shells: Int[Array, " r"]
+
+
 class Problem(NamedTuple):
     """y = T(theta, omega) = H^{omega_r} G(theta) + omega_n with omega_n ~ N(0, noise_std^2 I), (2.1) [sanchez2025].
 
@@ -57,7 +74,9 @@ class Problem(NamedTuple):
     pose and noise integrated out, up to a constant that is free of theta; it is offered where it has a closed form, or
     where more is known of each image than the distribution of poses. It says the same as `render`, `sample_pose` and
     `noise_std`, which may then be 0: all noise is in the pose. Methods with a likelihood take it in place of their own.
-    `support` (k, d) are structures that are given: theta is one of them.
+    `support` (k, d) are structures that are given: theta is one of them. `volumes` is offered beside a span where
+    methods may look for any density. `poses`, with leading axis m, are those of the observations as an earlier
+    refinement left them, with its error.
     """
 
     name: str
@@ -73,6 +92,8 @@ class Problem(NamedTuple):
     pose_motion: PoseMotion | None = None
     log_likelihood: Callable[[Points, Int[Array, " n"]], Float[Array, " n"]] | None = None
     support: Float[Array, "k d"] | None = None
+    volumes: Volumes | None = None
+    poses: Pose | None = None
 
 
 def no_pose(_key: PRNGKey, _n: int) -> Pose:
@@ -113,7 +134,8 @@ def in_span(problem: Problem) -> Problem:
 def part(problem: Problem, rows: Int[Array, " b"]) -> Problem:
     """The same problem with some of its observations."""
     given = problem.log_likelihood
-    some = problem._replace(observations=problem.observations[rows])
+    observations, poses = jax.tree.map(lambda a: a[rows], (problem.observations, problem.poses))
+    some = problem._replace(observations=observations, poses=poses)
     if given is None:
         return some
     return some._replace(log_likelihood=lambda theta, image: given(theta, rows[image]))

@@ -98,7 +98,7 @@ def test_whole_numbers_beyond_32_bits_are_numbers(name):
 
 def assert_sound(instance, n):
     """Everything has the shape that the contract says, and what is drawn is a number."""
-    problem, truth, _ = instance
+    problem, truth, *_ = instance
     (m, p), (rows, d) = problem.observations.shape, truth.theta.shape
     assert m == rows == n
     for array in (problem.observations, truth.theta, *jax.tree.leaves((truth.pose, problem.theta_box))):

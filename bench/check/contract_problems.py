@@ -88,7 +88,7 @@ def _box(problem: Problem, truth: Truth, d: int) -> Iterator[Finding]:
 def poses(name: str) -> Iterator[Finding]:
     """Poses are a pytree with leading axis n, those of the observations too, and come from the key alone; the nodes of
     the quadrature have weights that sum to 1, and render takes them. Numbers that differ are counted."""
-    problem, truth, _ = _instance(name)
+    problem, truth, *_ = _instance(name)
     pose = problem.sample_pose(jr.key(1), DRAWS)
     for what, some, n in (
         ("sample_pose", pose, DRAWS),
@@ -148,7 +148,7 @@ def _again(name: str, seed: int) -> Instance:
 def secrets(name: str) -> Iterator[Finding]:
     """Nothing that a method can reach from the problem, through closures too, holds the structures and poses behind
     the observations or their distribution; and the observations are not the images without noise."""
-    problem, truth, _ = _instance(name)
+    problem, truth, *_ = _instance(name)
     found = sorted({type(secret).__name__ for secret in leaks(problem, truth)})
     yield violation("the problem holds nothing of the truth", bool(found), f"it holds {', '.join(found)} of it")
     if problem.noise_std == 0:  # all noise is in the pose
@@ -173,7 +173,7 @@ def gradients(name: str) -> Iterator[Finding]:
 def samplers(name: str) -> Iterator[Finding]:
     """How probable the structures behind the observations are beside samples of the truth (values, means, products),
     samples beside the quantiles, and noise: observations less their images are N(0, noise_std^2), or 0."""
-    problem, truth, _ = _instance(name)
+    problem, truth, *_ = _instance(name)
     samples = np.asarray(traced(lambda key: truth.sample(key, problems.SAMPLES), jr.key(3)), np.float64)
     again = np.asarray(truth.sample(jr.key(3), DRAWS)), np.asarray(truth.sample(jr.key(3), DRAWS))
     yield Finding("truth.sample, called again: numbers that differ", differing(*again), most=0)

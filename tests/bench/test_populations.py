@@ -35,7 +35,7 @@ def test_zeros_of_the_truth_add_nothing_and_those_of_an_estimate_count_as_the_le
 
 def test_the_floor_is_that_of_a_sample_of_as_many_structures():
     """Of populations .3 and .7, total variation is |share - .3|, whose median is .67 sqrt(.3 .7 / n)."""
-    problem, truth, _ = examples.example_problem("ensemble")
+    problem, truth, *_ = examples.example_problem("ensemble")
     n = 400
     points, support = metrics.reference(truth), np.asarray(problem.support)
     floor = metrics.floors(truth, points, n, 200, support)

@@ -173,7 +173,7 @@ def test_a_method_that_peeks_is_found_out(when, log, monkeypatch):
     "name", [pytest.param(name, marks=pytest.mark.slow) if name == "hsp90" else name for name in DATASETS]
 )
 def test_no_function_of_a_problem_holds_the_truth(name):
-    problem, truth, _ = instance(name)
+    problem, truth, *_ = instance(name)
     assert leaks(problem, truth) == []
     assert len(held(tuple(problem))) > 10
     theta, law = truth.theta, truth.sample
@@ -187,7 +187,7 @@ def test_no_function_of_a_problem_holds_the_truth(name):
 
 
 def test_populations_of_given_structures_are_secret():
-    problem, truth, _ = DATASETS["ensemble"](**SMALL["ensemble"] | {"populations": (0.27, 0.73)})
+    problem, truth, *_ = DATASETS["ensemble"](**SMALL["ensemble"] | {"populations": (0.27, 0.73)})
     assert leaks(problem, truth) == []
     for populations in (np.array([0.27, 0.73]), np.array([0.27, 0.73], np.float32)):
         bad = problem._replace(log_prior=functools.partial(lambda known, t: known[0] + 0 * t[:, 0], populations))

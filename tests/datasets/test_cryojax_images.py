@@ -101,7 +101,7 @@ def test_a_protein_is_cryojaxs(tmp_path, defocus_range):
     coil = np.cumsum(3.8 * steps / np.linalg.norm(steps, axis=1, keepdims=True), axis=0)
     line = "ATOM  {0:5d}  CA  ALA A{0:4d}    {1:8.3f}{2:8.3f}{3:8.3f}  1.00  0.00           C"
     (tmp_path / "coil.pdb").write_text("\n".join(line.format(i, *xyz) for i, xyz in enumerate(coil)))
-    problem, truth, molecule = hsp90(
+    problem, truth, molecule, *_ = hsp90(
         structure=tmp_path / "coil.pdb",
         n_observations=5,
         image_size=64,

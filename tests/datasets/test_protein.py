@@ -67,7 +67,7 @@ def made(**options):
 
 @lru_cache
 def clean(**options):
-    problem, truth, _ = made(**options)
+    problem, truth, *_ = made(**options)
     return np.asarray(jax.jit(problem.render)(truth.theta, truth.pose), np.float64)
 
 
@@ -134,7 +134,7 @@ def test_the_seed_decides_the_data():
 
 def test_rows_are_independent():
     """Each image depends on its own theta and pose only."""
-    problem, truth, _ = made(**VIEWS["all"])
+    problem, truth, *_ = made(**VIEWS["all"])
     render = jax.jit(problem.render)
     order = np.random.default_rng(0).permutation(300)
     mixed = render(truth.theta[order], jax.tree.map(lambda leaf: leaf[order], truth.pose))
@@ -149,7 +149,7 @@ def test_images_are_the_formula():
     trace = structures.load("adk")
     modes = protein.normal_modes(trace, 15.0, 4)
     options = {"atoms_per_bead": 1, **VIEWS["shift"]}
-    _, truth, molecule = made(**options)
+    _, truth, molecule, *_ = made(**options)
     expected = modes.vectors / np.sqrt(modes.eigenvalues)[:, None, None]
     assert_allclose(molecule.motions, expected, atol=1e-9)
     assert_allclose(molecule.rest, trace.coordinates - trace.coordinates.mean(0), atol=1e-12)
@@ -232,7 +232,7 @@ def test_cells_of_poses_are_nested(view, orders):
 @pytest.mark.parametrize(("view", "dimension"), few_views(zip(VIEWS, [3, 5, 4, 6, 3], strict=True)))
 def test_poses_move(view, dimension):
     """Turns in radians, shifts in units of the largest, defocus of its range, each where it varies."""
-    problem, truth, _ = made(**VIEWS[view])
+    problem, truth, *_ = made(**VIEWS[view])
     motion, pose = problem.pose_motion, truth.pose
     assert motion.dimension == dimension
     move = jax.jit(motion.move)
@@ -260,7 +260,7 @@ def test_a_file_of_ones_own(tmp_path):
     places = [(2.3 * np.cos(1.745 * t), 2.3 * np.sin(1.745 * t), 1.5 * t) for t in range(4)]
     (file := tmp_path / "four.pdb").write_text("\n".join(line.format(i, *xyz) for i, xyz in enumerate(places)))
     options = {**SMALL, "atoms_per_bead": 3, "cutoff_in_angstroms": 40.0, "means": ((1.0,), (0.0, 2.0))}
-    problem, truth, molecule = protein.hsp90(structure=file, **options)
+    problem, truth, molecule, *_ = protein.hsp90(structure=file, **options)
     assert (problem.name, molecule.source, molecule.n_atoms) == ("2iop", str(file), 4)
     assert molecule.motions.shape == (2, 2, 3)
     assert (problem.observations.shape, truth.theta.shape) == ((300, 256), (300, 2))

@@ -14,7 +14,7 @@ SCATTERING = {"n_observations": 20, "image_size": 64, "pixel_size_in_angstroms":
 @pytest.mark.parametrize(("element", "number", "b_factor"), [("C", 6, 0.0), ("P", 15, 30.0)])
 def test_scattering_is_4_pi_times_cryojaxs(element, number, b_factor):
     """From its own table; a potential in 1 / angstrom is 4 pi times what it calls the amplitudes."""
-    problem, truth, molecule = protein.adk(element=element, b_factor=b_factor, init_half_width=1.0, **SCATTERING)
+    problem, truth, molecule, *_ = protein.adk(element=element, b_factor=b_factor, init_half_width=1.0, **SCATTERING)
     images = np.asarray(problem.render(truth.theta, truth.pose)).reshape(-1, 64, 64)
     atoms = jnp.asarray(molecule.rest + np.tensordot(truth.theta, molecule.motions, 1), "f4")
     seen = jnp.einsum("nij,naj->nai", truth.pose.rotation, atoms, precision="highest")
@@ -31,7 +31,7 @@ def test_scattering_is_4_pi_times_cryojaxs(element, number, b_factor):
 def test_coordinates_of_scattering_atoms_are_those_of_their_images(x64, b_factor):
     """Of atoms far narrower than a pixel too, which alias."""
     options = {**SCATTERING, "b_factor": b_factor, "cropped_size": 21, "max_shift_in_angstroms": 3.0}
-    problem, truth, _ = protein.adk(**options)
+    problem, truth, *_ = protein.adk(**options)
     found = problem.span.coordinates(truth.theta, truth.pose)
     expected = problem.span.project(problem.render(truth.theta, truth.pose))
     assert_allclose(found, expected, atol=1e-6 * float(jnp.abs(expected).max()))

@@ -45,7 +45,7 @@ def drawn(problem, theta, n=DRAWS):
 
 @EVERY
 def test_the_defaults_are_sourcerers(name):
-    problem, truth, _ = FACTORIES[name]()
+    problem, truth, *_ = FACTORIES[name]()
     d, p, e = DIMENSIONS[name]
     assert problem.observations.shape == (10_000, p)
     assert truth.theta.shape == (10_000, d)
@@ -59,7 +59,7 @@ def test_the_defaults_are_sourcerers(name):
 
 def test_two_moons_as_sbibm_has_it():
     """`_map_fun` and `_likelihood` of sbibm, in numpy."""
-    problem, truth, _ = two_moons(500)
+    problem, truth, *_ = two_moons(500)
     theta, radius, angle = np.asarray(truth.theta), np.asarray(truth.pose.radius), np.asarray(truth.pose.angle)
     c, s = np.cos(-np.pi / 4), np.sin(-np.pi / 4)
     z0, z1 = c * theta[:, 0] - s * theta[:, 1], s * theta[:, 0] + c * theta[:, 1]
@@ -72,7 +72,7 @@ def test_two_moons_as_sbibm_has_it():
 
 
 def test_slcp_against_the_gaussian_of_scipy():
-    problem, truth, _ = slcp(50)
+    problem, truth, *_ = slcp(50)
     theta, y = np.asarray(truth.theta), np.asarray(problem.observations)
     for t, image, found in zip(theta, y, problem.log_likelihood(truth.theta, jnp.arange(50)), strict=True):
         s1, s2, rho = t[2] ** 2, t[3] ** 2, np.tanh(t[4])
@@ -123,7 +123,7 @@ def test_the_density_of_two_moons_integrates_to_one_and_to_the_share_of_draws():
 
 @EVERY
 def test_structures_of_one_point_have_the_same_images(name):
-    problem, truth, _ = FACTORIES[name](50)
+    problem, truth, *_ = FACTORIES[name](50)
     theta = np.asarray(truth.theta)
     if name == "two-moons":
         mirrored = -theta[:, ::-1]
@@ -143,7 +143,7 @@ def test_structures_of_one_point_have_the_same_images(name):
 
 @EVERY
 def test_likelihood_is_smooth_and_of_its_own_row(name):
-    problem, truth, _ = FACTORIES[name](40)
+    problem, truth, *_ = FACTORIES[name](40)
     image = jnp.arange(40)
     given = problem.log_likelihood(truth.theta, image)
     np.testing.assert_array_equal(problem.log_likelihood(truth.theta[::-1], image[::-1])[::-1], given)
@@ -159,7 +159,7 @@ def test_likelihood_is_smooth_and_of_its_own_row(name):
 
 @EVERY
 def test_the_nodes_have_the_mean_image_and_weights_of_one(name):
-    problem, truth, _ = FACTORIES[name](3)
+    problem, truth, *_ = FACTORIES[name](3)
     for order in (1, 2, 3):
         pose, weights = problem.pose_quadrature(order)
         theta = jnp.repeat(truth.theta[:1], len(weights), axis=0)

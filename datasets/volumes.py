@@ -1,0 +1,240 @@
+"""Densities on a cube as coefficients of an orthonormal basis: of atoms, of voxels, and their projections."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex, Float, Int
+
+from cryosip.datasets.projection import contrast_transfer
+from cryosip.datasets.protein_images import VOLTAGE_IN_KILOVOLTS, Beads, Camera
+from cryosip.datasets.protein_poses import ProteinPose
+from cryosip.methods.problem import Coefficients, Coordinates, Points, Volumes
+
+Voxels = Float[np.ndarray, "n l l l"]
+
+OVERSAMPLING = 2  # of the transform between whose nodes slices are interpolated
+IMAGES_AT_A_TIME = 512
+
+
+class Cube(NamedTuple):
+    """A cube of size^3 voxels of `voxel` angstroms a side, in which a volume is a sum of waves |k| <= size / 2 - 1.
+
+    Its coefficients are those of 1, sqrt(2) cos(2 pi k x / W) and sqrt(2) sin(2 pi k x / W), each over W^(3/2), W =
+    size voxel, for one k of each pair k, -k: an orthonormal basis, so that |c - c'| is the L2 distance of volumes. x =
+    0 is at voxel size // 2.
+    """
+
+    size: int
+    voxel: float
+
+    @property
+    def width(self) -> float:
+        return self.size * self.voxel
+
+    @property
+    def reach(self) -> int:
+        """The largest |k|."""
+        return (self.size - 1) // 2
+
+    @property
+    def waves(self) -> Int[np.ndarray, "h 3"]:
+        """One k = (k_x, k_y, k_z) of each pair, without 0, those of long waves first."""
+        axis = np.arange(-self.reach, self.reach + 1)
+        k = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+        upper = k[len(k) // 2 + 1 :]
+        upper = upper[(upper**2).sum(1) <= self.reach**2]
+        return upper[np.argsort((upper**2).sum(1), kind="stable")]
+
+    @property
+    def shells(self) -> Int[np.ndarray, " v"]:
+        """|k|, rounded, of each coefficient."""
+        shells = np.rint(np.sqrt((self.waves**2).sum(1))).astype(int)
+        return np.concatenate([[0], shells, shells])
+
+
+def image_shells(n_frequencies: int) -> Int[np.ndarray, " c"]:
+    """|q|, rounded, of each coordinate of images: products of `fourier_basis` with so many frequencies."""
+    lowest = np.arange(1, n_frequencies + 1)
+    k = np.concatenate([[0], lowest, lowest])
+    return np.rint(np.hypot(k[:, None], k)).astype(int).ravel()
+
+
+def of_beads(camera: Camera, beads: Beads, cube: Cube, theta: Points) -> Float[Array, "n v"]:
+    """The coefficients of the density whose projections are the images of structures.
+
+    The wave k of an atom at X is W^(-3/2) sum_j I_j exp(-2 pi^2 s_j^2 |k|^2 / W^2) exp(-2 pi i k X / W), for Gaussians
+    of stds s_j whose integrals are I_j.
+
+    Parameters
+    ----------
+    camera, beads
+        How atoms become images, and where they are; `beads.atoms` are multiplied by the scale of the images.
+    cube
+        The voxels.
+    theta
+        Structures (n, d).
+    """
+    waves, width, reach = cube.waves, cube.width, cube.reach
+    integrals, stds = [2 * np.pi * camera.atom_std**2], [camera.atom_std]
+    if camera.scattering is not None:
+        integrals, stds = list(camera.scattering.integrals), list(camera.scattering.stds)
+    squares = np.concatenate([[0], (waves**2).sum(1)])
+    profile = (
+        sum(i * np.exp(-2 * (np.pi * s / width) ** 2 * squares) for i, s in zip(integrals, stds, strict=True))
+        / width**1.5
+    )
+    place = tuple(np.concatenate([np.zeros((1, 3), int), waves]).T + reach)
+
+    def one(theta: Float[Array, " d"]) -> Float[Array, " v"]:
+        at = beads.rest.astype(theta.dtype) + jnp.tensordot(theta, beads.motions.astype(theta.dtype), 1)
+        k = jnp.arange(-reach, reach + 1)
+        x, y, z = jnp.moveaxis(jnp.exp(-2j * np.pi / width * at[:, :, None] * k), 1, 0)
+        flat = (x[:, :, None] * y[:, None, :]).reshape(len(at), -1)
+        weighted = jnp.asarray(beads.atoms, theta.dtype)[:, None] * z
+        sums = jnp.matmul(flat.T, weighted, precision="highest").reshape(len(k), len(k), len(k))[place]
+        return _as_coefficients(jnp.asarray(profile, theta.dtype) * sums)
+
+    return jax.lax.map(one, theta)
+
+
+def voxels(cube: Cube, coefficients: Float[Array, "n v"] | Float[np.ndarray, "n v"]) -> Voxels:
+    """Volumes at the voxels (n, size, size, size), indexed by z, y, x as MRC files are."""
+    grid = np.zeros((len(coefficients), *(cube.size,) * 3), complex)
+    z, y, x = _on_grid(cube, cube.size)
+    grid[:, z, y, x] = np.asarray(_as_waves(jnp.asarray(coefficients)))
+    grid *= _to_the_middle(cube.size)
+    return np.fft.ifftn(grid, axes=(1, 2, 3)).real * cube.size**3 / cube.width**1.5
+
+
+def from_voxels(cube: Cube, maps: Voxels) -> Float[np.ndarray, "n v"]:
+    """The coefficients of volumes that are given at the voxels; what they hold of shorter waves is left out."""
+    waves = np.fft.fftn(maps, axes=(1, 2, 3)) * _to_the_middle(cube.size).conj() * cube.voxel**3 / cube.width**1.5
+    z, y, x = _on_grid(cube, cube.size)
+    half = waves[:, z, y, x][:, : 1 + len(cube.waves)]
+    return np.concatenate([half[:, :1].real, np.sqrt(2) * half[:, 1:].real, -np.sqrt(2) * half[:, 1:].imag], axis=1)
+
+
+def volumes(camera: Camera, cube: Cube) -> Volumes:
+    """What methods may know of volumes: projections, onto the lowest Fourier coefficients of images, and shells."""
+    reach = cube.reach
+    return Volumes(
+        size=cube.size,
+        voxel_size=cube.voxel,
+        project=jax.jit(partial(projections, camera, cube), inline=True),
+        shells=jnp.asarray(cube.shells),
+        image_shells=jnp.asarray(image_shells(reach)),
+    )
+
+
+def projections(camera: Camera, cube: Cube, coefficients: Coefficients, pose: ProteinPose) -> Coordinates:
+    """One volume in n poses: slices of its transform, shifted, times the CTF.
+
+    The image at q is W^(3/2) F(R^T (q_x, q_y, 0)) exp(-2 pi i q t / W) CTF(q). F between its waves is interpolated: the
+    voxels, over sinc^2, are set into a cube of twice the width, and their transform is linear between its nodes. It is
+    linear in the coefficients; beyond |q| = size / 2 - 1 it is 0.
+
+    Parameters
+    ----------
+    camera
+        Of the images, whose width is that of the cube.
+    cube
+        The voxels.
+    coefficients
+        Of one volume (v,).
+    pose
+        Of the n images.
+
+    Returns
+    -------
+    Coordinates
+        (n, (2 reach + 1)^2), in the order of `cropped_span` of the size 2 reach + 1.
+    """
+    dtype, reach, width = coefficients.dtype, cube.reach, cube.width
+    fine = _oversampled(cube, coefficients)
+    a, b = np.arange(reach + 1), np.arange(-reach, reach + 1)
+    q = np.stack(np.meshgrid(b, a, indexing="ij")[::-1], axis=-1).reshape(-1, 2)  # (q_x, q_y), q_x the fastest
+    inside = (q**2).sum(1) <= reach**2
+    response = np.where(inside, width**1.5, 0.0)
+    if camera.scattering is not None:  # its images are means over pixels
+        response = response * np.sinc(q[:, 0] / camera.size) * np.sinc(q[:, 1] / camera.size)
+
+    def one(pose: ProteinPose) -> Float[Array, " c"]:
+        rotation, shift = pose.rotation.astype(dtype), pose.shift.astype(dtype)
+        at = jnp.matmul(jnp.asarray(q, dtype), rotation[:2], precision="highest")
+        phase = jnp.exp(-2j * np.pi / width * (jnp.asarray(q, dtype) @ shift))
+        waves = jnp.asarray(response, dtype) * phase * _between(fine, OVERSAMPLING * at)
+        if camera.has_ctf:
+            frequency = jnp.asarray(np.sqrt((q**2).sum(1)) / width, dtype)
+            waves *= contrast_transfer(frequency, pose.defocus.astype(dtype), VOLTAGE_IN_KILOVOLTS)
+        return _as_products(waves.reshape(len(b), len(a)), camera)
+
+    return jax.lax.map(one, pose, batch_size=IMAGES_AT_A_TIME)
+
+
+def _as_products(waves: Complex[Array, "b a"], camera: Camera) -> Float[Array, " c"]:
+    """Coordinates of a real image from its transform at q_y = -reach ... reach, q_x = 0 ... reach.
+
+    Those of products of cosines and sines along y, with those along x, as in `fourier_basis`.
+    """
+    reach = waves.shape[1] - 1
+    up, down = waves[reach:], waves[reach::-1]  # at q_y = 0 ... reach, and at the opposite
+    cosine_cosine, sine_sine = (up + down).real / 2, (down - up).real / 2
+    cosine_sine, sine_cosine = -(up + down).imag / 2, -(up - down).imag / 2  # along y, along x
+    above = jnp.concatenate([cosine_cosine, cosine_sine[:, 1:]], axis=1)
+    below = jnp.concatenate([sine_cosine[1:], sine_sine[1:, 1:]], axis=1)
+    heights = np.sqrt(np.concatenate([[1.0], np.full(2 * reach, 2.0)]) / camera.size) / camera.pixel
+    return (jnp.asarray(np.outer(heights, heights), above.dtype) * jnp.concatenate([above, below])).ravel()
+
+
+def _oversampled(cube: Cube, coefficients: Coefficients) -> Complex[Array, "m m m"]:
+    """The transform on a grid of half the spacing, node 0 in the middle, for interpolation that is linear."""
+    size, dtype = cube.size, coefficients.dtype
+    waves = _as_waves(coefficients[None])[0]
+    z, y, x = _on_grid(cube, size)
+    grid = jnp.zeros((size,) * 3, waves.dtype).at[z, y, x].set(waves, unique_indices=True)
+    shape = jnp.fft.fftshift(jnp.fft.ifftn(grid).real)
+    taper = np.sinc((np.arange(size) - size // 2) / (OVERSAMPLING * size)) ** 2
+    shape = shape / jnp.asarray(taper[:, None, None] * taper[:, None] * taper, dtype)
+    before = (OVERSAMPLING * size) // 2 - size // 2
+    padded = jnp.pad(shape, [(before, OVERSAMPLING * size - size - before)] * 3)
+    return jnp.fft.fftshift(jnp.fft.fftn(jnp.fft.ifftshift(padded)))
+
+
+def _between(grid: Complex[Array, "m m m"], at: Float[Array, "q 3"]) -> Complex[Array, " q"]:
+    """Values of a grid (z, y, x), node 0 in the middle, at (x, y, z), linear between nodes."""
+    below = jnp.floor(at)
+    part, node = at - below, below.astype(jnp.int32) + len(grid) // 2
+    total = jnp.zeros(len(at), grid.dtype)
+    for corner in np.ndindex(2, 2, 2):
+        weight = jnp.prod(jnp.where(np.array(corner), part, 1 - part), axis=1)
+        x, y, z = (node + np.array(corner)).T
+        total += weight * grid[z, y, x]
+    return total
+
+
+def _as_waves(coefficients: Float[Array, "n v"]) -> Complex[Array, "n w"]:
+    """F at 0, at the waves, and at their opposites, from coefficients."""
+    h = coefficients.shape[1] // 2
+    half = (coefficients[:, 1 : h + 1] - 1j * coefficients[:, h + 1 :]) / np.sqrt(2)
+    return jnp.concatenate([coefficients[:, :1].astype(half.dtype), half, half.conj()], axis=1)
+
+
+def _as_coefficients(waves: Complex[Array, " h"]) -> Float[Array, " v"]:
+    """Coefficients from F at 0 and at the waves."""
+    half = np.sqrt(2) * waves[1:]
+    return jnp.concatenate([waves[:1].real, half.real, -half.imag])
+
+
+def _on_grid(cube: Cube, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where 0, the waves and their opposites are on a grid of a discrete transform: z, y, x."""
+    k = np.concatenate([np.zeros((1, 3), int), cube.waves, -cube.waves]) % size
+    return k[:, 2], k[:, 1], k[:, 0]
+
+
+def _to_the_middle(size: int) -> Complex[np.ndarray, "l l l"]:
+    """Factors of a discrete transform that move x = 0 from the first voxel to the one in the middle."""
+    phase = np.exp(-2j * np.pi * np.fft.fftfreq(size) * (size // 2))
+    return phase[:, None, None] * phase[:, None] * phase

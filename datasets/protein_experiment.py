@@ -77,14 +77,16 @@ def simulate(camera: Camera, beads: Beads, experiment: Experiment) -> Instance:
 
     span, cropped_size = None, experiment.cropped_size
     scaled, cube = beads._replace(atoms=scale * beads.atoms), None
+    option = f"cropped_size {cropped_size}"
     if experiment.volume_size is not None:
+        option = f"volume_size {experiment.volume_size}"
         cube = volumes.Cube(experiment.volume_size, camera.size * camera.pixel / experiment.volume_size)
         cropped_size = 2 * cube.reach + 1
     if cropped_size is not None:
         span = cropped_span(camera, scaled, cropped_size)
         drawn = sample_init(key_span, SPAN_DRAWS), sample_pose(key_span, SPAN_DRAWS)
         span = span._replace(error=largest_distance(span, drawn, render(*drawn)))
-        warn_of_lost_signal(cropped_size, span.error / experiment.noise_std)
+        warn_of_lost_signal(option, span.error / experiment.noise_std)
     noise = experiment.noise_std * jr.normal(key_noise, clean.shape)
     observations = contaminated(
         clean * jnp.asarray(scale, clean.dtype) + noise,

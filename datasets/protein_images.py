@@ -154,11 +154,11 @@ def warn_of_atoms_outside(camera: Camera, beads: Beads, theta: Points, pose: Pro
         )
 
 
-def warn_of_lost_signal(cropped_size: int, error: float) -> None:
-    """Methods take what is outside of a span for noise alone."""
+def warn_of_lost_signal(option: str, error: float) -> None:
+    """Methods take what is outside of a span for noise alone; `option` is what made it so small."""
     if error > 1:
         warnings.warn(
-            f"cropped_size {cropped_size} leaves signal of up to {error:.3g} noise_std in an image outside, which "
+            f"{option} leaves signal of up to {error:.3g} noise_std in an image outside, which "
             "methods take for noise: they find another distribution; wanted a larger one, or none",
             stacklevel=4,
         )

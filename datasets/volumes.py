@@ -110,10 +110,11 @@ def voxels(cube: Cube, coefficients: Float[Array, "n v"] | Float[np.ndarray, "n 
 
 
 def from_voxels(cube: Cube, maps: Voxels) -> Float[np.ndarray, "n v"]:
-    """The coefficients of volumes that are given at the voxels; what they hold of shorter waves is left out."""
-    waves = np.fft.fftn(maps, axes=(1, 2, 3)) * _to_the_middle(cube.size).conj() * cube.voxel**3 / cube.width**1.5
-    z, y, x = _on_grid(cube, cube.size)
-    half = waves[:, z, y, x][:, : 1 + len(cube.waves)]
+    """The coefficients of maps of at least as many voxels, as wide as the cube; shorter waves are left out."""
+    size = maps.shape[-1]
+    waves = np.fft.fftn(maps, axes=(1, 2, 3)) * _to_the_middle(size).conj() * (cube.width / size) ** 3
+    z, y, x = _on_grid(cube, size)
+    half = waves[:, z, y, x][:, : 1 + len(cube.waves)] / cube.width**1.5
     return np.concatenate([half[:, :1].real, np.sqrt(2) * half[:, 1:].real, -np.sqrt(2) * half[:, 1:].imag], axis=1)
 
 

@@ -114,14 +114,19 @@ def observations(record: Record) -> float:
 
 
 def largest(records: Iterable[Record]) -> list[Record]:
-    """In each study the profiles with the most observations, whatever their names: sizes are never pooled."""
+    """On each problem of a study the profiles with the most observations, whatever their names: sizes are never pooled.
+
+    A comparison of all problems may have one of them at another size than the rest.
+    """
     records = list(records)
-    size: dict[tuple[str, str], float] = {}
+    size: dict[tuple[str, str, str], float] = {}
     for record in records:
-        profile = (record.study, record.profile)
+        profile = (record.study, record.problem, record.profile)
         size[profile] = max(size.get(profile, -math.inf), _rank(record))
-    best = {study: max(n for (s, _), n in size.items() if s == study) for study, _ in size}
-    return [record for record in records if size[record.study, record.profile] == best[record.study]]
+    best: dict[tuple[str, str], float] = {}
+    for (study, problem, _), n in size.items():
+        best[study, problem] = max(best.get((study, problem), -math.inf), n)
+    return [r for r in records if size[r.study, r.problem, r.profile] == best[r.study, r.problem]]
 
 
 def of_other_engines(records: Iterable[Record]) -> set[Path]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cryosip.bench.app import reading
+from cryosip.bench.app import exchange, reading
 from cryosip.bench.app.messages import plain_errors
 from cryosip.bench.app.options import (
     OUTSIDE,
@@ -243,6 +243,8 @@ for command in (
     speed,
     check,
     new,
+    exchange.stack,
+    exchange.score,
 ):
     app.command(command.__name__.strip("_"))(command)
 

@@ -126,10 +126,14 @@ def test_the_largest_size_is_chosen_in_each_study_whatever_profile_ran_it(write,
     sizes = (100, 200, 300, 400, 900)
     for n in sizes:
         write(study="paper-1d", profile="small", n=n, setting=f"M={n}")
+    # one problem of a comparison at another size than the rest
+    for profile, problem, n in (("small", "oned", 1_000), ("small", "adk", 100), ("paper", "adk", 500)):
+        write(study="otd-vs-dto", profile=profile, problem=problem, n=n)
     records, _ = read_records(results)
     chosen = sorted((r.study, r.profile, r.config_number("problem.options.n_observations")) for r in largest(records))
     small = [("paper-1d", "small", n) for n in sizes]
-    assert chosen == [("noise", "smoke", 300), ("paper-1d", "paper", 900), *small]
+    compared = [("otd-vs-dto", "paper", 500), ("otd-vs-dto", "small", 1_000)]
+    assert chosen == [("noise", "smoke", 300), *compared, ("paper-1d", "paper", 900), *small]
 
 
 PARTS = {"engine": "e1", "method": "m1", "problem": "p1", "measure": ""}

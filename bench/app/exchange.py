@@ -1,0 +1,79 @@
+"""The commands that take our problems to other programs, and their results to our table."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cryosip.bench.app.messages import plain_errors
+from cryosip.bench.app.options import Results, Settings, Structure
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is not there yet.")]
+
+
+def stack(
+    folder: Folder,
+    problem: Annotated[str, typer.Option(metavar="PROBLEM", help="adk or hsp90.")] = "adk",
+    set_: Settings = None,
+    replicate: Annotated[int, typer.Option(min=0, help="Seed of the images.")] = 0,
+    structure: Structure = None,
+) -> None:
+    """Write the images of a problem as RELION, cryoSPARC, cryoDRGN and RECOVAR read them. Prints the folder.
+
+    Poses are written where the problem offers them: --set problem.pose_error_in_degrees=2, or 0.
+    """
+    from cryosip.bench import external
+    from cryosip.bench.app import outside, settings
+    from cryosip.records.schema import Labels, RunConfig
+
+    with plain_errors():
+        if folder.exists():
+            raise ValueError(f"{folder} exists; wanted a folder that is not there yet")
+        problem = outside.find("problem", problem)
+        given = [f"problem.structure={structure.resolve()}"] if structure else []
+        run = RunConfig(external.STUDY, Labels(), problem, {}, "", {}, 0, 1, replicate)
+        for setting in map(settings.parsed, [*given, *(set_ or [])]):
+            if setting.which != "problem":
+                raise ValueError(f"--set is {setting.name}; wanted an option of the problem")
+            run = settings.with_settings(run, [setting])
+        part = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        try:
+            external.write_stack(part, external.StackProblem(problem, run.problem_options, replicate))
+            part.rename(folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    typer.echo(folder)
+
+
+def score(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Maps with weights.csv (columns map, weight), or classes of RELION.")
+    ],
+    stack: Annotated[
+        Path, typer.Option(metavar="DIR", help="The folder of `cryosip stack` that they were found from.")
+    ],
+    name: Annotated[str, typer.Option(metavar="TEXT", help="What found them, such as relion-class3d.")],
+    results: Results = Path("results"),
+) -> None:
+    """Measure the maps that another program found, and keep a record. Prints the record.
+
+    Maps are as wide as the images. One factor is fitted to their grey values, for all of them together.
+    """
+    from rich.console import Console
+
+    from cryosip.bench import external
+    from cryosip.bench.execute import execute
+    from cryosip.datasets.particle_files import read_maps
+    from cryosip.records import write
+    from cryosip.reports import card
+
+    with plain_errors():
+        config, measure = external.scored(external.read_problem(stack), name, read_maps(folder))
+        record, arrays = execute(config, external.PROFILE, measure)
+        if record.status != "ok":
+            raise ValueError(record.message)
+        write.write(write.record_path(results, record.study, record.run_id), record, arrays)
+        card.show(str(results), record.run_id, Console())

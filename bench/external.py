@@ -1,0 +1,111 @@
+"""Other programs on our problems: images for them, and the distribution of the maps that they find."""
+
+import hashlib
+import inspect
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jax.random as jr
+import msgspec
+import numpy as np
+
+from cryosip.bench import volume_metrics
+from cryosip.bench.build import build_instance, resolved
+from cryosip.bench.execute import Measure, Session
+from cryosip.bench.measure import Arrays
+from cryosip.datasets import particle_files
+from cryosip.datasets.instance import Instance
+from cryosip.datasets.registry import DATASETS
+from cryosip.datasets.volumes import Cube, from_voxels
+from cryosip.methods.method import WeightedPoints
+from cryosip.records.schema import Labels, Options, Result, RunConfig
+
+STUDY = PROFILE = "external"
+PROBLEM = "problem.json"
+VOLUME_SIZE = 16  # where the problem names none, and images are not smaller
+TRUTH_KEY, DRAWS, FLOOR_SAMPLES = 1007, 1_500, 5
+
+
+@dataclass(frozen=True)
+class StackProblem:
+    """The problem whose images a folder holds; with it they can be made again."""
+
+    problem: str
+    options: Options
+    replicate: int
+
+
+def write_stack(folder: Path, chosen: StackProblem) -> None:
+    """The images of a problem as programs read them, and how to make them again.
+
+    Raises ValueError for problems that are not seen in poses of a molecule, and images of an odd size.
+    """
+    if "volume_size" not in inspect.signature(DATASETS[chosen.problem]).parameters:
+        raise ValueError(f"problem {chosen.problem!r} has no images of a molecule in space; wanted adk or hsp90")
+    config = RunConfig(STUDY, Labels(), chosen.problem, chosen.options, "", {}, 0, 1, chosen.replicate)
+    problem, truth, *_ = build_instance(config)
+    options, defocus = resolved(config).problem.resolved, None
+    if options["defocus_range_in_angstroms"] is not None:
+        defocus = np.asarray(truth.pose.defocus)
+    images = np.asarray(problem.observations).reshape(-1, options["image_size"], options["image_size"])
+    stack = particle_files.Stack(images, options["pixel_size_in_angstroms"], defocus, problem.poses)
+    particle_files.write_stack(folder, stack)
+    (folder / PROBLEM).write_text(json.dumps(asdict(chosen), indent=1) + "\n", encoding="utf-8")
+
+
+def read_problem(folder: Path) -> StackProblem:
+    """The problem of a folder that `write_stack` filled. Raises ValueError for what is none."""
+    file = folder / PROBLEM
+    try:
+        return msgspec.convert(json.loads(file.read_text(encoding="utf-8")), StackProblem)
+    except (OSError, ValueError, msgspec.ValidationError) as error:
+        raise ValueError(f"{file} is none that `cryosip stack` wrote: {error}") from error
+
+
+def run_of(chosen: StackProblem, name: str, method_options: Options) -> RunConfig:
+    """A run on the problem, which has to offer volumes."""
+    options = dict(chosen.options)
+    if options.get("volume_size") is None:
+        options.pop("cropped_size", None)
+        options["volume_size"] = min(VOLUME_SIZE, options.get("image_size", 128))
+    return RunConfig(STUDY, Labels(name), chosen.problem, options, name, method_options, 0, 1, chosen.replicate)
+
+
+def scored(chosen: StackProblem, name: str, maps: particle_files.Maps) -> tuple[RunConfig, Measure]:
+    """The run that found the maps, and what measures it."""
+    digest = hashlib.sha256(maps.voxels.tobytes() + maps.weights.tobytes()).hexdigest()[:16]
+    config = run_of(chosen, name, {"n_maps": len(maps.weights), "maps": digest})
+
+    def measure(config: RunConfig, _session: Session) -> tuple[Result, Arrays]:
+        return measured(build_instance(config), maps)
+
+    return config, measure
+
+
+def measured(instance: Instance, maps: particle_files.Maps) -> tuple[Result, Arrays]:
+    """The distances of the maps from the truth, beside what they can be.
+
+    Raises ValueError for maps that are not as wide as the images, or have fewer voxels than the problem's volumes.
+    """
+    offered, volume = instance.problem.volumes, instance.volume
+    if offered is None or volume is None:
+        raise ValueError(f"problem {instance.problem.name!r} has no volumes; wanted one that has")
+    cube, size = Cube(offered.size, offered.voxel_size), maps.voxels.shape[-1]
+    if size < cube.size or not np.isclose(size * maps.voxel, cube.width, rtol=1e-3):
+        raise ValueError(
+            f"maps have {size} voxels of {maps.voxel:g} angstroms a side; wanted {cube.size} or more, "
+            f"{cube.width:g} angstroms together"
+        )
+    keys = jr.split(jr.key(TRUTH_KEY), 1 + FLOOR_SAMPLES)
+    truth, *draws = (np.asarray(volume(instance.truth.sample(key, DRAWS)), float)[:, 1:] for key in keys)
+    # the first coefficient is the mean of a map, which programs set as they set that of images
+    within = volume_metrics.frame(truth)
+    found = WeightedPoints(from_voxels(cube, maps.voxels)[:, 1:], maps.weights)
+    estimate, factor = volume_metrics.scaled(found, within)
+    values = volume_metrics.of_volumes(estimate, within) | volume_metrics.anchors(within, len(maps.weights))
+    n = min(len(instance.problem.observations), DRAWS)
+    floors = {"volume_w2": volume_metrics.floor(within, np.stack([draw[:n] for draw in draws]))}
+    message = "the maps have the opposite sign of the images, and are compared with it changed" if factor < 0 else ""
+    result = Result(message=message, metrics=values | {"grey_factor": factor}, floors=floors)
+    return result, {"map_weights": np.asarray(maps.weights, np.float32)[:, None]}

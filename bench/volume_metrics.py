@@ -1,5 +1,6 @@
 """How far a distribution of volumes is from the true one, in L2, inside and outside of where that lies."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -109,11 +110,11 @@ def anchors(within: Frame, k: int) -> dict[str, float]:
     return {"volume_spread": within.spread, "volume_w2_best_points": float(np.sqrt(best))}
 
 
-def floor(within: Frame, draws: Float[np.ndarray, "s m v"]) -> Floor:
-    """`volume_w2` of other draws of the truth against the first: median and 5-95 %."""
-    samples = metrics.equally_weighted(draws)
-    found = metrics.summary([metrics.w2(embedded(within, sample), within.truth) for sample in samples])
-    return Floor(found["median"], found["q05"], found["q95"], draws.shape[1])
+def floor(within: Frame, draws: Iterable[Coefficients]) -> Floor:
+    """`volume_w2` of other draws of the truth against the first, sample by sample: median and 5-95 %."""
+    samples = [embedded(within, metrics.equally_weighted(sample[None])[0]) for sample in draws]
+    found = metrics.summary([metrics.w2(sample, within.truth) for sample in samples])
+    return Floor(found["median"], found["q05"], found["q95"], len(samples[0].theta))
 
 
 def _mean_square(points: Coefficients, centers: Coefficients) -> float:

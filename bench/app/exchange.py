@@ -23,8 +23,8 @@ def stack(
 
     Poses are written where the problem offers them: --set problem.pose_error_in_degrees=2, or 0.
     """
-    from cryosip.bench import external
     from cryosip.bench.app import outside, settings
+    from cryosip.bench.studies import external
     from cryosip.records.schema import Labels, RunConfig
 
     with plain_errors():
@@ -64,8 +64,8 @@ def score(
     """
     from rich.console import Console
 
-    from cryosip.bench import external
     from cryosip.bench.execute import execute
+    from cryosip.bench.studies import external
     from cryosip.datasets.particle_files import read_maps
     from cryosip.records import write
     from cryosip.reports import card

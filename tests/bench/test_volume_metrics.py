@@ -84,6 +84,6 @@ def test_one_factor_is_fitted_for_all_maps(factor):
 
 
 def test_the_floor_is_that_of_other_draws():
-    floor = volume_metrics.floor(volume_metrics.frame(truth()), np.stack([truth(100) for _ in range(5)]))
+    floor = volume_metrics.floor(volume_metrics.frame(truth()), (truth(100) for _ in range(5)))
     assert 0.1 < floor.q05 <= floor.median <= floor.q95 < 3.0
     assert floor.n == 100

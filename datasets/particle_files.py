@@ -1,6 +1,7 @@
 """Files of images for the programs of cryo-EM, and of the maps that these write: the only one that knows formats."""
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,7 +104,7 @@ def _write_pickle(path: Path, content: Any) -> None:
 
 
 def euler_angles(rotation: Float[np.ndarray, "n 3 3"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """RELION's (rot, tilt, psi) in degrees: R = R_z(psi) R_y(tilt) R_z(rot), each about a fixed axis of the images."""
+    """RELION's (rot, tilt, psi) in degrees: R = R_z(-psi) R_y(-tilt) R_z(-rot) of rotations of points."""
     tilt = np.arccos(np.clip(rotation[:, 2, 2], -1, 1))
     rot = np.arctan2(rotation[:, 2, 1], rotation[:, 2, 0])
     psi = np.arctan2(rotation[:, 1, 2], -rotation[:, 0, 2])
@@ -154,7 +155,7 @@ def read_maps(folder: Path) -> Maps:
 def _listed(folder: Path) -> tuple[list[Path], list[float]]:
     """The files of the maps, and their weights."""
     table = folder / WEIGHTS
-    models = sorted(folder.glob(MODEL))
+    models = sorted(folder.glob(MODEL), key=_iteration)
     if table.is_file():
         rows = pd.read_csv(table)
         if not {"map", "weight"} <= set(rows.columns) or rows.empty:
@@ -171,6 +172,12 @@ def _listed(folder: Path) -> tuple[list[Path], list[float]]:
         names = [folder / Path(str(name)).name for name in classes["rlnReferenceImage"]]
         return names, classes["rlnClassDistribution"].astype(float).tolist()
     raise ValueError(f"{folder} has neither {WEIGHTS} nor a file {MODEL}; wanted maps and their weights")
+
+
+def _iteration(model: Path) -> int:
+    """Of run_it025_model.star, or run_ct25_it030_model.star of a job that was continued; the final one has none."""
+    found = re.search(r"_it(\d+)", model.name)
+    return int(found[1]) if found else 10**9
 
 
 def _read_map(path: Path) -> tuple[Float[np.ndarray, "l l l"], float]:

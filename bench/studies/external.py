@@ -53,7 +53,9 @@ def write_stack(folder: Path, chosen: StackProblem) -> None:
     images = np.asarray(problem.observations).reshape(-1, options["image_size"], options["image_size"])
     stack = particle_files.Stack(images, options["pixel_size_in_angstroms"], defocus, problem.poses)
     particle_files.write_stack(folder, stack)
-    (folder / PROBLEM).write_text(json.dumps(asdict(chosen), indent=1) + "\n", encoding="utf-8")
+    # with the defaults of today, whatever they will be
+    whole = StackProblem(chosen.problem, options, chosen.replicate)
+    (folder / PROBLEM).write_text(json.dumps(asdict(whole), indent=1) + "\n", encoding="utf-8")
 
 
 def read_problem(folder: Path) -> StackProblem:

@@ -129,16 +129,17 @@ def test_maps_and_weights_are_read_from_a_table(tmp_path):
 
 
 def test_classes_of_relion_are_those_of_the_last_iteration(tmp_path):
-    for iteration, shares in ((9, [0.5, 0.5]), (10, [0.9, 0.1])):
-        names = [f"job/run_it{iteration:03d}_class00{k}.mrc" for k in (1, 2)]
+    for iteration, shares in ((25, [0.5, 0.5]), (30, [0.9, 0.1])):
+        job = "run_ct25" if iteration == 30 else "run"  # it was continued
+        names = [f"job/{job}_it{iteration:03d}_class00{k}.mrc" for k in (1, 2)]
         for k, name in enumerate(names):
             write_map(tmp_path / name.removeprefix("job/"), np.full((4, 4, 4), float(iteration + k)))
         rows = "\n".join(f"{name} {share}" for name, share in zip(names, shares, strict=True))
         text = f"data_model_classes\n\nloop_\n_rlnReferenceImage #1\n_rlnClassDistribution #2\n{rows}\n"
-        (tmp_path / f"run_it{iteration:03d}_model.star").write_text(text)
+        (tmp_path / f"{job}_it{iteration:03d}_model.star").write_text(text)
     maps = particle_files.read_maps(tmp_path)
     np.testing.assert_allclose(maps.weights, [0.9, 0.1])
-    assert maps.voxels[:, 0, 0, 0].tolist() == [10, 11]
+    assert maps.voxels[:, 0, 0, 0].tolist() == [30, 31]
 
 
 @pytest.mark.parametrize(

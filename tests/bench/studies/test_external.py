@@ -116,7 +116,10 @@ def test_from_the_command_line_to_a_record(instance, tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == [
         "ctf.pkl", "particles.mrcs", "particles.star", "poses.pkl", "problem.json",
     ]  # fmt: skip
-    assert external.read_problem(folder) == CHOSEN
+    written = external.read_problem(folder)
+    assert (written.problem, written.replicate) == ("adk", 3)
+    assert written.options | OPTIONS == written.options
+    assert written.options["cutoff_in_angstroms"] == 15.0  # a default
     found.mkdir()
     maps = maps_of(instance, 3)
     for i, voxels in enumerate(maps.voxels):

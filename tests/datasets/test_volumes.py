@@ -108,7 +108,7 @@ def test_the_error_of_slices_falls_with_the_square_of_the_spacing(x64, monkeypat
         monkeypatch.setattr(volumes, "OVERSAMPLING", oversampling)
         missed = (volumes.projections(CAMERA, CUBE, c, pose) - wanted)[:, inside]
         errors.append(float(jnp.linalg.norm(missed) / jnp.linalg.norm(wanted)))
-    assert errors[0] < 0.03
+    assert errors[0] < 0.01  # without the correction of the voxels 0.015
     assert errors[1] < 0.3 * errors[0]
 
 

@@ -97,8 +97,8 @@ def test_relion_makes_the_mean_volume_of_a_stack(tmp_path, defocus):
     """Angles, origins, CTF and sign, hand and voxels: the map of RELION agrees wave by wave with the mean density."""
     size, pixel = 32, 4.0
     problem, truth, _, volume = adk(
-        1_500, size, pixel, atom_std_in_angstroms=4.0, atoms_per_bead=2, max_shift_in_angstroms=8.0, snr=20.0,
-        volume_size=size, defocus_range_in_angstroms=defocus,
+        n_observations=1_500, image_size=size, pixel_size_in_angstroms=pixel, atom_std_in_angstroms=4.0,
+        atoms_per_bead=2, max_shift_in_angstroms=8.0, snr=20.0, volume_size=size, defocus_range_in_angstroms=defocus,
     )  # fmt: skip
     images = np.asarray(problem.observations).reshape(-1, size, size)
     particle_files.write_stack(tmp_path, Stack(images, pixel, defocus and np.asarray(truth.pose.defocus), truth.pose))

@@ -1,6 +1,5 @@
 """Other programs on our problems: images for them, and the distribution of the maps that they find."""
 
-import hashlib
 import inspect
 import json
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from cryosip.datasets.registry import DATASETS
 from cryosip.datasets.volumes import Cube, from_voxels
 from cryosip.methods.method import WeightedPoints
 from cryosip.methods.problem import PRNGKey
+from cryosip.records.files import digest
 from cryosip.records.schema import Labels, Options, Result, RunConfig
 
 STUDY = PROFILE = "external"
@@ -78,8 +78,8 @@ def run_of(chosen: StackProblem, name: str, method_options: Options) -> RunConfi
 
 def scored(chosen: StackProblem, name: str, maps: particle_files.Maps) -> tuple[RunConfig, Measure]:
     """The run that found the maps, and what measures it."""
-    digest = hashlib.sha256(maps.voxels.tobytes() + maps.weights.tobytes()).hexdigest()[:16]
-    config = run_of(chosen, name, {"n_maps": len(maps.weights), "maps": digest})
+    content = digest(maps.voxels.tobytes() + maps.weights.tobytes())
+    config = run_of(chosen, name, {"n_maps": len(maps.weights), "maps": content})
 
     def measure(config: RunConfig, _session: Session) -> tuple[Result, Arrays]:
         return measured(build_instance(config), maps)

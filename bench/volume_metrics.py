@@ -1,61 +1,54 @@
 """How far a distribution of volumes is from the true one, in L2, inside and outside of where that lies."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
+import jax
+import jax.random as jr
 import numpy as np
 import scipy.cluster.vq
 from jaxtyping import Float
 
 from cryosip.bench import metrics
+from cryosip.datasets import volume_frame
+from cryosip.datasets.instance import Instance
+from cryosip.datasets.volume_frame import Frame, frame
 from cryosip.methods.method import WeightedPoints
+from cryosip.methods.problem import PRNGKey
 from cryosip.records.schema import Floor
 
 TRIES = 4  # of k-means
-LEADING_SHARE, MOST_LEADING = 0.999, 20  # of the truth's variance, and of its principal components
+TRUTH_KEY, DRAWS, FLOOR_SAMPLES = 1007, 1_500, 20
 Coefficients = Float[np.ndarray, "n v"]
 
 
-class Frame(NamedTuple):
-    """Draws of the truth in their leading principal components.
-
-    Their mean, orthonormal rows, the coordinates of the draws in these, and their root mean square distance from the
-    mean.
-    """
-
-    mean: Float[np.ndarray, " v"]
-    components: Float[np.ndarray, "q v"]
-    points: Float[np.ndarray, "n q"]
-    spread: float
-
-    @property
-    def truth(self) -> WeightedPoints:
-        """The draws, as volumes are in `embedded`."""
-        return metrics.equally_weighted(np.pad(self.points, [(0, 0), (0, 1)])[None])[0]
-
-
-def frame(truth: Coefficients) -> Frame:
-    """The fewest leading components with 0.999 of the variance of draws of the truth, at most 20."""
-    mean = truth.mean(0)
-    away = truth - mean
-    # the products of the draws are fewer than those of the coefficients
-    squares, vectors = (found[..., ::-1] for found in np.linalg.eigh(away @ away.T))
-    squares = np.maximum(squares, 0.0)
-    share = np.cumsum(squares) / max(squares.sum(), np.finfo(float).tiny)
-    q = min(int(np.searchsorted(share, LEADING_SHARE)) + 1, MOST_LEADING, len(squares))
-    components = np.linalg.qr(away.T @ vectors[:, :q])[0].T
-    return Frame(mean, components, away @ components.T, float(np.sqrt(squares.sum() / len(truth))))
-
-
 def embedded(within: Frame, volumes: WeightedPoints) -> WeightedPoints:
-    """Volumes in q + 1 dimensions: their coordinates in the components, and how far they are from their span.
+    """Volumes in as many dimensions as distances to the truth need."""
+    with jax.enable_x64(True):
+        return WeightedPoints(
+            np.asarray(volume_frame.embedded(within, np.asarray(volumes.theta, float))), volumes.weights
+        )
 
-    As the truth lies in the span, |c - t|^2 = |U (c - t)|^2 + |c_outside|^2: distances to it are as in all v.
+
+def drawn(within: Frame) -> WeightedPoints:
+    """The draws of the truth, as volumes are in `embedded`."""
+    return metrics.equally_weighted(np.pad(within.points, [(0, 0), (0, 1)])[None])[0]
+
+
+def true_volumes(instance: Instance) -> tuple[Frame, Floor]:
+    """Draws of the true volumes, and the floor of as many as there are images, at most 1500.
+
+    Without the first coefficient, the mean of a map, which programs set as they set that of images.
     """
-    away = np.asarray(volumes.theta, float) - within.mean
-    inside = away @ within.components.T
-    outside = np.sqrt(np.maximum((away**2).sum(1) - (inside**2).sum(1), 0.0))
-    return WeightedPoints(np.concatenate([inside, outside[:, None]], axis=1), volumes.weights)
+    volume = instance.volume
+    assert volume is not None
+
+    def draws(key: PRNGKey) -> Coefficients:
+        return np.asarray(volume(instance.truth.sample(key, DRAWS)), float)[:, 1:]
+
+    first, *others = jr.split(jr.key(TRUTH_KEY), 1 + FLOOR_SAMPLES)
+    within = frame(draws(first))
+    n = min(len(instance.problem.observations), DRAWS)
+    return within, floor(within, (draws(key)[:n] for key in others))
 
 
 def of_volumes(estimate: WeightedPoints, within: Frame) -> dict[str, float]:
@@ -75,7 +68,7 @@ def of_volumes(estimate: WeightedPoints, within: Frame) -> dict[str, float]:
         truth's leading components, and `volume_outside`, the root mean square distance from their span; and
         `volume_w2_support`, W2 with the best weights of the estimate's own volumes.
     """
-    true, found = within.truth, embedded(within, estimate)
+    true, found = drawn(within), embedded(within, estimate)
     weights = found.weights / np.sum(found.weights)
     inside = (WeightedPoints(points.theta[:, :-1], points.weights) for points in (found, true))
     return {
@@ -113,7 +106,7 @@ def anchors(within: Frame, k: int) -> dict[str, float]:
 def floor(within: Frame, draws: Iterable[Coefficients]) -> Floor:
     """`volume_w2` of other draws of the truth against the first, sample by sample: median and 5-95 %."""
     samples = [embedded(within, metrics.equally_weighted(sample[None])[0]) for sample in draws]
-    found = metrics.summary([metrics.w2(sample, within.truth) for sample in samples])
+    found = metrics.summary([metrics.w2(sample, drawn(within)) for sample in samples])
     return Floor(found["median"], found["q05"], found["q95"], len(samples[0].theta))
 
 

@@ -122,6 +122,23 @@ def write_mrc(path: Path, data: Float[np.ndarray, "n h w"], voxel: float) -> Non
         file.set_image_stack() if path.suffix == ".mrcs" else file.set_volume()
 
 
+def write_maps(folder: Path, cubes: dict[str, Float[np.ndarray, "3 n"]], width: float) -> list[Path]:
+    """Three volumes of each name, their voxels in one row, as MRC files in a new folder: low, mean and high.
+
+    `width` is that of the cubes, in angstroms.
+    """
+    folder.mkdir(parents=True)
+    files = []
+    for name, rows in cubes.items():
+        size = round(rows.shape[1] ** (1 / 3))
+        for which, row in zip(("low", "mean", "high"), rows, strict=True):
+            files.append(folder / f"{name}-{which}.mrc")
+            with mrcfile.new(files[-1]) as file:
+                file.set_data(np.asarray(row, np.float32).reshape(size, size, size))
+                file.voxel_size = width / size
+    return files
+
+
 def read_maps(folder: Path) -> Maps:
     """Maps with weights: what `weights.csv` names, else the classes of RELION's last iteration.
 

@@ -1,8 +1,7 @@
 """A protein that moves along its normal modes, seen from everywhere: section 4.3."""
 
 import inspect
-from collections.abc import Sequence
-from functools import update_wrapper
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from cryosip.datasets.protein_experiment import Experiment, checked_pose_error, 
 from cryosip.datasets.protein_images import Beads, Camera, Scattering
 from cryosip.datasets.protein_poses import PoseRange, checked_defocus
 from cryosip.datasets.structures import Modes, Trace, load, normal_modes
+from cryosip.datasets.volume_problem import of_volumes
 from cryosip.methods import checks
 
 AMPLITUDES = {"root": lambda eigenvalues: eigenvalues**-0.5, "inverse": lambda eigenvalues: 1 / eigenvalues}
@@ -184,9 +184,26 @@ def adk(**options: Any) -> Instance:
     return protein("adk", **options)
 
 
-# inspect.signature then shows the options and their defaults
-update_wrapper(hsp90, protein, assigned=(), updated=())
-update_wrapper(adk, protein, assigned=(), updated=())
+def adk_volumes(volume_size: int = 16, **options: Any) -> Instance:
+    """Adenylate kinase whose theta are densities, as `of_volumes` says; other options are those of protein."""
+    return of_volumes(adk(volume_size=volume_size, **options))
+
+
+def hsp90_volumes(volume_size: int = 16, **options: Any) -> Instance:
+    """HSP90 whose theta are densities, as `of_volumes` says; other options are those of protein."""
+    return of_volumes(hsp90(volume_size=volume_size, **options))
+
+
+def _show_options(factory: Callable[..., Instance]) -> None:
+    """inspect.signature then shows the options and their defaults."""
+    own = inspect.signature(factory).parameters
+    theirs = inspect.signature(protein)
+    options = [own.get(name, p) for name, p in theirs.parameters.items()]
+    factory.__signature__ = theirs.replace(parameters=options)  # type: ignore[attr-defined]
+
+
+for _factory in (adk, hsp90, adk_volumes, hsp90_volumes):
+    _show_options(_factory)
 
 
 def _beads(trace: Trace, modes: Modes, amplitudes: np.ndarray, atoms_per_bead: int) -> tuple[Molecule, Beads]:

@@ -17,6 +17,7 @@ Voxels = Float[np.ndarray, "n l l l"]
 
 OVERSAMPLING = 2  # of the transform between whose nodes slices are interpolated
 IMAGES_AT_A_TIME = 512
+BALL_EDGE = 2  # voxels
 
 
 class Cube(NamedTuple):
@@ -86,15 +87,26 @@ def of_beads(camera: Camera, beads: Beads, cube: Cube, theta: Points) -> Float[A
         sum(i * np.exp(-2 * (np.pi * s / width) ** 2 * squares) for i, s in zip(integrals, stds, strict=True))
         / width**1.5
     )
-    place = tuple(np.concatenate([np.zeros((1, 3), int), waves]).T + reach)
+    # of x the waves have one sign
+    place = tuple((np.array([0, reach, reach]) + np.concatenate([np.zeros((1, 3), int), waves])).T)
 
     def one(theta: Float[Array, " d"]) -> Float[Array, " v"]:
         at = beads.rest.astype(theta.dtype) + jnp.tensordot(theta, beads.motions.astype(theta.dtype), 1)
-        k = jnp.arange(-reach, reach + 1)
-        x, y, z = jnp.moveaxis(jnp.exp(-2j * np.pi / width * at[:, :, None] * k), 1, 0)
-        flat = (x[:, :, None] * y[:, None, :]).reshape(len(at), -1)
-        weighted = jnp.asarray(beads.atoms, theta.dtype)[:, None] * z
-        sums = jnp.matmul(flat.T, weighted, precision="highest").reshape(len(k), len(k), len(k))[place]
+        angle = 2 * np.pi / width * at[:, :, None] * jnp.arange(reach + 1)
+        cos, sin = jnp.cos(angle), -jnp.sin(angle)
+        both = [jnp.concatenate([part[..., :0:-1], rest], axis=-1) for part, rest in ((cos, cos), (-sin, sin))]
+        (y_cos, z_cos), (y_sin, z_sin) = (jnp.moveaxis(part[:, 1:], 1, 0) for part in both)
+        x_cos, x_sin = cos[:, 0, :, None], sin[:, 0, :, None]
+        plane = x_cos * y_cos[:, None] - x_sin * y_sin[:, None], x_cos * y_sin[:, None] + x_sin * y_cos[:, None]
+        real, imaginary = (part.reshape(len(at), -1).T for part in plane)
+        atoms = jnp.asarray(beads.atoms, theta.dtype)[:, None]
+        beside = jnp.concatenate([atoms * z_cos, atoms * z_sin], axis=1)
+        # four products of matrices in two: those of complex numbers are slow
+        first, second = (
+            jnp.split(jnp.matmul(part, beside, precision="highest"), 2, axis=1) for part in (real, imaginary)
+        )
+        sums = jax.lax.complex(first[0] - second[1], first[1] + second[0])
+        sums = sums.reshape(reach + 1, 2 * reach + 1, 2 * reach + 1)[place]
         return _as_coefficients(jnp.asarray(profile, theta.dtype) * sums)
 
     return jax.lax.map(one, theta)
@@ -118,6 +130,28 @@ def from_voxels(cube: Cube, maps: Voxels) -> Float[np.ndarray, "n v"]:
     return np.concatenate([half[:, :1].real, np.sqrt(2) * half[:, 1:].real, -np.sqrt(2) * half[:, 1:].imag], axis=1)
 
 
+def in_ball(cube: Cube, coefficients: Float[Array, "n v"]) -> Float[Array, "n v"]:
+    """Volumes times a ball that fills the cube, whose edge falls along a cosine over the outermost voxels.
+
+    It is symmetric, and leaves shorter waves out: corners of the cube hold nothing but noise.
+    """
+    size = cube.size
+    axis = (np.arange(size) - size // 2) / (size / 2)
+    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
+    edge = 2 * BALL_EDGE / size
+    profile = 0.5 * (1 + np.cos(np.pi * np.clip((radius - 1 + edge) / edge, 0, 1)))
+    place = _on_grid(cube, size)
+    # waves begin at the voxel in the middle, the transform at the first
+    ball = jnp.asarray(np.fft.ifftshift(profile), coefficients.dtype)
+
+    def one(c: Coefficients) -> Coefficients:
+        grid = jnp.zeros((size,) * 3, jnp.result_type(c, jnp.complex64)).at[place].set(_as_waves(c[None])[0])
+        waves = jnp.fft.fftn(ball * jnp.fft.ifftn(grid).real)[place]
+        return _as_coefficients(waves[: 1 + len(cube.waves)])
+
+    return jax.lax.map(one, coefficients)
+
+
 def volumes(camera: Camera, cube: Cube) -> Volumes:
     """What methods may know of volumes: projections, onto the lowest Fourier coefficients of images, and shells."""
     reach = cube.reach
@@ -125,6 +159,7 @@ def volumes(camera: Camera, cube: Cube) -> Volumes:
         size=cube.size,
         voxel_size=cube.voxel,
         project=jax.jit(partial(projections, camera, cube), inline=True),
+        in_ball=jax.jit(partial(in_ball, cube), inline=True),
         shells=jnp.asarray(cube.shells),
         image_shells=jnp.asarray(image_shells(reach)),
     )
@@ -156,21 +191,23 @@ def projections(camera: Camera, cube: Cube, coefficients: Coefficients, pose: Pr
     dtype, reach, width = coefficients.dtype, cube.reach, cube.width
     fine = _oversampled(cube, coefficients)
     a, b = np.arange(reach + 1), np.arange(-reach, reach + 1)
-    q = np.stack(np.meshgrid(b, a, indexing="ij")[::-1], axis=-1).reshape(-1, 2)  # (q_x, q_y), q_x the fastest
-    inside = (q**2).sum(1) <= reach**2
-    response = np.where(inside, width**1.5, 0.0)
+    q_y, q_x = (q.ravel() for q in np.meshgrid(b, a, indexing="ij"))
+    inside = np.flatnonzero(q_x**2 + q_y**2 <= reach**2)
+    q_x, q_y = q_x[inside], q_y[inside]
+    response = np.full(len(inside), width**1.5)
     if camera.scattering is not None:  # its images are means over pixels
-        response = response * np.sinc(q[:, 0] / camera.size) * np.sinc(q[:, 1] / camera.size)
+        response = response * np.sinc(q_x / camera.size) * np.sinc(q_y / camera.size)
 
     def one(pose: ProteinPose) -> Float[Array, " c"]:
         rotation, shift = pose.rotation.astype(dtype), pose.shift.astype(dtype)
-        at = jnp.matmul(jnp.asarray(q, dtype), rotation[:2], precision="highest")
-        phase = jnp.exp(-2j * np.pi / width * (jnp.asarray(q, dtype) @ shift))
-        waves = jnp.asarray(response, dtype) * phase * _between(fine, OVERSAMPLING * at)
+        at = jnp.asarray(q_x, dtype)[:, None] * rotation[0] + jnp.asarray(q_y, dtype)[:, None] * rotation[1]
+        phase = [jnp.exp(-2j * np.pi / width * jnp.asarray(k, dtype) * t) for k, t in zip((a, b), shift, strict=True)]
+        waves = jnp.asarray(response, dtype) * phase[0][q_x] * phase[1][q_y + reach] * _between(fine, OVERSAMPLING * at)
         if camera.has_ctf:
-            frequency = jnp.asarray(np.sqrt((q**2).sum(1)) / width, dtype)
+            frequency = jnp.asarray(np.hypot(q_x, q_y) / width, dtype)
             waves *= contrast_transfer(frequency, pose.defocus.astype(dtype), VOLTAGE_IN_KILOVOLTS)
-        return _as_products(waves.reshape(len(b), len(a)), camera)
+        whole = jnp.zeros(len(a) * len(b), waves.dtype).at[inside].set(waves, unique_indices=True)
+        return _as_products(whole.reshape(len(b), -1), camera)
 
     return jax.lax.map(one, pose, batch_size=IMAGES_AT_A_TIME)
 
@@ -192,27 +229,33 @@ def _as_products(waves: Complex[Array, "b a"], camera: Camera) -> Float[Array, "
 
 def _oversampled(cube: Cube, coefficients: Coefficients) -> Complex[Array, "m m m"]:
     """The transform on a grid of half the spacing, node 0 in the middle, for interpolation that is linear."""
-    size, dtype = cube.size, coefficients.dtype
+    size, reach = cube.size, cube.reach
+    x = np.arange(-(size // 2), size // 2 + 1)
+    weight = np.where(2 * np.abs(x) == size, 0.5, 1) / size / np.sinc(x / (OVERSAMPLING * size)) ** 2
+    k, node = np.arange(-reach, reach + 1), np.arange(OVERSAMPLING * size) - (OVERSAMPLING * size) // 2
+    # from waves to voxels, over sinc^2, to the finer grid: along each axis by itself, and real
+    phase = 2 * np.pi * (k[:, None] / size - node[:, None, None] / (OVERSAMPLING * size)) * x
+    along = jnp.asarray((np.cos(phase) * weight).sum(2), coefficients.dtype)
     waves = _as_waves(coefficients[None])[0]
-    z, y, x = _on_grid(cube, size)
-    grid = jnp.zeros((size,) * 3, waves.dtype).at[z, y, x].set(waves, unique_indices=True)
-    shape = jnp.fft.fftshift(jnp.fft.ifftn(grid).real)
-    taper = np.sinc((np.arange(size) - size // 2) / (OVERSAMPLING * size)) ** 2
-    shape = shape / jnp.asarray(taper[:, None, None] * taper[:, None] * taper, dtype)
-    before = (OVERSAMPLING * size) // 2 - size // 2
-    padded = jnp.pad(shape, [(before, OVERSAMPLING * size - size - before)] * 3)
-    return jnp.fft.fftshift(jnp.fft.fftn(jnp.fft.ifftshift(padded)))
+    place = tuple(i + reach for i in _signed(cube))
+    grid = jnp.zeros((2 * reach + 1,) * 3, waves.dtype).at[place].set(waves, unique_indices=True)
+    parts = jnp.stack([grid.real, grid.imag])
+    for axis in (3, 2, 1):
+        parts = jnp.moveaxis(jnp.tensordot(parts, along, [[axis], [1]], precision="highest"), -1, axis)
+    return jax.lax.complex(parts[0], parts[1])
 
 
 def _between(grid: Complex[Array, "m m m"], at: Float[Array, "q 3"]) -> Complex[Array, " q"]:
     """Values of a grid (z, y, x), node 0 in the middle, at (x, y, z), linear between nodes."""
-    below = jnp.floor(at)
-    part, node = at - below, below.astype(jnp.int32) + len(grid) // 2
+    size, flat = len(grid), grid.ravel()
+    below = jnp.minimum(jnp.floor(at), size - size // 2 - 2)  # the node beyond the last is none
+    x, y, z = (below.astype(jnp.int32) + size // 2).T
+    part, node = at - below, (z * size + y) * size + x
     total = jnp.zeros(len(at), grid.dtype)
     for corner in np.ndindex(2, 2, 2):
         weight = jnp.prod(jnp.where(np.array(corner), part, 1 - part), axis=1)
-        x, y, z = (node + np.array(corner)).T
-        total += weight * grid[z, y, x]
+        place = node + np.dot([1, size, size**2], corner)
+        total += weight * flat.at[place].get(mode="promise_in_bounds")
     return total
 
 
@@ -231,7 +274,13 @@ def _as_coefficients(waves: Complex[Array, " h"]) -> Float[Array, " v"]:
 
 def _on_grid(cube: Cube, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where 0, the waves and their opposites are on a grid of a discrete transform: z, y, x."""
-    k = np.concatenate([np.zeros((1, 3), int), cube.waves, -cube.waves]) % size
+    z, y, x = (k % size for k in _signed(cube))
+    return z, y, x
+
+
+def _signed(cube: Cube) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """k of 0, of the waves and of their opposites: z, y, x."""
+    k = np.concatenate([np.zeros((1, 3), int), cube.waves, -cube.waves])
     return k[:, 2], k[:, 1], k[:, 0]
 
 

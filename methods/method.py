@@ -28,8 +28,12 @@ class Info(NamedTuple):
 
 
 class Method(NamedTuple):
-    """Pure functions; one runner drives them all. `step` takes a key even where it draws nothing."""
+    """Pure functions; one runner drives them all. `step` takes a key even where it draws nothing.
+
+    `per_image`, where a method knows it, is the structure (m, d) that it gives to each observation.
+    """
 
     init: Callable[[PRNGKey], State]
     step: Callable[[PRNGKey, State], tuple[State, Info]]
     estimate: Callable[[State], WeightedPoints]
+    per_image: Callable[[State], Float[Array, "m d"]] | None = None

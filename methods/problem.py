@@ -46,13 +46,15 @@ class Volumes(NamedTuple):
 
     |c - c'| is then the L2 distance of volumes. The cube has size^3 voxels of `voxel_size` angstroms a side.
     `project(c, pose)` takes one volume (v,) and n poses to the coordinates of its images in the span (n, r), up to the
-    error of its interpolation. `shells` (v,) and `image_shells` (r,) are the spatial frequencies, in units of one over
-    the width of the cube, of each coefficient and of each coordinate of an image.
+    error of its interpolation. `in_ball` multiplies volumes (n, v) by a ball that fills the cube. `shells` (v,) and
+    `image_shells` (r,) are the spatial frequencies, in units of one over the width of the cube, of each coefficient
+    and of each coordinate of an image.
     """
 
     size: int
     voxel_size: float
     project: Callable[[Coefficients, Pose], Coordinates]
+    in_ball: Callable[[Float[Array, "n v"]], Float[Array, "n v"]]
     shells: Int[Array, " v"]
     image_shells: Int[Array, " r"]
 

@@ -5,7 +5,10 @@ from collections.abc import Callable
 import optax
 import optax.contrib
 
+from cryosip.methods.autoencoder import autoencoder
+from cryosip.methods.class3d import class3d
 from cryosip.methods.composite import composite
+from cryosip.methods.covariance import covariance
 from cryosip.methods.data_kl import data_kl
 from cryosip.methods.discrepancy import Discrepancy
 from cryosip.methods.energy import energy
@@ -21,6 +24,8 @@ from cryosip.methods.posterior_npmle import posterior_npmle
 from cryosip.methods.pushforward import pushforward
 from cryosip.methods.reweighting import reweighting
 from cryosip.methods.sliced_energy import sliced_energy
+from cryosip.methods.spectral_volumes import spectral_volumes
+from cryosip.methods.variability import variability
 from cryosip.methods.weighted_flow import weighted_flow
 
 DISCREPANCIES: dict[str, Callable[..., Discrepancy]] = {
@@ -34,12 +39,17 @@ DISCREPANCIES: dict[str, Callable[..., Discrepancy]] = {
 }
 
 METHODS: dict[str, Callable[..., Method]] = {
+    "autoencoder": autoencoder,
+    "class3d": class3d,
+    "covariance": covariance,
     "flow": particle_flow,
     "maximum-likelihood": maximum_likelihood,
     "mixture": mixture,
     "posterior-npmle": posterior_npmle,
     "pushforward": pushforward,
     "reweighting": reweighting,
+    "spectral-volumes": spectral_volumes,
+    "variability": variability,
     "weighted-flow": weighted_flow,
 }
 

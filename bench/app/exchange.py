@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cryosip.bench.app.messages import plain_errors
-from cryosip.bench.app.options import Results, Settings, Structure
+from cryosip.bench.app.options import Results, Settings, Source, Structure
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is not there yet.")]
 
@@ -77,3 +77,33 @@ def score(
             raise ValueError(record.message)
         write.write(write.record_path(results, record.study, record.run_id), record, arrays)
         card.show(str(results), record.run_id, Console())
+
+
+def maps(
+    run_id: Annotated[str, typer.Argument(help="A run id of the study volumes, or a unique prefix.")],
+    folder: Folder,
+    results: Source = "results",
+) -> None:
+    """Write the mean volume of a run, and both ends along its first principal component, as MRC. Prints the files.
+
+    Beside them are those of the truth. ChimeraX opens them; the ends are two standard deviations away.
+    """
+    from cryosip.datasets.particle_files import write_maps
+    from cryosip.records.read import read_record
+    from cryosip.records.sources import opened
+    from cryosip.reports import card
+
+    with plain_errors():
+        if folder.exists():
+            raise ValueError(f"{folder} exists; wanted a folder that is not there yet")
+        with opened(results) as (source,):
+            record, _ = read_record(source.folder, card.find(source.folder, run_id, source.name))
+        found = {name: record.arrays.get(f"volumes_{name}") for name in ("true", "estimated")}
+        if any(cubes is None for cubes in found.values()):
+            raise ValueError(f"run {record.run_id} holds no volumes; wanted one of the study volumes")
+        width = [record.config_number(f"problem.options.{n}") for n in ("image_size", "pixel_size_in_angstroms")]
+        files = write_maps(
+            folder, {name: cubes for name, cubes in found.items() if cubes is not None}, width[0] * width[1]
+        )
+    for file in files:
+        typer.echo(file)

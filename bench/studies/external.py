@@ -5,28 +5,25 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import jax.random as jr
 import msgspec
 import numpy as np
-from jaxtyping import Float
 
 from cryosip.bench import volume_metrics
 from cryosip.bench.build import build_instance, resolved
 from cryosip.bench.execute import Measure, Session
 from cryosip.bench.measure import Arrays
+from cryosip.bench.volume_metrics import true_volumes
 from cryosip.datasets import particle_files
 from cryosip.datasets.instance import Instance
 from cryosip.datasets.registry import DATASETS
 from cryosip.datasets.volumes import Cube, from_voxels
 from cryosip.methods.method import WeightedPoints
-from cryosip.methods.problem import PRNGKey
 from cryosip.records.files import digest
 from cryosip.records.schema import Labels, Options, Result, RunConfig
 
 STUDY = PROFILE = "external"
 PROBLEM = "problem.json"
 VOLUME_SIZE = 16  # where the problem names none, and images are not smaller
-TRUTH_KEY, DRAWS, FLOOR_SAMPLES = 1007, 1_500, 20
 
 
 @dataclass(frozen=True)
@@ -102,17 +99,10 @@ def measured(instance: Instance, maps: particle_files.Maps) -> tuple[Result, Arr
             f"{cube.width:g} angstroms together"
         )
 
-    def draws(key: PRNGKey) -> Float[np.ndarray, "n v"]:
-        """The first coefficient is the mean of a map, which programs set as they set that of images."""
-        return np.asarray(volume(instance.truth.sample(key, DRAWS)), float)[:, 1:]
-
-    first, *others = jr.split(jr.key(TRUTH_KEY), 1 + FLOOR_SAMPLES)
-    within = volume_metrics.frame(draws(first))
+    within, floor = true_volumes(instance)
     found = WeightedPoints(from_voxels(cube, maps.voxels)[:, 1:], maps.weights)
     estimate, factor = volume_metrics.scaled(found, within)
     values = volume_metrics.of_volumes(estimate, within) | volume_metrics.anchors(within, len(maps.weights))
-    n = min(len(instance.problem.observations), DRAWS)
-    floors = {"volume_w2": volume_metrics.floor(within, (draws(key)[:n] for key in others))}
     message = "the maps have the opposite sign of the images, and are compared with it changed" if factor < 0 else ""
-    result = Result(message=message, metrics=values | {"grey_factor": factor}, floors=floors)
+    result = Result(message=message, metrics=values | {"grey_factor": factor}, floors={"volume_w2": floor})
     return result, {"map_weights": np.asarray(maps.weights, np.float32)[:, None]}

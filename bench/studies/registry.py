@@ -14,6 +14,7 @@ from cryosip.bench.studies.held_out import run_held_out
 from cryosip.bench.studies.measured_bound import measure_bound
 from cryosip.bench.studies.measured_marginal import measure_marginal
 from cryosip.bench.studies.measured_reading import measure_reading
+from cryosip.bench.studies.measured_volumes import measure_volumes
 from cryosip.bench.studies.nanocluster import paper_nanocluster, tau
 from cryosip.bench.studies.oned import noise, paper_1d
 from cryosip.bench.studies.protein import hsp90_long, hsp90_methods, open_fields, paper_hsp90, paper_protein
@@ -22,6 +23,7 @@ from cryosip.bench.studies.sampling import sampling
 from cryosip.bench.studies.scaling import scaling
 from cryosip.bench.studies.study import Size, Study
 from cryosip.bench.studies.tuning import FIRST_REPLICATE, tuning
+from cryosip.bench.studies.volumes import volumes
 
 PROTEIN_SIZES = {
     "smoke": Size(1, 12, 0.02, images="smoke"),
@@ -151,6 +153,16 @@ STUDIES: dict[str, Study] = {
         {"smoke": Size(1, 100, 0.02), "small": Size(3, 2_000, 1.0), "paper": Size(100, 1_000_000, 1.0)},
         fredholm,
         measure_marginal,
+    ),
+    "volumes": Study(
+        "Classes, variability, covariance, autoencoder and flows of whole volumes on the same images, in given poses",
+        {
+            "smoke": Size(1, 24, 0.1, images="smoke"),
+            "small": Size(1, 1_000, 1.0, images="small"),
+            "paper": Size(3, 5_000, 1.0, all_settings=True, images="paper"),
+        },
+        volumes,
+        measure_volumes,
     ),
     "otd-vs-dto": Study(
         "Every method on every problem within the same budgets of seconds and of forward evaluations",

@@ -19,6 +19,7 @@ from cryosip.reports.sections import (
     scaling,
     summary,
     tuning,
+    volumes,
 )
 from cryosip.reports.sections.baselines import baseline_table
 from cryosip.reports.spreads import grouped
@@ -58,6 +59,7 @@ SECTIONS = (
     contamination.SECTION,
     fredholm.SECTION,
     ensemble.SECTION,
+    volumes.SECTION,
     OTHER_STUDIES,
     otd_dto.SECTION,
     tuning.SECTION,

@@ -1,0 +1,89 @@
+"""A run of the study volumes, measured as distributions of volumes and image by image."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import msgspec
+import numpy as np
+from jaxtyping import Array, Float
+
+from cryosip.bench import sharing, volume_metrics
+from cryosip.bench.build import build_instance, build_method
+from cryosip.bench.execute import Session, run_method
+from cryosip.bench.measure import Arrays, finite
+from cryosip.bench.runner import Snapshot
+from cryosip.bench.volume_images import of_images
+from cryosip.datasets.instance import Instance
+from cryosip.datasets.volume_frame import Frame
+from cryosip.datasets.volumes import Cube, voxels
+from cryosip.methods.method import WeightedPoints
+from cryosip.records.schema import Result, RunConfig
+
+FEW_POINTS = 50  # up to here the best points that many can be are told
+EXTREME = 2.0  # stds along the first principal component
+
+
+def measure_volumes(config: RunConfig, session: Session) -> tuple[Result, Arrays]:
+    """A run, with the distances of its volumes from the true ones, and of each image's from its own."""
+    last: list[Snapshot] = []
+
+    def keep(snapshot: Snapshot) -> None:
+        session.on_snapshot(snapshot)
+        if snapshot.finite:
+            last[:] = [snapshot]
+
+    result, arrays = run_method(config, session._replace(on_snapshot=keep))
+    instance = build_instance(config)
+    if not last or instance.volume is None:
+        return result, arrays
+    method = build_method(instance.problem, config.method, config.method_options)
+    own = None if method.per_image is None else partial(jax.jit(method.per_image), last[0].state)
+    shared, key = session.shared or sharing.PROCESS, ("true volumes", config.problem, result.dataset_hash)
+    within, floor = shared.once(key, lambda: volume_metrics.true_volumes(instance))
+    values, more = of_distribution(instance, within, last[0].estimate, own)
+    floors = result.floors | {"volume_w2": floor}
+    return msgspec.structs.replace(result, metrics=result.metrics | finite(values), floors=floors), arrays | more
+
+
+def of_distribution(
+    instance: Instance, within: Frame, estimate: WeightedPoints, own: Callable[[], Float[Array, "m v"]] | None
+) -> tuple[dict[str, float], Arrays]:
+    """All metrics of an estimate as a distribution of volumes, the curves of its images, and volumes to look at."""
+    volume = instance.volume
+    assert volume is not None
+    theta = np.asarray(volume(jnp.asarray(estimate.theta)), float)
+    whole = WeightedPoints(theta, np.asarray(estimate.weights, float))
+    seen = whole._replace(theta=theta[:, 1:])
+    values = volume_metrics.of_volumes(seen, within)
+    anchors = volume_metrics.anchors(within, min(len(theta), FEW_POINTS))
+    if len(theta) > FEW_POINTS:
+        del anchors["volume_w2_best_points"]
+    images, curves = of_images(instance.problem, np.asarray(volume(instance.truth.theta)), whole, own)
+    return values | anchors | images, curves | _to_look_at(instance, within, whole)
+
+
+def _to_look_at(instance: Instance, within: Frame, found: WeightedPoints) -> Arrays:
+    """Voxels (3, l, l, l) of the mean and of both ends along the first component of the truth and of the estimate, and
+    the coordinates of both in the truth's first two components."""
+    offered = instance.problem.volumes
+    assert offered is not None
+    cube = Cube(offered.size, offered.voxel_size)
+    theta, weights = np.asarray(found.theta), np.asarray(found.weights) / np.sum(found.weights)
+    mean = weights @ theta
+    away = np.sqrt(weights)[:, None] * (theta - mean)
+    _, size, axes = np.linalg.svd(away, full_matrices=False)
+    end = EXTREME * size[0] * axes[0]
+    end = end if end[1:] @ within.components[0] >= 0 else -end
+    true_end = EXTREME * within.points[:, 0].std() * within.components[0]
+    estimated = np.stack([mean - end, mean, mean + end])
+    true = np.pad(np.stack([within.mean - true_end, within.mean, within.mean + true_end]), [(0, 0), (1, 0)])
+    true[:, 0] = mean[0]
+    along = (theta[:, 1:] - within.mean) @ within.components[:2].T
+    return {
+        "volumes_true": voxels(cube, true).reshape(3, -1),
+        "volumes_estimated": voxels(cube, estimated).reshape(3, -1),
+        "along_true": within.points[:, :2],
+        "along_estimated": np.column_stack([along, weights]),
+    }

@@ -1,0 +1,118 @@
+"""The volume that a method gives to each image, beside the true one: Fourier shell correlations and L2 distances."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from cryosip.methods.method import WeightedPoints
+from cryosip.methods.problem import Problem, in_span, part
+
+MOST_IMAGES = MOST_VOLUMES = 500  # that are compared
+Maps = Float[Array | np.ndarray, "n v"]
+
+
+class PerImage(NamedTuple):
+    """Correlations (n, s) with the true volume of each image in the shells from 1 on, and the distance from it (n,)."""
+
+    correlation: Float[np.ndarray, "n s"]
+    distance: Float[np.ndarray, " n"]
+
+    @property
+    def area(self) -> float:
+        """The mean over shells and images: 1 where all volumes are right, about 0 where they are noise."""
+        return float(self.correlation.mean())
+
+    @property
+    def rms(self) -> float:
+        return float(np.sqrt((self.distance**2).mean()))
+
+
+def compared(problem: Problem, given: Maps, true: Maps) -> PerImage:
+    """Volumes of images beside the true ones, without their mean grey values, which programs set as they like."""
+    assert problem.volumes is not None
+    shells, n = np.asarray(problem.volumes.shells)[1:], (problem.volumes.size - 1) // 2 + 1
+    member = (shells[:, None] == np.arange(1, n)).astype(float)
+    a, b = np.asarray(given, float)[:, 1:], np.asarray(true, float)[:, 1:]
+    norms = np.sqrt((a**2 @ member) * (b**2 @ member))
+    correlation = (a * b) @ member / np.maximum(norms, np.finfo(float).tiny)
+    return PerImage(correlation, np.sqrt(((a - b) ** 2).sum(1)))
+
+
+def rows_of(problem: Problem) -> Int[np.ndarray, " n"]:
+    """The images that are compared: all, or as many as may be, evenly."""
+    m = len(problem.observations)
+    return np.unique(np.linspace(0, m - 1, min(m, MOST_IMAGES)).astype(int))
+
+
+def posterior_mean(problem: Problem, volumes: WeightedPoints) -> Maps:
+    """sum_k w_k p(y_i | V_k) V_k / sum_k w_k p(y_i | V_k) of each image, in the pose that the problem gives.
+
+    All methods have this one, those that give no volume to an image too: it says what their distribution tells of it.
+    """
+    offered = problem.volumes
+    assert offered is not None
+    seen = in_span(problem)
+    y, pose, maps = seen.observations, problem.poses, jnp.asarray(volumes.theta, seen.observations.dtype)
+
+    def misfit(c: Float[Array, " v"]) -> Float[Array, " m"]:
+        return 0.5 * ((y - offered.project(c, pose)) ** 2).sum(1) / problem.noise_std**2
+
+    logits = jnp.log(jnp.asarray(volumes.weights, maps.dtype)) - jax.jit(partial(jax.lax.map, misfit))(maps).T
+    return jax.nn.softmax(logits, axis=1) @ maps
+
+
+def thinned(volumes: WeightedPoints) -> WeightedPoints:
+    """At most 500 points, by systematic resampling."""
+    theta, weights = np.asarray(volumes.theta), np.asarray(volumes.weights, float)
+    if len(theta) <= MOST_VOLUMES:
+        return WeightedPoints(theta, weights / weights.sum())
+    levels = (np.arange(MOST_VOLUMES) + 0.5) / MOST_VOLUMES
+    chosen = np.searchsorted(np.cumsum(weights / weights.sum()), levels).clip(max=len(theta) - 1)
+    return WeightedPoints(theta[chosen], np.full(MOST_VOLUMES, 1 / MOST_VOLUMES))
+
+
+def of_images(
+    problem: Problem, true: Maps, estimate: WeightedPoints, own: Callable[[], Maps] | None
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """How near the volume of each image is to the true one, and the correlations in each shell.
+
+    Parameters
+    ----------
+    problem
+        It offers volumes; where it gives poses, there are volumes by Bayes' rule.
+    true
+        Behind each image (m, v).
+    estimate
+        The distribution, of volumes.
+    own
+        The method's own volume of each image (m, v), None where it has none.
+
+    Returns
+    -------
+    dict
+        `consensus_area` and `consensus_rms`, of the mean of the true volumes for every image: what every method must
+        beat. `bayes_area` and `bayes_rms`, by Bayes' rule under the estimate; `own_area` and `own_rms`.
+    dict
+        For each of them the medians, 5 % and 95 % of images in each shell, (s, 3).
+    """
+    rows = rows_of(problem)
+    some = part(problem, jnp.asarray(rows))
+    there = np.asarray(true)[rows]
+    mean = np.asarray(true).mean(0)
+    found = {"consensus": np.broadcast_to(mean, there.shape)}
+    if problem.poses is not None:
+        found["bayes"] = np.asarray(posterior_mean(some, thinned(estimate)))
+    if own is not None:
+        found["own"] = np.asarray(own())[rows]
+    values: dict[str, float] = {}
+    curves: dict[str, np.ndarray] = {}
+    for name, volumes in found.items():
+        one = compared(problem, volumes, there)
+        values |= {f"{name}_area": one.area, f"{name}_rms": one.rms}
+        curves[f"fsc_{name}"] = np.quantile(one.correlation, [0.5, 0.05, 0.95], axis=0).T
+    return values, curves

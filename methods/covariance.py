@@ -1,0 +1,160 @@
+"""The covariance of volumes by least squares, and the distribution along its principal components."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from cryosip.methods import checks
+from cryosip.methods.latents import DISTRIBUTIONS, Likelihoods, deconvolved, drawn, likelihoods, posteriors
+from cryosip.methods.method import Info, Method, WeightedPoints
+from cryosip.methods.problem import Coefficients, PRNGKey, Problem
+from cryosip.methods.volumes import (
+    Maps,
+    Shells,
+    Views,
+    filtered_consensus,
+    flat_prior,
+    in_halves,
+    least_squares,
+    power,
+    project_all,
+    shrunk,
+    views,
+    white,
+)
+
+N_ITERATIONS = 8  # of conjugate gradients, for each column
+SPARE = 6  # columns beyond those that are kept: leading ones are then found in few steps
+DRAW_KEY = 0
+LEAST_VARIANCE = 1e-4  # of the largest
+
+
+class CovarianceState(NamedTuple):
+    """The mean; directions U, the first ones principal; and the covariance of coordinates in these."""
+
+    mean: Coefficients
+    directions: Maps
+    covariance: Float[Array, "q q"]
+
+
+def covariance(
+    problem: Problem, n_components: int = 4, distribution: str = "posterior-means", em_steps: int = 30
+) -> Method:
+    """The leading principal components of the covariance of volumes, by least squares, and each image's coordinates.
+
+    Sigma minimises sum_i |r_i r_i^T - P_i Sigma P_i^T - sigma^2 I|^2, r_i = y_i - P_i mu [gilles2025]. Each step solves
+    for its columns Sigma U in a few directions U by conjugate gradients, from two halves of the images; each column is
+    multiplied in each shell by 2 F / (1 + F), F the correlation of the halves; the next directions are orthonormal to
+    each other and span the columns. The variances in these directions solve the same equations there. Coordinates of
+    an image are Gaussian a posteriori, with these variances as the prior.
+
+    As in RECOVAR: mean and covariance from moments, without the noise, shrunk by halves; projected covariance;
+    regularised coordinates. Not: columns are of directions, in turn, and not of low frequencies; no mask but the ball,
+    no contrast; the distribution of coordinates is deconvolved by maximum likelihood, and not on a grid with a penalty
+    that is chosen at a knee; volumes are linear in the coordinates, and not kernel regressions.
+
+    Parameters
+    ----------
+    problem
+        The problem; its theta are volumes, and it gives poses.
+    n_components
+        4 by default.
+    distribution
+        "posterior-means", the default: the volume of each image; "model": as many draws of the Gaussian that was found;
+        "deconvolved": the volumes of all images with the weights that maximise sum_i log sum_k w_k p(y_i | z_k).
+    em_steps
+        Of EM on these weights; 30 by default.
+
+    Returns
+    -------
+    Method
+        Its estimate is theta (m, v) with weights (m,).
+
+    Raises
+    ------
+    ValueError
+        A count is below 1, the distribution is unknown, or the problem has no volumes or no poses.
+    """
+    kept = checks.positive_int("n_components", n_components)
+    em_steps = checks.positive_int("em_steps", em_steps)
+    checks.one_of("distribution", distribution, DISTRIBUTIONS)
+    seen = views(problem, "covariance")
+    q, (m, _), dtype = kept + SPARE, seen.y.shape, seen.y.dtype
+    noise = white(seen)
+
+    def init(key: PRNGKey) -> CovarianceState:
+        mean = filtered_consensus(seen)
+        amplitude = jnp.sqrt(power(seen, mean[None])[0])[seen.volumes.shells]
+        directions = jr.normal(key, (q, len(mean)), dtype) * amplitude
+        return CovarianceState(mean, orthonormal(seen.volumes.in_ball(directions)), jnp.eye(q, dtype=dtype))
+
+    def step(_key: PRNGKey, state: CovarianceState) -> tuple[CovarianceState, Info]:
+        told = likelihoods(seen, noise, state.mean, state.directions)
+        columns, residual = covariance_columns(seen, noise, state, told)
+        directions = orthonormal(columns)
+        again = likelihoods(seen, noise, state.mean, directions)
+        variances, vectors = jnp.linalg.eigh(projected_covariance(again))
+        variances = jnp.maximum(variances[::-1], LEAST_VARIANCE * variances[-1])
+        state = CovarianceState(state.mean, vectors.T[::-1] @ directions, jnp.diag(variances))
+        return state, Info(residual, jnp.asarray(m * q * (4 * N_ITERATIONS + 14)))
+
+    def leading(state: CovarianceState) -> tuple[Maps, Likelihoods, Float[Array, "k k"]]:
+        maps = state.directions[:kept]
+        return maps, likelihoods(seen, noise, state.mean, maps), state.covariance[:kept, :kept]
+
+    def volumes(state: CovarianceState, z: Float[Array, "n k"]) -> Float[Array, "n v"]:
+        return state.mean + jnp.matmul(z, state.directions[:kept], precision="highest")
+
+    def per_image(state: CovarianceState) -> Float[Array, "m v"]:
+        _, told, variances = leading(state)
+        return volumes(state, posteriors(told, jnp.linalg.inv(variances)).mean)
+
+    def estimate(state: CovarianceState) -> WeightedPoints:
+        _, told, variances = leading(state)
+        z, weights = posteriors(told, jnp.linalg.inv(variances)).mean, jnp.full(m, 1 / m, dtype)
+        if distribution == "model":
+            z = drawn(jr.key(DRAW_KEY), m, variances)
+        elif distribution == "deconvolved":
+            weights = deconvolved(told, z, em_steps)
+        return WeightedPoints(volumes(state, z), weights)
+
+    return Method(init, step, estimate, per_image)
+
+
+def orthonormal(maps: Maps) -> Maps:
+    """Rows that span the same."""
+    return jnp.linalg.qr(maps.T)[0].T
+
+
+def covariance_columns(
+    seen: Views, noise: Shells, state: CovarianceState, told: Likelihoods
+) -> tuple[Maps, Float[Array, ""]]:
+    """Sigma U, shrunk, and what is left of its normal equations.
+
+    With N_i = P_i^T P_i / sigma^2, s_i = U^T P_i^T r_i / sigma^2 and r_i = y_i - P_i mu:
+    sum_i N_i (Sigma U) (U^T N_i U) = sum_i P_i^T (r_i s_i^T - P_i U) / sigma^2.
+    """
+    residual = seen.y - project_all(seen, state.mean[None])[0]
+    targets = told.slope.T[:, :, None] * residual - project_all(seen, state.directions)
+    prior = jnp.broadcast_to(flat_prior(seen) ** 2, (len(state.directions), seen.n_shells))
+    start = state.covariance @ state.directions
+
+    def of_half(share: Float[Array, " m"]) -> tuple[Maps, Float[Array, ""]]:
+        products = share[:, None, None] * told.curvature
+        fit = least_squares(seen, share[:, None] * targets, products, noise, prior, start, N_ITERATIONS)
+        return seen.volumes.in_ball(fit.maps), fit.residual
+
+    (one, left), (other, _) = (of_half(share) for share in in_halves(seen).T)
+    return shrunk(seen, one, other), left
+
+
+def projected_covariance(told: Likelihoods) -> Float[Array, "q q"]:
+    """S with sum_i C_i S C_i = sum_i (s_i s_i^T - C_i), C_i = U^T N_i U, s_i as in `covariance_columns`."""
+    c, s = told.curvature, told.slope
+    q = s.shape[1]
+    whole = jnp.einsum("mab,mcd->acbd", c, c, precision="highest").reshape(q * q, q * q)
+    right = jnp.matmul(s.T, s, precision="highest") - c.sum(0)
+    found = jnp.linalg.solve(whole, right.ravel()).reshape(q, q)
+    return 0.5 * (found + found.T)

@@ -31,6 +31,8 @@ ENSEMBLE: Options = {
     "snr": 0.002,
     "pose_spacing_in_degrees": 8.0,
 }
+# a cube of few waves, in given poses
+VOLUMES: Options = PROTEIN | {"n_observations": 40, "snr": 0.05, "volume_size": 8, "pose_error_in_degrees": 0.0}
 PROBLEMS: dict[str, dict[str, Options]] = {
     "tiny": {
         "fredholm": {"n_observations": 60, "dimension": 2},
@@ -40,6 +42,7 @@ PROBLEMS: dict[str, dict[str, Options]] = {
         "slcp": {"n_observations": 60},
         "two-moons": {"n_observations": 60},
         "adk": PROTEIN,
+        "adk-volumes": VOLUMES,
         "ensemble": ENSEMBLE,
         "hsp90": PROTEIN,
     },
@@ -51,12 +54,18 @@ PROBLEMS: dict[str, dict[str, Options]] = {
         "two-moons": {"n_observations": 1_000},
         "nanocluster": {"n_observations": 300},
         "adk": PROTEIN | {"n_observations": 50, "image_size": 16, "pixel_size_in_angstroms": 8.0, "snr": 0.01},
+        "adk-volumes": VOLUMES | {"n_observations": 200, "image_size": 16, "pixel_size_in_angstroms": 8.0},
         "ensemble": ENSEMBLE | {"n_observations": 50, "image_size": 16, "pixel_size_in_angstroms": 8.0, "snr": 0.01},
         "hsp90": PROTEIN | {"n_observations": 50, "image_size": 16, "pixel_size_in_angstroms": 8.0, "snr": 0.01},
     },
 }
 METHODS: dict[str, dict[str, Options]] = {
     "tiny": {
+        "autoencoder": {"n_components": 2, "width": 8, "n_batch": 8},
+        "class3d": {"n_components": 2},
+        "covariance": {"n_components": 2},
+        "spectral-volumes": {"n_components": 2, "n_eigenvectors": 3, "n_neighbours": 5, "variability_steps": 2},
+        "variability": {"n_components": 2},
         "flow": {
             "discrepancy": {"name": "energy"},
             "optimizer": {"name": "adam", "learning_rate": 0.05},

@@ -1,6 +1,5 @@
 """The volume that a method gives to each image, beside the true one: Fourier shell correlations and L2 distances."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -43,10 +42,16 @@ def compared(problem: Problem, given: Maps, true: Maps) -> PerImage:
     return PerImage(correlation, np.sqrt(((a - b) ** 2).sum(1)))
 
 
-def rows_of(problem: Problem) -> Int[np.ndarray, " n"]:
-    """The images that are compared: all, or as many as may be, evenly."""
-    m = len(problem.observations)
-    return np.unique(np.linspace(0, m - 1, min(m, MOST_IMAGES)).astype(int))
+class Own(NamedTuple):
+    """The volumes (n, v) that a method itself gives to some images, and which these are."""
+
+    images: Int[np.ndarray, " n"]
+    volumes: Maps
+
+
+def evenly(n: int) -> Int[np.ndarray, " k"]:
+    """All numbers below n, or as many as are compared, evenly."""
+    return np.unique(np.linspace(0, n - 1, min(n, MOST_IMAGES)).astype(int))
 
 
 def posterior_mean(problem: Problem, volumes: WeightedPoints) -> Maps:
@@ -77,7 +82,7 @@ def thinned(volumes: WeightedPoints) -> WeightedPoints:
 
 
 def of_images(
-    problem: Problem, true: Maps, estimate: WeightedPoints, own: Callable[[], Maps] | None
+    problem: Problem, true: Maps, estimate: WeightedPoints, own: Own | None
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """How near the volume of each image is to the true one, and the correlations in each shell.
 
@@ -90,7 +95,7 @@ def of_images(
     estimate
         The distribution, of volumes.
     own
-        The method's own volume of each image (m, v), None where it has none.
+        The method's own volumes of images, None where it has none.
 
     Returns
     -------
@@ -100,19 +105,17 @@ def of_images(
     dict
         For each of them the medians, 5 % and 95 % of images in each shell, (s, 3).
     """
-    rows = rows_of(problem)
-    some = part(problem, jnp.asarray(rows))
-    there = np.asarray(true)[rows]
-    mean = np.asarray(true).mean(0)
-    found = {"consensus": np.broadcast_to(mean, there.shape)}
+    whole, rows = np.asarray(true), evenly(len(true))
+    found = {"consensus": (rows, np.broadcast_to(whole.mean(0), (len(rows), whole.shape[1])))}
     if problem.poses is not None:
-        found["bayes"] = np.asarray(posterior_mean(some, thinned(estimate)))
+        found["bayes"] = rows, np.asarray(posterior_mean(part(problem, jnp.asarray(rows)), thinned(estimate)))
     if own is not None:
-        found["own"] = np.asarray(own())[rows]
+        some = evenly(len(own.images))
+        found["own"] = own.images[some], np.asarray(own.volumes)[some]
     values: dict[str, float] = {}
     curves: dict[str, np.ndarray] = {}
-    for name, volumes in found.items():
-        one = compared(problem, volumes, there)
+    for name, (images, volumes) in found.items():
+        one = compared(problem, volumes, whole[images])
         values |= {f"{name}_area": one.area, f"{name}_rms": one.rms}
         curves[f"fsc_{name}"] = np.quantile(one.correlation, [0.5, 0.05, 0.95], axis=0).T
     return values, curves

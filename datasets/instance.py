@@ -20,7 +20,8 @@ class Truth(NamedTuple):
     `sample(key, n)` draws (n, d) in the coordinates that methods move, `theta` and `pose` hold the theta* and omega_r
     behind the observations, and `quantile(u)` is the exact quantile function where d = 1 and it is known, else None.
     `identifiable` (n, d) -> (n, e), where several theta give the same distribution of images, maps them to the same
-    point: metrics compare the distributions of these points, and a quantile function is theirs.
+    point: metrics compare the distributions of these points, and a quantile function is theirs. Where the truth lies in
+    few of many dimensions, it may keep these and the distance from them.
     """
 
     sample: Callable[[PRNGKey, int], Points]

@@ -9,15 +9,15 @@ import mrcfile
 import numpy as np
 import pandas as pd
 import starfile
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from cryosip.datasets.projection import AMPLITUDE_CONTRAST, SPHERICAL_ABERRATION
 from cryosip.datasets.protein_images import VOLTAGE_IN_KILOVOLTS
 from cryosip.datasets.protein_poses import ProteinPose
 
 IMAGES, STAR, POSES, CTF = "particles.mrcs", "particles.star", "poses.pkl", "ctf.pkl"
-WEIGHTS = "weights.csv"
-MODEL = "*_model.star"  # of a class of RELION, one for each iteration
+WEIGHTS, LABELS = "weights.csv", "labels.csv"
+MODEL, DATA = "*_model.star", "*_data.star"  # of classes of RELION, one for each iteration
 
 
 class Stack(NamedTuple):
@@ -33,11 +33,15 @@ class Stack(NamedTuple):
 
 
 class Maps(NamedTuple):
-    """Volumes (k, l, l, l) by z, y and x, their weights, which sum to 1, and the voxel in angstroms."""
+    """Volumes (k, l, l, l) by z, y and x, their weights, which sum to 1, and the voxel in angstroms.
+
+    `labels`, where they are known, have an image and its volume in each row, both counted from 0.
+    """
 
     voxels: Float[np.ndarray, "k l l l"]
     weights: Float[np.ndarray, " k"]
     voxel: float
+    labels: Int[np.ndarray, "n 2"] | None = None
 
 
 def write_stack(folder: Path, stack: Stack) -> None:
@@ -145,7 +149,8 @@ def read_maps(folder: Path) -> Maps:
     Parameters
     ----------
     folder
-        With `weights.csv`, of the columns map (a file beside it) and weight, or with the `_model.star` of RELION.
+        With `weights.csv`, of the columns map (a file beside it) and weight, and where images have maps `labels.csv`,
+        of the columns image (from 1 on) and map; or with the `_model.star` and `_data.star` of RELION.
 
     Raises
     ------
@@ -166,7 +171,49 @@ def read_maps(folder: Path) -> Maps:
                 f"{file} has {one.shape[0]} voxels of {voxel:g} angstroms a side, and {files[0]} {maps[0].shape[0]} of "
                 f"{voxels[0]:g}; wanted equal ones"
             )
-    return Maps(np.stack(maps), weights / weights.sum(), voxels[0])
+    labels = _labels(folder, [file.name for file in files])
+    return Maps(np.stack(maps), weights / weights.sum(), voxels[0], labels)
+
+
+def list_maps_of_images(folder: Path, images: Int[np.ndarray, " n"]) -> None:
+    """Lists the maps of a folder, by name those of these images in turn, all with the same weight.
+
+    Raises ValueError where there are not as many.
+    """
+    names = [file.name for file in sorted(folder.glob("*.mrc"))]
+    if len(names) != len(images):
+        raise ValueError(f"{folder} holds {len(names)} maps; wanted {len(images)}")
+    pd.DataFrame({"map": names, "weight": 1.0}).to_csv(folder / WEIGHTS, index=False)
+    pd.DataFrame({"image": images + 1, "map": names}).to_csv(folder / LABELS, index=False)
+
+
+def read_linear_maps(
+    mean: Path, directions: list[Path], z: Float[np.ndarray, "n q"], images: Int[np.ndarray, " n"]
+) -> Maps:
+    """Maps mean + sum_q z_q direction_q of some images, all with the same weight."""
+    center, voxel = _read_map(mean)
+    along = np.stack([_read_map(path)[0] for path in directions])
+    labels = np.stack([images, np.arange(len(z))], axis=1)
+    return Maps(center + np.tensordot(z, along, 1), np.full(len(z), 1 / len(z)), voxel, labels)
+
+
+def _labels(folder: Path, names: list[str]) -> Int[np.ndarray, "n 2"] | None:
+    """What `labels.csv` says of images, or the classes of RELION's last iteration; None where neither is there."""
+    table, classes = folder / LABELS, sorted(folder.glob(DATA), key=_iteration)
+    if table.is_file():
+        rows = pd.read_csv(table)
+        if not {"image", "map"} <= set(rows.columns) or not set(rows["map"]) <= set(names):
+            raise ValueError(f"{table} wants the columns image and map, and maps that {WEIGHTS} names")
+        images, which = rows["image"].to_numpy(), [names.index(name) for name in rows["map"]]
+    elif classes and not (folder / WEIGHTS).is_file():
+        particles: Any = starfile.read(classes[-1], always_dict=True)["particles"]
+        images = particles["rlnImageName"].str.partition("@")[0].astype(int).to_numpy()
+        which = (particles["rlnClassNumber"].astype(int) - 1).tolist()
+    else:
+        return None
+    if not np.issubdtype(images.dtype, np.integer) or images.min() < 1:
+        raise ValueError(f"{folder} labels images that are no numbers from 1 on; wanted those of the stack")
+    return np.stack([images - 1, np.array(which)], axis=1)
 
 
 def _listed(folder: Path) -> tuple[list[Path], list[float]]:

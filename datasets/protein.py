@@ -185,13 +185,8 @@ def adk(**options: Any) -> Instance:
 
 
 def adk_volumes(volume_size: int = 16, **options: Any) -> Instance:
-    """Adenylate kinase whose theta are densities, as `of_volumes` says; other options are those of protein."""
+    """Adenylate kinase, or the file `structure`: theta are densities, as `of_volumes` says; options as of protein."""
     return of_volumes(adk(volume_size=volume_size, **options))
-
-
-def hsp90_volumes(volume_size: int = 16, **options: Any) -> Instance:
-    """HSP90 whose theta are densities, as `of_volumes` says; other options are those of protein."""
-    return of_volumes(hsp90(volume_size=volume_size, **options))
 
 
 def _show_options(factory: Callable[..., Instance]) -> None:
@@ -202,7 +197,7 @@ def _show_options(factory: Callable[..., Instance]) -> None:
     factory.__signature__ = theirs.replace(parameters=options)  # type: ignore[attr-defined]
 
 
-for _factory in (adk, hsp90, adk_volumes, hsp90_volumes):
+for _factory in (adk, hsp90, adk_volumes):
     _show_options(_factory)
 
 

@@ -8,7 +8,7 @@ from cryosip.datasets.instance import Instance
 from cryosip.datasets.inverse_kinematics import inverse_kinematics
 from cryosip.datasets.nanocluster import nanocluster
 from cryosip.datasets.oned import oned
-from cryosip.datasets.protein import adk, adk_volumes, hsp90, hsp90_volumes
+from cryosip.datasets.protein import adk, adk_volumes, hsp90
 from cryosip.datasets.slcp import slcp
 from cryosip.datasets.two_moons import two_moons
 
@@ -18,7 +18,6 @@ DATASETS: dict[str, Callable[..., Instance]] = {
     "fredholm": fredholm,
     "ensemble": ensemble,
     "hsp90": hsp90,
-    "hsp90-volumes": hsp90_volumes,
     "inverse-kinematics": inverse_kinematics,
     "nanocluster": nanocluster,
     "oned": oned,

@@ -25,7 +25,7 @@ class Frame(NamedTuple):
 
 
 def frame(truth: Coefficients, share: float = LEADING_SHARE, most: int = MOST_LEADING) -> Frame:
-    """The fewest leading components with a share of the variance of draws of the truth, by default 0.999, at most 20."""
+    """The fewest leading components with a share of the variance of draws of the truth: 0.999, at most 20."""
     truth = np.asarray(truth, float)
     mean = truth.mean(0)
     away = truth - mean

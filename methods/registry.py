@@ -53,6 +53,14 @@ METHODS: dict[str, Callable[..., Method]] = {
     "weighted-flow": weighted_flow,
 }
 
+VOLUME_METHODS = frozenset({"autoencoder", "class3d", "covariance", "spectral-volumes", "variability"})
+
+
+def on_any_problem() -> list[str]:
+    """The methods that studies compare on all problems: those of volumes need problems whose theta are volumes."""
+    return [name for name in METHODS if name not in VOLUME_METHODS]
+
+
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adam": optax.adam,
     "dog": optax.contrib.dog,

@@ -8,10 +8,20 @@ import numpy as np
 
 from cryosip.bench import examples
 from cryosip.datasets.registry import DATASETS
-from cryosip.methods.registry import METHODS
+from cryosip.methods.registry import METHODS, VOLUME_METHODS
 
 SMALL = {name: examples.problem_options(name) for name in DATASETS}
 METHOD_OPTIONS = {name: examples.METHODS["tiny"].get(name, {}) for name in METHODS}  # as a RunConfig has them
+
+
+def home(method: str) -> str:
+    """The smallest problem that a method is for."""
+    return "adk-volumes" if method in VOLUME_METHODS else "oned"
+
+
+def may_refuse(method: str, problem: str) -> bool:
+    """Whether a method need not support a problem: one of volumes others, others volumes, or one that is not ours."""
+    return (method in VOLUME_METHODS) or problem == "adk-volumes" or not METHOD_OPTIONS[method]
 
 
 def instance(problem: str, replicate: int = 0):

@@ -118,6 +118,7 @@ SANE_DATASETS = {name: defaults(factory) | {"n_observations": 5} for name, facto
     },
     "nanocluster": defaults(DATASETS["nanocluster"]) | {"n_observations": 3, "image_size": 6, "tau": 0.9},
     "adk": PROTEIN,
+    "adk-volumes": PROTEIN | {"volume_size": 4},
     "hsp90": PROTEIN,
 }
 OWN_DATASETS = {

@@ -16,7 +16,6 @@ from damage import PDB
 from fuzzing import (
     NUMBERS,
     OWN_DATASETS,
-    PROTEIN,
     ROWS,
     SANE_DATASETS,
     TEXTS,
@@ -68,26 +67,25 @@ def helix(tmp_path_factory):
 
 @both(30)
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "hsp90" else name for name in DATASETS]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in ("hsp90", "adk-volumes") else name for name in DATASETS],
 )
 def test_a_problem_is_sound_or_refused(name, examples, helix):
-    sane = SANE_DATASETS[name]
-    factory = protein if sane is PROTEIN else DATASETS[name]
+    sane, of_file = SANE_DATASETS[name], name in ("adk", "adk-volumes", "hsp90")
+    factory = protein if of_file else DATASETS[name]
     assert set(sane) == set(inspect.signature(factory).parameters) - {"name"}
-    base = sane | ({"structure": helix} if sane is PROTEIN else {})
+    base = sane | ({"structure": helix} if of_file else {})
 
     def test(chosen):
         given_options = base | chosen
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            instance = answer(
-                DATASETS[name], **given_options, allowed=(ValueError, OSError) if sane is PROTEIN else ValueError
-            )
+            instance = answer(DATASETS[name], **given_options, allowed=(ValueError, OSError) if of_file else ValueError)
         if instance is not None:
             with unchecked():
                 assert_sound(instance, given_options["n_observations"])
 
-    searched(test, examples if sane is not PROTEIN else examples // 3, options(sane, OWN_DATASETS))
+    searched(test, examples // 3 if of_file else examples, options(sane, OWN_DATASETS))
 
 
 @pytest.mark.parametrize("name", ["tau", "noise_std"])
@@ -115,9 +113,10 @@ def assert_sound(instance, n):
         jr.key(0),
     )
     assert [a.shape for a in shapes] == [(3, d), (3, d), (m, p), (m,), (3, p)]
-    lower, upper = problem.theta_box
-    assert lower.shape == upper.shape == (d,)
-    assert bool((lower <= upper).all())
+    if problem.theta_box is not None:
+        lower, upper = problem.theta_box
+        assert lower.shape == upper.shape == (d,)
+        assert bool((lower <= upper).all())
     if problem.span is not None:
         coordinates = jax.eval_shape(problem.span.coordinates, truth.theta, truth.pose)
         assert coordinates.shape == jax.eval_shape(problem.span.project, problem.observations).shape
@@ -160,8 +159,10 @@ BROKEN = st.one_of(
 
 
 @pytest.fixture(scope="module")
-def problems():
-    return [DATASETS[name](**SANE_DATASETS[name]).problem for name in ("oned", "nanocluster")]
+def problems(helix):
+    volumes = SANE_DATASETS["adk-volumes"] | {"structure": helix, "pose_error_in_degrees": 0.0}
+    made = [DATASETS[name](**SANE_DATASETS[name]).problem for name in ("oned", "nanocluster")]
+    return [*made, DATASETS["adk-volumes"](**volumes).problem]
 
 
 @both(12)

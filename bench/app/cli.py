@@ -245,6 +245,7 @@ for command in (
     new,
     exchange.stack,
     exchange.score,
+    exchange.external,
     exchange.maps,
 ):
     app.command(command.__name__.strip("_"))(command)

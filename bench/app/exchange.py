@@ -2,12 +2,16 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cryosip.bench.app.messages import plain_errors
 from cryosip.bench.app.options import Results, Settings, Source, Structure
+
+if TYPE_CHECKING:
+    from cryosip.bench.execute import Measure
+    from cryosip.records.schema import RunConfig
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is not there yet.")]
 
@@ -62,21 +66,53 @@ def score(
 
     Maps are as wide as the images. One factor is fitted to their grey values, for all of them together.
     """
+    from cryosip.bench.studies import external
+    from cryosip.datasets.particle_files import read_maps
+
+    with plain_errors():
+        _keep(*external.scored(external.read_problem(stack), name, read_maps(folder)), results)
+
+
+def external(
+    program: Annotated[str, typer.Argument(metavar="PROGRAM", help="relion, cryodrgn or recovar.")],
+    stack: Annotated[Path, typer.Option(metavar="DIR", help="A folder of `cryosip stack`, with poses.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the program writes; not there yet.")],
+    n_components: Annotated[
+        int | None, typer.Option(min=1, help="Classes, or dimensions of the latent space; 4 by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the program.")] = 1,
+    results: Results = Path("results"),
+) -> None:
+    """Run a program of others on the images of a folder, as its users do, and keep a record. Prints the record.
+
+    It is not installed with this package: its executable is the one on the path, or that which the environment variable
+    CRYOSIP_RELION, CRYOSIP_CRYODRGN or CRYOSIP_RECOVAR names. It has a licence of its own.
+    """
+    from cryosip.bench.studies import programs
+    from cryosip.methods import checks
+
+    with plain_errors():
+        checks.one_of("program", program, programs.PROGRAMS)
+        if out.exists():
+            raise ValueError(f"{out} exists; wanted a folder that is not there yet")
+        typer.echo(f"{program}: licence {programs.PROGRAMS[program].licence}", err=True)
+        _keep(*programs.run_of_program(program, stack, out, n_components, seed), results)
+
+
+def _keep(config: "RunConfig", measure: "Measure", results: Path) -> None:
+    """Executes a run and shows its record, written whatever becomes of it. Raises ValueError where it fails."""
     from rich.console import Console
 
     from cryosip.bench.execute import execute
-    from cryosip.bench.studies import external
-    from cryosip.datasets.particle_files import read_maps
+    from cryosip.bench.studies.external import PROFILE
     from cryosip.records import write
     from cryosip.reports import card
 
-    with plain_errors():
-        config, measure = external.scored(external.read_problem(stack), name, read_maps(folder))
-        record, arrays = execute(config, external.PROFILE, measure)
-        if record.status != "ok":
-            raise ValueError(record.message)
-        write.write(write.record_path(results, record.study, record.run_id), record, arrays)
-        card.show(str(results), record.run_id, Console())
+    record, arrays = execute(config, PROFILE, measure)
+    write.write(write.record_path(results, record.study, record.run_id), record, arrays)
+    if record.status != "ok":
+        raise ValueError(record.message)
+    card.show(str(results), record.run_id, Console())
 
 
 def maps(

@@ -12,6 +12,7 @@ from cryosip.bench import volume_metrics
 from cryosip.bench.build import build_instance, resolved
 from cryosip.bench.execute import Measure, Session
 from cryosip.bench.measure import Arrays
+from cryosip.bench.volume_images import Own, of_images
 from cryosip.bench.volume_metrics import true_volumes
 from cryosip.datasets import particle_files
 from cryosip.datasets.instance import Instance
@@ -103,6 +104,12 @@ def measured(instance: Instance, maps: particle_files.Maps) -> tuple[Result, Arr
     found = WeightedPoints(from_voxels(cube, maps.voxels)[:, 1:], maps.weights)
     estimate, factor = volume_metrics.scaled(found, within)
     values = volume_metrics.of_volumes(estimate, within) | volume_metrics.anchors(within, len(maps.weights))
+    whole = WeightedPoints(factor * from_voxels(cube, maps.voxels), maps.weights)
+    own = None if maps.labels is None else Own(maps.labels[:, 0], np.asarray(whole.theta)[maps.labels[:, 1]])
+    true = np.asarray(volume(instance.truth.theta))
+    if own is not None and own.images.max() >= len(true):
+        raise ValueError(f"labels name image {own.images.max() + 1}; wanted one of {len(true)}")
+    of_each, curves = of_images(instance.problem, true, whole, own)
     message = "the maps have the opposite sign of the images, and are compared with it changed" if factor < 0 else ""
-    result = Result(message=message, metrics=values | {"grey_factor": factor}, floors={"volume_w2": floor})
-    return result, {"map_weights": np.asarray(maps.weights, np.float32)[:, None]}
+    result = Result(message=message, metrics=values | of_each | {"grey_factor": factor}, floors={"volume_w2": floor})
+    return result, curves | {"map_weights": np.asarray(maps.weights, np.float32)[:, None]}

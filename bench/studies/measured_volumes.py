@@ -1,20 +1,16 @@
 """A run of the study volumes, measured as distributions of volumes and image by image."""
 
-from collections.abc import Callable
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import msgspec
 import numpy as np
-from jaxtyping import Array, Float
 
 from cryosip.bench import sharing, volume_metrics
 from cryosip.bench.build import build_instance, build_method
 from cryosip.bench.execute import Session, run_method
 from cryosip.bench.measure import Arrays, finite
 from cryosip.bench.runner import Snapshot
-from cryosip.bench.volume_images import of_images
+from cryosip.bench.volume_images import Own, of_images
 from cryosip.datasets.instance import Instance
 from cryosip.datasets.volume_frame import Frame
 from cryosip.datasets.volumes import Cube, voxels
@@ -39,7 +35,9 @@ def measure_volumes(config: RunConfig, session: Session) -> tuple[Result, Arrays
     if not last or instance.volume is None:
         return result, arrays
     method = build_method(instance.problem, config.method, config.method_options)
-    own = None if method.per_image is None else partial(jax.jit(method.per_image), last[0].state)
+    own = None
+    if method.per_image is not None:
+        own = Own(np.arange(len(instance.problem.observations)), jax.jit(method.per_image)(last[0].state))
     shared, key = session.shared or sharing.PROCESS, ("true volumes", config.problem, result.dataset_hash)
     within, floor = shared.once(key, lambda: volume_metrics.true_volumes(instance))
     values, more = of_distribution(instance, within, last[0].estimate, own)
@@ -48,7 +46,7 @@ def measure_volumes(config: RunConfig, session: Session) -> tuple[Result, Arrays
 
 
 def of_distribution(
-    instance: Instance, within: Frame, estimate: WeightedPoints, own: Callable[[], Float[Array, "m v"]] | None
+    instance: Instance, within: Frame, estimate: WeightedPoints, own: Own | None
 ) -> tuple[dict[str, float], Arrays]:
     """All metrics of an estimate as a distribution of volumes, the curves of its images, and volumes to look at."""
     volume = instance.volume

@@ -12,7 +12,7 @@ from cryosip.bench.studies.protein import CONJECTURED_IMAGES, PROTEIN_IMAGES
 from cryosip.bench.studies.study import Options
 from cryosip.bench.studies.sweeps import sweep
 from cryosip.datasets.registry import DATASETS
-from cryosip.methods.registry import METHODS
+from cryosip.methods.registry import on_any_problem
 from cryosip.records.schema import UNTUNED, Labels, RunConfig, merged
 
 GROWTH = 1.5  # of the steps between evaluations
@@ -56,7 +56,7 @@ class BudgetedProblems(NamedTuple):
     @property
     def all_problems(self) -> list[BudgetedProblem]:
         """Those of the profile, and all of the registry that no profile has."""
-        others = [name for name in DATASETS if name not in KNOWN]
+        others = [name for name in DATASETS if name not in KNOWN | OF_VOLUMES]
         return [*self.problems, *(self._other(name) for name in others)]
 
     def _other(self, name: str) -> BudgetedProblem:
@@ -128,6 +128,7 @@ PAPER = BudgetedProblems(
     (1e6, 1e7),
 )
 KNOWN = {budgeted.problem for budgeted in PAPER.problems}
+OF_VOLUMES = {"adk-volumes"}  # which the study volumes compares
 SAME_SETTINGS = {"hsp90": "adk"}  # one protein is tuned, the other shows whether that carries over
 
 
@@ -157,7 +158,7 @@ def otd_vs_dto(size: BudgetedProblems) -> list[RunConfig]:
     return [
         run_in(budgeted, "otd-vs-dto", method, _labels(budgets, method in _swept(budgeted, known)), tried, budgets)
         for budgeted in size.all_problems
-        for method in METHODS
+        for method in on_any_problem()
         for tried, budgets in chosen(budgeted, method, known)
     ]
 

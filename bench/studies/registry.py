@@ -158,7 +158,7 @@ STUDIES: dict[str, Study] = {
         "Classes, variability, covariance, autoencoder and flows of whole volumes on the same images, in given poses",
         {
             "smoke": Size(1, 24, 0.1, images="smoke"),
-            "small": Size(1, 1_000, 1.0, images="small"),
+            "small": Size(1, 2_000, 1.0, images="small"),
             "paper": Size(3, 5_000, 1.0, all_settings=True, images="paper"),
         },
         volumes,

@@ -9,7 +9,7 @@ from cryosip.bench.studies.nanocluster import MAXIMUM_LIKELIHOOD_STEPS
 from cryosip.bench.studies.oned import MIXTURE_STEPS, TUNED_FLOWS
 from cryosip.bench.studies.protein import PROTEIN_IMAGES
 from cryosip.bench.studies.study import Options, Size, run_on
-from cryosip.methods.registry import METHODS
+from cryosip.methods.registry import on_any_problem
 from cryosip.records.schema import Labels, RunConfig
 
 Value = int | float
@@ -168,7 +168,7 @@ def _every_method(
     axis: str, option: str, values: Sequence[Value], size: Size, problem: str, shown: Options
 ) -> Iterator[RunConfig]:
     for value in _some(values, size):
-        for method in METHODS:
+        for method in on_any_problem():
             run = _along(axis, value, size, problem, method, shown | {option: value})
             if run.problem_options["n_observations"] <= BASES[problem].get(method, PLAIN).most:
                 yield run

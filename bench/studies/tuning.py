@@ -16,7 +16,7 @@ from cryosip.bench.execute import record_of
 from cryosip.bench.studies.held_out import SCORE, run_held_out
 from cryosip.bench.studies.otd_dto import DEFAULTS, SAME_SETTINGS, BudgetedProblem, BudgetedProblems, run_in
 from cryosip.bench.studies.sweeps import sweep
-from cryosip.methods.registry import METHODS
+from cryosip.methods.registry import on_any_problem
 from cryosip.records.files import write_text
 from cryosip.records.read import written_here
 from cryosip.records.schema import Labels, Record, RunConfig, merged
@@ -37,7 +37,7 @@ def tuning(size: BudgetedProblems) -> list[RunConfig]:
         for budgeted in _tuned_problems(size)
         for budgets in [{"seconds": list(budgeted.seconds), "forward_evaluations": []}]
         for swept in [sweep(budgeted.name, budgeted.options["n_observations"])]
-        for method in METHODS
+        for method in on_any_problem()
         for i, tried in enumerate(swept.get(method, [DEFAULTS]))
     ]
 

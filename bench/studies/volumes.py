@@ -12,15 +12,15 @@ MOLECULE = "adk"
 VOLUME_IMAGES: dict[str, Options] = {
     "smoke": {
         "image_size": 12, "pixel_size_in_angstroms": 11.0, "atom_std_in_angstroms": 8.0, "atoms_per_bead": 4,
-        "volume_size": 12,
+        "volume_size": 12, "snr": 0.1,
     },
     "small": {
         "image_size": 16, "pixel_size_in_angstroms": 8.0, "atom_std_in_angstroms": 6.0, "atoms_per_bead": 2,
-        "volume_size": 16,
+        "volume_size": 16, "snr": 0.1,
     },
     "paper": {
         "image_size": 32, "pixel_size_in_angstroms": 4.0, "atom_std_in_angstroms": 4.0, "atoms_per_bead": 2,
-        "volume_size": 32, "defocus_range_in_angstroms": [10_000.0, 20_000.0],
+        "volume_size": 32, "snr": 0.1, "defocus_range_in_angstroms": [10_000.0, 20_000.0],
     },
 }  # fmt: skip
 GIVEN: Options = {"pose_error_in_degrees": 0.0}

@@ -1,5 +1,6 @@
 """The study volumes: distributions of whole volumes by methods of this suite, and by other programs."""
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -45,26 +46,24 @@ class Row(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The rows on the images of one problem and profile."""
+    """The rows on the same images."""
 
     title: str
     rows: list[Row]
     consensus: dict[str, Spread]
     floor: Floor | None
-    external: bool
 
 
 def groups(records: Sequence[Record]) -> list[Group]:
-    """The rows of each profile, the nearest to the truth first."""
-    ordered = sorted(records, key=lambda r: (r.study != "volumes", r.profile, name_of(r), r.replicate))
+    """The rows on each problem's images, the nearest to the truth first."""
+    ordered = sorted(records, key=lambda r: (r.study != "volumes", name_of(r), r.replicate))
     return [_group(own) for own in grouped(ordered, _place).values()]
 
 
-def _place(record: Record) -> tuple[str, str, float, float]:
-    """Which images: a problem and its volumes have the same."""
-    molecule = record.problem.removesuffix("-volumes")
-    options = [f"problem.options.{name}" for name in ("n_observations", "volume_size")]
-    return record.profile, molecule, record.config_number(options[0]), record.config_number(options[1])
+def _place(record: Record) -> tuple[str, str]:
+    """Which images: a problem and its volumes have the same, and other programs may have had them, too."""
+    options = dict(record.config.problem.resolved) if record.config else {}
+    return record.problem.removesuffix("-volumes"), json.dumps(options, sort_keys=True)
 
 
 def _group(records: Sequence[Record]) -> Group:
@@ -73,15 +72,18 @@ def _group(records: Sequence[Record]) -> Group:
     rows = [_row(own, DAGGER * (own[0].path in others)) for own in grouped(records, name_of).values()]
     rows.sort(key=lambda row: (math.isnan(row.metrics[DISTANCE].median), row.metrics[DISTANCE].median))
     consensus = {name: spread([r.metrics.get(other, math.nan) for r in ok]) for name, other in CONSENSUS.items()}
-    profile, molecule, n, size = _place(records[0])
-    title = f"{molecule}, {n:,.0f} images, volumes of {size:.0f}³ voxels ({profile})"
+    names = ("n_observations", "image_size", "snr", "volume_size")
+    n, pixels, snr, size = (records[0].config_number(f"problem.options.{name}") for name in names)
+    title = f"{_place(records[0])[0]}, {n:,.0f} images of {pixels:.0f}² at an SNR of {snr:g}, {size:.0f}³ voxels"
     floor = typical_floor([r.floors[DISTANCE] for r in ok if DISTANCE in r.floors])
-    return Group(title, rows, consensus, floor, records[0].study == "external")
+    return Group(title, rows, consensus, floor)
 
 
 def name_of(record: Record) -> str:
     """What a row is called: the variant says what the method finds."""
     variant = record.labels.variant
+    if record.study == "external":
+        return f"{variant} (the program)"
     return f"{variant}: {record.method}" if variant.startswith("modes") else variant or record.method
 
 
@@ -146,8 +148,9 @@ def _plane(record: Record) -> Plot:
 
     def paint(ax: Axes) -> None:
         ax.scatter(true[:, 0], true[:, 1], s=5, color=INK, alpha=0.18, linewidths=0, label="true volumes")
-        ax.scatter(found[shown, 0], found[shown, 1], s=area[shown], color=series_style(record).colour, alpha=0.6, linewidths=0,
-                   label="estimate")  # fmt: skip
+        colour = series_style(record).colour
+        x, y = found[shown, :2].T
+        ax.scatter(x, y, s=area[shown], color=colour, alpha=0.6, linewidths=0, label="estimate")
         both = np.concatenate([true, found[shown, :2]])
         middle, reach = true.mean(0), 1.15 * np.abs(true - true.mean(0)).max(0)
         low, high = (np.quantile(both, q, axis=0) for q in (0.005, 0.995))

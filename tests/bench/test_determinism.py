@@ -12,7 +12,7 @@ import jax.random as jr
 import msgspec
 import numpy as np
 import pytest
-from examples import METHOD_OPTIONS, SMALL
+from examples import METHOD_OPTIONS, SMALL, home
 
 from cryosip.bench import build, execute, sharing
 from cryosip.bench.app import callbacks, campaign
@@ -20,7 +20,7 @@ from cryosip.bench.runner import run
 from cryosip.datasets import projection
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods import likelihood, mixture, pairwise, posterior_npmle
-from cryosip.methods.registry import DISCREPANCIES, METHODS
+from cryosip.methods.registry import DISCREPANCIES, METHODS, VOLUME_METHODS, on_any_problem
 from cryosip.records.read import written_here
 from cryosip.records.schema import Labels, RunConfig, as_json
 
@@ -108,7 +108,11 @@ def in_a_process(configs, results, few_draws):
     return subprocess.Popen([sys.executable, "-c", PROCESS, *words], stderr=subprocess.PIPE, text=True, env=env)
 
 
-EVERY = [(method, problem) for problem in ("oned", "nanocluster") for method in METHODS]
+EVERY = [
+    (method, problem)
+    for method in METHODS
+    for problem in ((home(method),) if method in VOLUME_METHODS else ("oned", "nanocluster"))
+]
 
 
 @pytest.mark.slow
@@ -161,7 +165,7 @@ BLOCKS = [
 ]
 
 
-TILED = [(method, problem) for problem in ("nanocluster", "adk") for method in METHODS]
+TILED = [(method, problem) for problem in ("nanocluster", "adk") for method in on_any_problem()]
 
 
 @pytest.mark.parametrize(

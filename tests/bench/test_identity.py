@@ -122,7 +122,10 @@ def test_the_precision_changes_all_ids(x64):
 
 @pytest.mark.parametrize(
     ("file", "problems"),
-    [("datasets/nanocluster.py", {"nanocluster"}), ("datasets/rotations.py", {"adk", "ensemble", "hsp90"})],
+    [
+        ("datasets/nanocluster.py", {"nanocluster"}),
+        ("datasets/rotations.py", {"adk", "adk-volumes", "ensemble", "hsp90"}),
+    ],
 )
 def test_a_problem_changes_its_own_runs(changed, file, problems):
     assert changed(file) == [run for run in RUNS if run.problem in problems]
@@ -133,7 +136,8 @@ def test_a_measure_changes_its_own_study(changed):
 
 
 @pytest.mark.parametrize(
-    ("library", "problems"), [("prody", {"adk", "ensemble", "hsp90"}), ("jax", {run.problem for run in RUNS})]
+    ("library", "problems"),
+    [("prody", {"adk", "adk-volumes", "ensemble", "hsp90"}), ("jax", {run.problem for run in RUNS})],
 )
 def test_another_version_of_a_library_changes_the_runs_that_it_decides(monkeypatch, library, problems):
     before = ids(None)

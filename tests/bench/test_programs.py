@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from examples import METHOD_OPTIONS, instance
+from examples import METHOD_OPTIONS, home, instance, may_refuse
 
 from cryosip.bench import programs
 from cryosip.bench.build import build_method
@@ -22,14 +22,16 @@ def step_of(method, problem, replicate=0, **options):
     return programs.step(built.step, KEY, built.init(KEY))
 
 
-@pytest.mark.parametrize("problem", ["oned", "nanocluster"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "problem"),
+    [(name, problem) for name in METHODS for problem in dict.fromkeys((home(name), "nanocluster"))],
+)
 def test_replicates_have_one_text_and_data_of_their_own(method, problem):
     """Tracing each method is most of the time."""
     try:
         one, other = (step_of(method, problem, replicate) for replicate in (0, 1))
     except ValueError as error:
-        if METHOD_OPTIONS[method]:
+        if not may_refuse(method, problem):
             raise
         pytest.skip(str(error))  # a method that is not ours may refuse a problem
     assert one.text == other.text
@@ -145,7 +147,7 @@ def assert_near(found, expected, rtol):
             np.testing.assert_array_equal(a, b)
 
 
-CASES = [("counting", "-"), *((method, "oned") for method in METHODS), ("flow", "nanocluster")]
+CASES = [("counting", "-"), *((method, home(method)) for method in METHODS), ("flow", "nanocluster")]
 
 
 @pytest.mark.parametrize(("method", "problem"), CASES)

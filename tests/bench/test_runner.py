@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from examples import home, instance
 
 from cryosip.bench import runner
 from cryosip.bench.examples import example_method
@@ -91,7 +92,7 @@ EACH = [name if name in ("flow", "mixture") else pytest.param(name, marks=pytest
 
 @pytest.mark.parametrize("name", EACH)
 def test_the_result_does_not_depend_on_how_often_one_looks(name, tiny):
-    method = example_method(tiny.problem, name)
+    method = example_method(tiny.problem if home(name) == "oned" else instance(home(name)).problem, name)
     often, seldom = (list(run(jr.key(3), method, steps=50, every=every))[-1] for every in (7, 50))
     assert often.step == seldom.step == 50
     assert often.forward_evaluations == seldom.forward_evaluations
@@ -103,7 +104,7 @@ def test_the_result_does_not_depend_on_how_often_one_looks(name, tiny):
 @pytest.mark.parametrize("name", EACH)
 def test_neither_cutting_nor_going_on_changes_a_bit(name, tiny, monkeypatch):
     """In parts of one step, then from where some of these parts ended: between looks, and at one."""
-    method, parts = example_method(tiny.problem, name), []
+    method, parts = example_method(tiny.problem if home(name) == "oned" else instance(home(name)).problem, name), []
     whole = list(run(jr.key(3), method, steps=24, every=12))
     monkeypatch.setattr(runner, "PART_SECONDS", 0.0)
     cut = list(run(jr.key(3), method, steps=24, every=12, on_part=parts.append))

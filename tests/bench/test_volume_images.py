@@ -55,7 +55,8 @@ def test_the_consensus_stands_beside_whatever_is_measured():
     instance = made()
     true = np.asarray(instance.truth.theta)
     estimate = metrics.equally_weighted(true[None])[0]
-    values, curves = volume_images.of_images(instance.problem, true, estimate, lambda: instance.truth.theta)
+    own = volume_images.Own(np.arange(0, 60, 2), true[::2])
+    values, curves = volume_images.of_images(instance.problem, true, estimate, own)
     assert values["own_area"] == pytest.approx(1.0)
     assert values["consensus_rms"] == pytest.approx(np.sqrt(true.var(0)[1:].sum()), rel=1e-5)
     assert values["consensus_area"] < values["bayes_area"] <= 1.0

@@ -47,7 +47,9 @@ def test_images_are_linear_in_theta_and_those_of_the_molecule():
 def test_distances_from_the_truth_are_those_of_volumes():
     truth = made().truth
     true, other = truth.sample(jr.key(0), 20), truth.theta + jr.normal(jr.key(1), truth.theta.shape)
-    embedded = metrics.w2(*(metrics.equally_weighted(np.asarray(truth.identifiable(x))[None])[0] for x in (other, true)))
+    embedded = metrics.w2(
+        *(metrics.equally_weighted(np.asarray(truth.identifiable(x))[None])[0] for x in (other, true))
+    )
     whole = metrics.w2(*(metrics.equally_weighted(np.asarray(x)[None])[0] for x in (other, true)))
     assert embedded == pytest.approx(whole, rel=1e-3)
 

@@ -17,7 +17,7 @@ from cryosip.bench.studies.registry import STUDIES
 from cryosip.bench.studies.sweeps import sweep
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.method import Info, Method, WeightedPoints
-from cryosip.methods.registry import METHODS
+from cryosip.methods.registry import METHODS, on_any_problem
 from cryosip.records.schema import Labels, Result, RunConfig
 
 TUNED_PROBLEMS = [budgeted for budgeted in SMALL.problems if budgeted.name not in otd_dto.SAME_SETTINGS]
@@ -59,11 +59,11 @@ def test_a_problem_of_somebody_else_joins_with_as_many_settings_of_each_method(m
         assert other.options == {"n_observations": 70}
         assert {len(tried) for tried in swept(other).values()} == {tuning.TRIALS}
     runs = [run for run in otd_vs_dto(SMALL) if run.problem == "tripled"]
-    assert [run.method for run in runs] == list(METHODS)
+    assert [run.method for run in runs] == on_any_problem()
     assert {run.labels.variant for run in runs} == {"untuned"}
     assert runs[0].method_options["n_particles"] == 70
     tried = [run for run in tuning.tuning(SMALL) if run.problem == "tripled"]
-    assert len(tried) == tuning.TRIALS * len(METHODS)
+    assert len(tried) == tuning.TRIALS * len(on_any_problem())
 
 
 def test_the_committed_sweep_is_the_one_that_is_written_here():
@@ -84,7 +84,7 @@ def test_the_committed_sweep_is_the_one_that_is_written_here():
 @pytest.mark.parametrize("size", [SMALL, PAPER], ids=["small", "paper"])
 def test_each_budget_has_one_setting_of_each_method(size):
     for budgeted in size.problems:
-        for method in METHODS:
+        for method in on_any_problem():
             found = chosen(budgeted, method, otd_dto.tuned())
             for currency in ("seconds", "forward_evaluations"):
                 budgets = sorted(b for _, own in found for b in own[currency])
@@ -158,7 +158,7 @@ def test_the_best_setting_has_the_lowest_median_score_and_failures_are_far(monke
 def test_tune_writes_what_the_study_reads_and_keeps_other_problems(monkeypatch, tmp_path):
     few = {"reweighting": [{"options": {"n_support": k}, "steps": 3} for k in (20, 40)]}
     monkeypatch.setattr(tuning, "sweep", lambda *_: few)
-    monkeypatch.setattr(tuning, "METHODS", ["reweighting"])
+    monkeypatch.setattr(tuning, "on_any_problem", lambda: ["reweighting"])
     file = tmp_path / "deep" / "tuned.json"
     file.parent.mkdir()
     file.write_text(json.dumps({"nanocluster": "as it was"}))

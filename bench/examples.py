@@ -32,7 +32,7 @@ ENSEMBLE: Options = {
     "pose_spacing_in_degrees": 8.0,
 }
 # a cube of few waves, in given poses
-VOLUMES: Options = PROTEIN | {"n_observations": 40, "snr": 0.05, "volume_size": 8, "pose_error_in_degrees": 0.0}
+VOLUMES: Options = PROTEIN | {"n_observations": 40, "snr": 0.05, "volume_size": 8, "pose_error_in_degrees": 2.0}
 PROBLEMS: dict[str, dict[str, Options]] = {
     "tiny": {
         "fredholm": {"n_observations": 60, "dimension": 2},

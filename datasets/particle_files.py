@@ -137,9 +137,7 @@ def write_maps(folder: Path, cubes: dict[str, Float[np.ndarray, "3 n"]], width: 
         size = round(rows.shape[1] ** (1 / 3))
         for which, row in zip(("low", "mean", "high"), rows, strict=True):
             files.append(folder / f"{name}-{which}.mrc")
-            with mrcfile.new(files[-1]) as file:
-                file.set_data(np.asarray(row, np.float32).reshape(size, size, size))
-                file.voxel_size = width / size
+            write_mrc(files[-1], row.reshape(size, size, size), width / size)
     return files
 
 

@@ -26,7 +26,7 @@ from cryosip.methods.expectation import (
 from cryosip.methods.gauss_newton import ascent, gauss_newton, newton, pair_slopes
 from cryosip.methods.likelihood import initial_spread
 from cryosip.methods.method import Info, Method, WeightedPoints
-from cryosip.methods.problem import Points, PRNGKey, Problem, Weights, checked, halves, in_span
+from cryosip.methods.problem import Points, PRNGKey, Problem, Weights, checked, halves, in_span, of_few_dimensions
 from cryosip.methods.selection import chosen_on_held_out
 from cryosip.methods.starts import best_of
 
@@ -127,6 +127,8 @@ def mixture(
         raise ValueError(f"estimate_noise is given with anneal {anneal!r}; wanted one of them")
     choices = [(k, *schedule) for k in sizes for schedule in schedules]
     _check_combinations(problem, len(choices), prior_weight, n_starts, refine_poses, estimate_noise, background)
+    if solver == "em":
+        of_few_dimensions(problem, "mixture by EM")
     order = checks.positive_int("quadrature_order", quadrature_order)
     checks.positive_int("held_out_steps", held_out_steps)
     checks.positive_int("n_starts", n_starts)

@@ -18,6 +18,7 @@ Coefficients = Float[Array, " v"]
 Weights = Float[Array, " n"]
 Pose = Any  # a pytree with leading axis n
 PRNGKey = Key[Array, ""]
+MOST_DIMENSIONS = 100  # of theta, for steps that take a derivative for each
 
 
 class Span(NamedTuple):
@@ -123,6 +124,20 @@ def checked(problem: Problem) -> Problem:
     if observations.shape[1:] != image.shape[1:]:
         raise ValueError(f"observations has shape {observations.shape}; wanted (m, {image.shape[1]}) as render makes")
     return problem._replace(observations=jnp.asarray(problem.observations, observations.dtype), noise_std=noise_std)
+
+
+def dimensions(problem: Problem) -> int:
+    """d, of theta (n, d)."""
+    return int(jax.eval_shape(lambda: problem.sample_init(jr.key(0), 1)).shape[1])
+
+
+def of_few_dimensions(problem: Problem, method: str) -> None:
+    """ValueError where a method whose steps take a derivative for each coordinate would have more than 100."""
+    if dimensions(problem) > MOST_DIMENSIONS:
+        raise ValueError(
+            f"problem {problem.name!r} has theta of {dimensions(problem)} numbers, and {method} takes a derivative for "
+            f"each; wanted {MOST_DIMENSIONS} or fewer"
+        )
 
 
 def in_span(problem: Problem) -> Problem:

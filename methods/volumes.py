@@ -7,7 +7,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from cryosip.methods.problem import Coefficients, Coordinates, Points, Pose, Problem, Volumes, checked, in_span
+from cryosip.methods.problem import (
+    Coefficients,
+    Coordinates,
+    Points,
+    Pose,
+    Problem,
+    Volumes,
+    checked,
+    dimensions,
+    in_span,
+)
 
 Maps = Float[Array, "q v"]
 Shells = Float[Array, " s"]
@@ -41,8 +51,7 @@ def views(problem: Problem, method: str) -> Views:
     problem = checked(problem)
     if problem.volumes is None or problem.span is None:
         raise ValueError(f"problem {problem.name!r} offers no volumes, for which {method} looks; wanted adk-volumes")
-    d = jax.eval_shape(lambda: problem.sample_init(jax.random.key(0), 1)).shape[1]
-    v = len(problem.volumes.shells)
+    d, v = dimensions(problem), len(problem.volumes.shells)
     if d != v:
         raise ValueError(
             f"problem {problem.name!r} has theta of {d} numbers, and volumes of {v} coefficients, for which {method} "
@@ -173,8 +182,8 @@ def white(seen: Views) -> Shells:
 
 
 def flat_prior(seen: Views) -> Shells:
-    """So wide that it holds nothing back but what no image sees: the power of the images in each coefficient."""
-    return jnp.full(seen.n_shells, (seen.y**2).sum(1).mean(), seen.y.dtype)
+    """So wide that it holds nothing back but what no image sees: ten times the power of images in a coordinate."""
+    return jnp.full(seen.n_shells, 10 * (seen.y**2).mean(), seen.y.dtype)
 
 
 def consensus(seen: Views, shares: Float[Array, "m q"], n_iterations: int = 10) -> Maps:

@@ -14,7 +14,7 @@ from cryosip.methods.first_variation import SAMPLINGS, Simulated, at_points, cou
 from cryosip.methods.implicit_flow import implicit_flow
 from cryosip.methods.marginal import marginal, negative_log_likelihood
 from cryosip.methods.method import Info, Method, WeightedPoints
-from cryosip.methods.problem import Points, PRNGKey, Problem, Weights, checked, halves
+from cryosip.methods.problem import Points, PRNGKey, Problem, Weights, checked, halves, of_few_dimensions
 from cryosip.methods.stopping import EVERY, STOPS, best_on_held_out
 
 
@@ -93,6 +93,7 @@ def weighted_flow(
                 "optimizer is None with a discrepancy that is no likelihood, or sampled noise; wanted an optimizer for "
                 "explicit steps, or discrepancy 'data-kl' with sampling 'closed-form' for implicit ones"
             )
+        of_few_dimensions(problem, "weighted-flow without an optimizer")
         method = implicit_flow(fit, marginal(fit, order), n, checked_annealing(anneal))
         if stop is None:
             return method

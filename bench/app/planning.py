@@ -13,7 +13,7 @@ from cryosip.bench.studies.registry import STUDIES
 from cryosip.methods import checks
 from cryosip.records.schema import RunConfig
 
-PROTEINS = ("hsp90", "adk")
+PROTEINS = ("hsp90", "adk", "adk-volumes")
 
 
 class Selection(NamedTuple):

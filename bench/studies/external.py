@@ -104,9 +104,11 @@ def measured(instance: Instance, maps: particle_files.Maps) -> tuple[Result, Arr
     found = WeightedPoints(from_voxels(cube, maps.voxels)[:, 1:], maps.weights)
     estimate, factor = volume_metrics.scaled(found, within)
     values = volume_metrics.of_volumes(estimate, within) | volume_metrics.anchors(within, len(maps.weights))
-    whole = WeightedPoints(factor * from_voxels(cube, maps.voxels), maps.weights)
-    own = None if maps.labels is None else Own(maps.labels[:, 0], np.asarray(whole.theta)[maps.labels[:, 1]])
     true = np.asarray(volume(instance.truth.theta))
+    # programs lose the constant of maps, which images tell
+    constant = np.full((len(maps.weights), 1), true[:, 0].mean())
+    whole = WeightedPoints(np.concatenate([constant, np.asarray(estimate.theta)], axis=1), maps.weights)
+    own = None if maps.labels is None else Own(maps.labels[:, 0], np.asarray(whole.theta)[maps.labels[:, 1]])
     if own is not None and own.images.max() >= len(true):
         raise ValueError(f"labels name image {own.images.max() + 1}; wanted one of {len(true)}")
     of_each, curves = of_images(instance.problem, true, whole, own)

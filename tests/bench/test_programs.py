@@ -12,7 +12,7 @@ from cryosip.bench.build import build_method
 from cryosip.bench.cache import compilations
 from cryosip.bench.runner import run
 from cryosip.methods.method import Info, Method, WeightedPoints
-from cryosip.methods.registry import METHODS
+from cryosip.methods.registry import METHODS, VOLUME_METHODS
 
 KEY = jr.key(0)
 
@@ -160,6 +160,8 @@ def test_a_run_is_its_steps_one_after_the_other(x64, method, problem):
     found = list(run(KEY, built, steps=5, every=2))[1:]
     assert [s.step for s in found] == [2, 4, 5]
     bound = 5 * 1e4 * 1e3 * 2**-53
+    if method in VOLUME_METHODS:  # conjugate gradients and eigenvectors magnify what is rounded
+        bound *= 1e5
     for snapshot in found:
         objective, state, calls = expected[snapshot.step - 1]
         assert snapshot.objective == pytest.approx(objective, rel=bound, abs=bound)

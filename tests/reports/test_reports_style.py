@@ -57,6 +57,7 @@ OWN_TESTS = {
     "ensemble",
     "fredholm",
     "hsp90-readings",
+    "volumes",
     "tuning",
 }  # sections whose tests write records of their own
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from cryosip.bench import volume_metrics
 from cryosip.bench.app import cli
 from cryosip.bench.build import build_instance
 from cryosip.bench.execute import execute
@@ -28,7 +29,7 @@ CHOSEN = external.StackProblem("adk", OPTIONS, 3)
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
     """Of the truth: seconds instead of a minute in all."""
-    monkeypatch.setattr(external, "DRAWS", 300)
+    monkeypatch.setattr(volume_metrics, "DRAWS", 300)
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,10 @@ def forms(case: Case) -> Iterator[Finding]:
 
 
 def _is_method(method: Any) -> bool:
-    return isinstance(method, Method) and all(map(callable, method))
+    if not isinstance(method, Method):
+        return False
+    *needed, per_image = method
+    return all(map(callable, needed)) and (per_image is None or callable(per_image))
 
 
 def _scalars(info: Info) -> Iterator[Finding]:

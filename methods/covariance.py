@@ -7,7 +7,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from cryosip.methods import checks
-from cryosip.methods.latents import DISTRIBUTIONS, Likelihoods, deconvolved, drawn, likelihoods, posteriors
+from cryosip.methods.latents import DISTRIBUTIONS, Likelihoods, coordinates, likelihoods, posteriors
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.problem import Coefficients, PRNGKey, Problem
 from cryosip.methods.volumes import (
@@ -27,7 +27,6 @@ from cryosip.methods.volumes import (
 
 N_ITERATIONS = 8  # of conjugate gradients, for each column
 SPARE = 6  # columns beyond those that are kept: leading ones are then found in few steps
-DRAW_KEY = 0
 LEAST_VARIANCE = 1e-4  # of the largest
 
 
@@ -100,24 +99,18 @@ def covariance(
         state = CovarianceState(state.mean, vectors.T[::-1] @ directions, jnp.diag(variances))
         return state, Info(residual, jnp.asarray(m * q * (4 * N_ITERATIONS + 14)))
 
-    def leading(state: CovarianceState) -> tuple[Maps, Likelihoods, Float[Array, "k k"]]:
-        maps = state.directions[:kept]
-        return maps, likelihoods(seen, noise, state.mean, maps), state.covariance[:kept, :kept]
+    def leading(state: CovarianceState) -> tuple[Likelihoods, Float[Array, "k k"]]:
+        return likelihoods(seen, noise, state.mean, state.directions[:kept]), state.covariance[:kept, :kept]
 
     def volumes(state: CovarianceState, z: Float[Array, "n k"]) -> Float[Array, "n v"]:
         return state.mean + jnp.matmul(z, state.directions[:kept], precision="highest")
 
     def per_image(state: CovarianceState) -> Float[Array, "m v"]:
-        _, told, variances = leading(state)
+        told, variances = leading(state)
         return volumes(state, posteriors(told, jnp.linalg.inv(variances)).mean)
 
     def estimate(state: CovarianceState) -> WeightedPoints:
-        _, told, variances = leading(state)
-        z, weights = posteriors(told, jnp.linalg.inv(variances)).mean, jnp.full(m, 1 / m, dtype)
-        if distribution == "model":
-            z = drawn(jr.key(DRAW_KEY), m, variances)
-        elif distribution == "deconvolved":
-            weights = deconvolved(told, z, em_steps)
+        z, weights = coordinates(*leading(state), distribution, em_steps)
         return WeightedPoints(volumes(state, z), weights)
 
     return Method(init, step, estimate, per_image)

@@ -12,6 +12,7 @@ from cryosip.methods.volumes import Maps, Shells, Views, project_all
 
 Latents = Float[Array, "m q"]
 IMAGES_AT_A_TIME = 1_000  # rows of the table of likelihoods
+DRAW_KEY = 0  # of the model, which is drawn alike at every look
 DISTRIBUTIONS = ("posterior-means", "model", "deconvolved")
 
 
@@ -77,11 +78,17 @@ def deconvolved(told: Likelihoods, support: Float[Array, "k q"], n_steps: int) -
     return jax.lax.fori_loop(0, n_steps, step, jnp.full(k, 1 / k, support.dtype))
 
 
-def principal(maps: Maps, covariance: Float[Array, "q q"]) -> tuple[Maps, Float[Array, " q"]]:
-    """Orthonormal U and variances of V = sum_k z_k W_k, z of that covariance, the largest first."""
-    q, r = jnp.linalg.qr(maps.T)
-    variances, vectors = jnp.linalg.eigh(r @ covariance @ r.T)
-    return (q @ vectors).T[::-1], variances[::-1]
+def coordinates(
+    told: Likelihoods, covariance: Float[Array, "q q"], distribution: str, em_steps: int
+) -> tuple[Latents, Weights]:
+    """Points z (m, q) and weights that stand for one of DISTRIBUTIONS, the prior being N(0, covariance)."""
+    m = len(told.slope)
+    z, weights = posteriors(told, jnp.linalg.inv(covariance)).mean, jnp.full(m, 1 / m, covariance.dtype)
+    if distribution == "model":
+        z = drawn(jr.key(DRAW_KEY), m, covariance)
+    elif distribution == "deconvolved":
+        weights = deconvolved(told, z, em_steps)
+    return z, weights
 
 
 def drawn(key: PRNGKey, n: int, covariance: Float[Array, "q q"]) -> Latents:

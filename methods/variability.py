@@ -7,14 +7,13 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from cryosip.methods import checks
-from cryosip.methods.latents import DISTRIBUTIONS, Posteriors, deconvolved, drawn, likelihoods, posteriors
+from cryosip.methods.latents import DISTRIBUTIONS, Posteriors, coordinates, likelihoods, posteriors
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.problem import Coefficients, PRNGKey, Problem
 from cryosip.methods.volumes import Maps, Shells, Views, filtered_consensus, least_squares, power, views, white
 
 N_ITERATIONS = 5  # of conjugate gradients in each step, from the volumes before
 FIRST_SHARE = 0.1  # of the mean's amplitude, that random components begin with
-DRAW_KEY = 0
 
 
 class VariabilityState(NamedTuple):
@@ -83,11 +82,7 @@ def variability(
 
     def estimate(state: VariabilityState) -> WeightedPoints:
         told = likelihoods(seen, noise, state.mean, state.maps)
-        z, weights = posteriors(told, identity).mean, jnp.full(m, 1 / m, dtype)
-        if distribution == "model":
-            z = drawn(jr.key(DRAW_KEY), m, identity)
-        elif distribution == "deconvolved":
-            weights = deconvolved(told, z, em_steps)
+        z, weights = coordinates(told, identity, distribution, em_steps)
         return WeightedPoints(of_latents(seen, state, z), weights)
 
     def per_image(state: VariabilityState) -> Float[Array, "m v"]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from cryosip.datasets import volumes
+from cryosip.datasets import volume_products, volumes
 from cryosip.datasets.gaussian_mixture import GaussianMixture
 from cryosip.datasets.given_poses import with_error
 from cryosip.datasets.instance import Instance, Truth
@@ -106,7 +106,7 @@ def simulate(camera: Camera, beads: Beads, experiment: Experiment) -> Instance:
         theta_box=(jnp.full(d, -2.0 * half_width), jnp.full(d, 2.0 * half_width)),
         span=span,
         pose_motion=pose_motion(experiment.poses),
-        volumes=None if cube is None else volumes.volumes(camera, cube),
+        volumes=None if cube is None else volume_products.volumes(camera, cube),
         poses=None if experiment.pose_error is None else refined(experiment.pose_error, experiment.seed, pose),
     )
     volume = None if cube is None else jax.jit(partial(volumes.of_beads, camera, scaled, cube))

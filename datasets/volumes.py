@@ -1,6 +1,5 @@
 """Densities on a cube as coefficients of an orthonormal basis: of atoms, of voxels, and their projections."""
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ from jaxtyping import Array, Complex, Float, Int
 from cryosip.datasets.projection import contrast_transfer
 from cryosip.datasets.protein_images import VOLTAGE_IN_KILOVOLTS, Beads, Camera
 from cryosip.datasets.protein_poses import ProteinPose
-from cryosip.methods.problem import Coefficients, Coordinates, Points, Volumes
+from cryosip.methods.problem import Coefficients, Coordinates, Points
 
 Voxels = Float[np.ndarray, "n l l l"]
 
@@ -152,19 +151,6 @@ def in_ball(cube: Cube, coefficients: Float[Array, "n v"]) -> Float[Array, "n v"
     return jax.lax.map(one, coefficients)
 
 
-def volumes(camera: Camera, cube: Cube) -> Volumes:
-    """What methods may know of volumes: projections, onto the lowest Fourier coefficients of images, and shells."""
-    reach = cube.reach
-    return Volumes(
-        size=cube.size,
-        voxel_size=cube.voxel,
-        project=jax.jit(partial(projections, camera, cube), inline=True),
-        in_ball=jax.jit(partial(in_ball, cube), inline=True),
-        shells=jnp.asarray(cube.shells),
-        image_shells=jnp.asarray(image_shells(reach)),
-    )
-
-
 def projections(camera: Camera, cube: Cube, coefficients: Coefficients, pose: ProteinPose) -> Coordinates:
     """One volume in n poses: slices of its transform, shifted, times the CTF.
 
@@ -189,11 +175,10 @@ def projections(camera: Camera, cube: Cube, coefficients: Coefficients, pose: Pr
         (n, (2 reach + 1)^2), in the order of `cropped_span` of the size 2 reach + 1.
     """
     dtype, reach, width = coefficients.dtype, cube.reach, cube.width
-    fine = _oversampled(cube, coefficients)
+    fine = jax.lax.complex(*finer(cube, coefficients))
     a, b = np.arange(reach + 1), np.arange(-reach, reach + 1)
-    q_y, q_x = (q.ravel() for q in np.meshgrid(b, a, indexing="ij"))
-    inside = np.flatnonzero(q_x**2 + q_y**2 <= reach**2)
-    q_x, q_y = q_x[inside], q_y[inside]
+    q_x, q_y = half_plane(cube)
+    inside = (q_y + reach) * len(a) + q_x
     response = np.full(len(inside), width**1.5)
     if camera.scattering is not None:  # its images are means over pixels
         response = response * np.sinc(q_x / camera.size) * np.sinc(q_y / camera.size)
@@ -227,8 +212,19 @@ def _as_products(waves: Complex[Array, "b a"], camera: Camera) -> Float[Array, "
     return (jnp.asarray(np.outer(heights, heights), above.dtype) * jnp.concatenate([above, below])).ravel()
 
 
-def _oversampled(cube: Cube, coefficients: Coefficients) -> Complex[Array, "m m m"]:
-    """The transform on a grid of half the spacing, node 0 in the middle, for interpolation that is linear."""
+def half_plane(cube: Cube) -> tuple[Int[np.ndarray, " c"], Int[np.ndarray, " c"]]:
+    """q_x and q_y of the waves of a real image: q_x >= 0, |q| <= reach."""
+    a, b = np.arange(cube.reach + 1), np.arange(-cube.reach, cube.reach + 1)
+    q_y, q_x = (q.ravel() for q in np.meshgrid(b, a, indexing="ij"))
+    inside = q_x**2 + q_y**2 <= cube.reach**2
+    return q_x[inside], q_y[inside]
+
+
+def finer(cube: Cube, coefficients: Coefficients) -> Float[Array, "2 m m m"]:
+    """The transform, real and imaginary, on a grid of half the spacing (z, y, x), node 0 in the middle.
+
+    Between its nodes it is linear: voxels are divided by sinc^2 before.
+    """
     size, reach = cube.size, cube.reach
     x = np.arange(-(size // 2), size // 2 + 1)
     weight = np.where(2 * np.abs(x) == size, 0.5, 1) / size / np.sinc(x / (OVERSAMPLING * size)) ** 2
@@ -242,21 +238,26 @@ def _oversampled(cube: Cube, coefficients: Coefficients) -> Complex[Array, "m m 
     parts = jnp.stack([grid.real, grid.imag])
     for axis in (3, 2, 1):
         parts = jnp.moveaxis(jnp.tensordot(parts, along, [[axis], [1]], precision="highest"), -1, axis)
-    return jax.lax.complex(parts[0], parts[1])
+    return parts
 
 
 def _between(grid: Complex[Array, "m m m"], at: Float[Array, "q 3"]) -> Complex[Array, " q"]:
     """Values of a grid (z, y, x), node 0 in the middle, at (x, y, z), linear between nodes."""
-    size, flat = len(grid), grid.ravel()
+    flat, total = grid.ravel(), jnp.zeros(len(at), grid.dtype)
+    for weight, place in corners(len(grid), at):
+        total += weight * flat.at[place].get(mode="promise_in_bounds")
+    return total
+
+
+def corners(size: int, at: Float[Array, "q 3"]) -> list[tuple[Float[Array, " q"], Int[Array, " q"]]]:
+    """The 8 nodes around (x, y, z) on a grid of size^3, flat, z first, and their weights in what is linear between."""
     below = jnp.minimum(jnp.floor(at), size - size // 2 - 2)  # the node beyond the last is none
     x, y, z = (below.astype(jnp.int32) + size // 2).T
     part, node = at - below, (z * size + y) * size + x
-    total = jnp.zeros(len(at), grid.dtype)
-    for corner in np.ndindex(2, 2, 2):
-        weight = jnp.prod(jnp.where(np.array(corner), part, 1 - part), axis=1)
-        place = node + np.dot([1, size, size**2], corner)
-        total += weight * flat.at[place].get(mode="promise_in_bounds")
-    return total
+    return [
+        (jnp.prod(jnp.where(np.array(corner), part, 1 - part), axis=1), node + np.dot([1, size, size**2], corner))
+        for corner in np.ndindex(2, 2, 2)
+    ]
 
 
 def _as_waves(coefficients: Float[Array, "n v"]) -> Complex[Array, "n w"]:

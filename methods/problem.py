@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from cryosip.methods import checks
@@ -47,14 +48,20 @@ class Volumes(NamedTuple):
 
     |c - c'| is then the L2 distance of volumes. The cube has size^3 voxels of `voxel_size` angstroms a side.
     `project(c, pose)` takes one volume (v,) and n poses to the coordinates of its images in the span (n, r), up to the
-    error of its interpolation. `in_ball` multiplies volumes (n, v) by a ball that fills the cube. `shells` (v,) and
-    `image_shells` (r,) are the spatial frequencies, in units of one over the width of the cube, of each coefficient
-    and of each coordinate of an image.
+    error of its interpolation. `normal(pose, weights, precision)`, of m poses, weights (m, p) of the images and the
+    precision (s,) of coordinates in each shell, gives a function that takes pairs (q, q) and volumes V (q, v) to
+    sum_l sum_i weights[i, pairs[k, l]] P_i^T diag(precision) P_i V_l, P_i the projection in pose i; pairs (q,) say that
+    no volume is coupled with another. It costs as much for many images as for few. `in_ball` multiplies volumes (n, v)
+    by a ball that fills the cube. `shells` (v,) and `image_shells` (r,) are the spatial frequencies, in units of one
+    over the width of the cube, of each coefficient and of each coordinate of an image.
     """
 
     size: int
     voxel_size: float
     project: Callable[[Coefficients, Pose], Coordinates]
+    normal: Callable[
+        [Pose, Float[Array, "m p"], Float[Array, " s"]], Callable[[Int[np.ndarray, "*q"], Points], Float[Array, "q v"]]
+    ]
     in_ball: Callable[[Float[Array, "n v"]], Float[Array, "n v"]]
     shells: Int[Array, " v"]
     image_shells: Int[Array, " r"]

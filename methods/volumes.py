@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from cryosip.methods.problem import (
@@ -133,18 +134,21 @@ def least_squares(
     n_iterations
         Of conjugate gradients.
     """
-    shells = seen.volumes.shells
+    shells, q = seen.volumes.shells, len(start)
     weight = seen.inside / noise[jnp.minimum(seen.volumes.image_shells, seen.n_shells - 1)]
     precision = (1 / prior)[:, shells]
     right = backproject_all(seen, weight * targets)
 
-    def mixed(images: Float[Array, "q m r"]) -> Float[Array, "q m r"]:
-        if products.ndim == 2:
-            return products.T[:, :, None] * images
-        return jnp.einsum("mkl,lmr->kmr", products, images, precision="highest")
+    first, second = np.triu_indices(q)
+    pairs, shares = np.arange(q), products
+    if products.ndim == 3:
+        pairs = np.zeros((q, q), int)
+        pairs[first, second] = pairs[second, first] = np.arange(len(first))
+        shares = products[:, first, second]
+    whole = seen.volumes.normal(seen.pose, shares, 1 / noise)
 
     def normal(maps: Maps) -> Maps:
-        return backproject_all(seen, weight * mixed(project_all(seen, maps))) + precision * maps
+        return seen.volumes.in_ball(whole(pairs, seen.volumes.in_ball(maps))) + precision * maps
 
     signs = jnp.where(jax.random.bernoulli(jax.random.key(0), shape=start.shape), 1, -1).astype(start.dtype)
     members = by_shell(shells, seen.n_shells, jnp.ones_like(start[0]))

@@ -10,8 +10,10 @@ from jaxtyping import Array, Float, Int
 
 from cryosip.methods.method import WeightedPoints
 from cryosip.methods.problem import Problem, in_span, part
+from cryosip.methods.volumes import consensus, correlation, in_given_poses, in_halves
 
 MOST_IMAGES = MOST_VOLUMES = 500  # that are compared
+LEAST_CORRELATION, SIGMAS = 0.143, 3  # of halves, in a shell that they tell; the second in stds of that of noise
 Maps = Float[Array | np.ndarray, "n v"]
 
 
@@ -40,6 +42,31 @@ def compared(problem: Problem, given: Maps, true: Maps) -> PerImage:
     norms = np.sqrt((a**2 @ member) * (b**2 @ member))
     correlation = (a * b) @ member / np.maximum(norms, np.finfo(float).tiny)
     return PerImage(correlation, np.sqrt(((a - b) ** 2).sum(1)))
+
+
+def of_halves(problem: Problem) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """What the images tell of one volume behind all, without the truth: the correlation of two halves of them.
+
+    The volume of each half has the largest likelihood, in the poses that are given.
+
+    Returns
+    -------
+    dict
+        `halves_area`, the mean of the correlation over the shells from 1 on, about 0 for noise; and `halves_shells`,
+        how many shells from the first on correlate by more than 0.143 [rosenthal2003] and by three stds of the
+        correlation of noise, 1 / sqrt(n) with n coefficients in a shell [vanheel2005].
+    dict
+        `fsc_halves` (s, 2): the correlation in each shell, and what it is held against.
+    """
+    seen = in_given_poses(problem)
+    one, other = consensus(seen, in_halves(seen))
+    found = np.asarray(correlation(seen, one[None], other[None])[0], float)[1:]
+    counts = np.bincount(np.asarray(seen.volumes.shells))[1 : 1 + len(found)]
+    wanted = np.maximum(LEAST_CORRELATION, SIGMAS / np.sqrt(counts))
+    told = int(np.argmin(np.append(found > wanted, False)))
+    return {"halves_area": float(found.mean()), "halves_shells": float(told)}, {
+        "fsc_halves": np.stack([found, wanted], axis=1)
+    }
 
 
 class Own(NamedTuple):

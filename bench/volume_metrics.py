@@ -1,11 +1,13 @@
 """How far a distribution of volumes is from the true one, in L2, inside and outside of where that lies."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import jax
 import jax.random as jr
 import numpy as np
 import scipy.cluster.vq
+import scipy.linalg
 from jaxtyping import Float
 
 from cryosip.bench import metrics
@@ -17,6 +19,7 @@ from cryosip.methods.problem import PRNGKey
 from cryosip.records.schema import Floor
 
 TRIES = 4  # of k-means
+CAPTURING = 4  # components of an estimate
 TRUTH_KEY, DRAWS, FLOOR_SAMPLES = 1007, 1_500, 20
 Coefficients = Float[np.ndarray, "n v"]
 
@@ -66,7 +69,8 @@ def of_volumes(estimate: WeightedPoints, within: Frame) -> dict[str, float]:
     dict
         `volume_w1`, `volume_w2` and `volume_energy_distance` in L2; `volume_w2_inside`, W2 of the coordinates in the
         truth's leading components, and `volume_outside`, the root mean square distance from their span; and
-        `volume_w2_support`, W2 with the best weights of the estimate's own volumes.
+        `volume_w2_support`, W2 with the best weights of the estimate's own volumes; and `volume_captured`, the share of
+        the truth's variance in the span of the estimate's first four principal components.
     """
     true, found = drawn(within), embedded(within, estimate)
     weights = found.weights / np.sum(found.weights)
@@ -78,16 +82,48 @@ def of_volumes(estimate: WeightedPoints, within: Frame) -> dict[str, float]:
         "volume_w2_inside": metrics.w2(*inside),
         "volume_outside": float(np.sqrt(weights @ np.asarray(found.theta)[:, -1] ** 2)),
         "volume_w2_support": metrics.best_weights(found, true)["w2"],
+        "volume_captured": captured_variance(estimate, within),
     }
+
+
+def captured_variance(estimate: WeightedPoints, within: Frame) -> float:
+    """sum_k |Sigma^(1/2) u_k|^2 / tr Sigma of the truth's covariance Sigma, u_k leading components of the estimate."""
+    found = principal(estimate, CAPTURING).components
+    return float(((within.points @ (within.components @ found.T)) ** 2).sum() / (within.points**2).sum())
+
+
+class Principal(NamedTuple):
+    """The mean (v,), orthonormal components (k, v) and the stds along these (k,), the largest first."""
+
+    mean: Float[np.ndarray, " v"]
+    components: Float[np.ndarray, "k v"]
+    stds: Float[np.ndarray, " k"]
+
+
+def principal(volumes: WeightedPoints, k: int) -> Principal:
+    """The leading principal components of weighted points, at most k; none along which they do not vary."""
+    theta, weights = np.asarray(volumes.theta, float), np.asarray(volumes.weights, float) / np.sum(volumes.weights)
+    mean = weights @ theta
+    away = np.sqrt(weights)[:, None] * (theta - mean)
+    # the products of the points or of the coefficients, whichever are fewer
+    wide = len(away) > away.shape[1]
+    products = away.T @ away if wide else away @ away.T
+    leading = [max(0, len(products) - k), len(products) - 1]
+    squares, vectors = (found[..., ::-1] for found in scipy.linalg.eigh(products, subset_by_index=leading))
+    told = squares > np.finfo(float).eps * len(products) * max(squares[0], np.finfo(float).tiny)
+    stds = np.sqrt(squares[told])
+    components = vectors[:, told].T if wide else (away.T @ vectors[:, told] / stds).T
+    return Principal(mean, components, stds)
 
 
 def _energy_distance(estimate: WeightedPoints, within: Frame) -> float:
     """In as many dimensions as there are volumes outside of the span: distances within the estimate count too."""
     away = np.asarray(estimate.theta, float) - within.mean
     inside = away @ within.components.T
-    left, singular, _ = np.linalg.svd(away - inside @ within.components, full_matrices=False)
-    found = WeightedPoints(np.concatenate([inside, left * singular], axis=1), estimate.weights)
-    there = np.pad(within.points, [(0, 0), (0, len(singular))])
+    # rows of R^T are as far from each other as those of (Q R)^T
+    outside = np.asarray(np.linalg.qr((away - inside @ within.components).T, mode="r")).T
+    found = WeightedPoints(np.concatenate([inside, outside], axis=1), estimate.weights)
+    there = np.pad(within.points, [(0, 0), (0, outside.shape[1])])
     return metrics.energy_distance(found, metrics.equally_weighted(there[None])[0])
 
 

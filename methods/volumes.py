@@ -62,6 +62,12 @@ def views(problem: Problem, method: str) -> Views:
         raise ValueError(
             f"problem {problem.name!r} gives no poses, which {method} needs; wanted problem.pose_error_in_degrees"
         )
+    return in_given_poses(problem)
+
+
+def in_given_poses(problem: Problem) -> Views:
+    """The images of a problem that offers volumes and poses, whatever its theta are."""
+    assert problem.volumes is not None
     inside = in_span(problem)
     n_shells = (problem.volumes.size - 1) // 2 + 1
     return Views(inside.observations, problem.poses, problem.volumes, inside.render, float(problem.noise_std), n_shells)

@@ -12,7 +12,7 @@ from cryosip.bench import volume_metrics
 from cryosip.bench.build import build_instance, resolved
 from cryosip.bench.execute import Measure, Session
 from cryosip.bench.measure import Arrays
-from cryosip.bench.volume_images import Own, of_images
+from cryosip.bench.volume_images import Own, of_halves, of_images
 from cryosip.bench.volume_metrics import true_volumes
 from cryosip.datasets import particle_files
 from cryosip.datasets.instance import Instance
@@ -113,5 +113,8 @@ def measured(instance: Instance, maps: particle_files.Maps) -> tuple[Result, Arr
         raise ValueError(f"labels name image {own.images.max() + 1}; wanted one of {len(true)}")
     of_each, curves = of_images(instance.problem, true, whole, own)
     message = "the maps have the opposite sign of the images, and are compared with it changed" if factor < 0 else ""
+    if instance.problem.poses is not None:
+        told, curve = of_halves(instance.problem)
+        of_each, curves = of_each | told, curves | curve
     result = Result(message=message, metrics=values | of_each | {"grey_factor": factor}, floors={"volume_w2": floor})
     return result, curves | {"map_weights": np.asarray(maps.weights, np.float32)[:, None]}

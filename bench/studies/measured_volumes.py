@@ -10,7 +10,7 @@ from cryosip.bench.build import build_instance, build_method
 from cryosip.bench.execute import Session, run_method
 from cryosip.bench.measure import Arrays, finite
 from cryosip.bench.runner import Snapshot
-from cryosip.bench.volume_images import Own, of_images
+from cryosip.bench.volume_images import Own, of_halves, of_images
 from cryosip.datasets.instance import Instance
 from cryosip.datasets.volume_frame import Frame
 from cryosip.datasets.volumes import Cube, voxels
@@ -41,8 +41,10 @@ def measure_volumes(config: RunConfig, session: Session) -> tuple[Result, Arrays
     shared, key = session.shared or sharing.PROCESS, ("true volumes", config.problem, result.dataset_hash)
     within, floor = shared.once(key, lambda: volume_metrics.true_volumes(instance))
     values, more = of_distribution(instance, within, last[0].estimate, own)
+    told, curve = shared.once(("halves", *key[1:]), lambda: of_halves(instance.problem))
     floors = result.floors | {"volume_w2": floor}
-    return msgspec.structs.replace(result, metrics=result.metrics | finite(values), floors=floors), arrays | more
+    values = result.metrics | finite(values | told)
+    return msgspec.structs.replace(result, metrics=values, floors=floors), arrays | more | curve
 
 
 def of_distribution(
@@ -69,10 +71,8 @@ def _to_look_at(instance: Instance, within: Frame, found: WeightedPoints) -> Arr
     assert offered is not None
     cube = Cube(offered.size, offered.voxel_size)
     theta, weights = np.asarray(found.theta), np.asarray(found.weights) / np.sum(found.weights)
-    mean = weights @ theta
-    away = np.sqrt(weights)[:, None] * (theta - mean)
-    _, size, axes = np.linalg.svd(away, full_matrices=False)
-    end = EXTREME * size[0] * axes[0]
+    mean, components, stds = volume_metrics.principal(found, 1)
+    end = EXTREME * stds[0] * components[0] if len(stds) else np.zeros_like(mean)
     end = end if end[1:] @ within.components[0] >= 0 else -end
     true_end = EXTREME * within.points[:, 0].std() * within.components[0]
     estimated = np.stack([mean - end, mean, mean + end])

@@ -25,6 +25,8 @@ VOLUME_IMAGES: dict[str, Options] = {
     },
 }  # fmt: skip
 GIVEN: Options = {"pose_error_in_degrees": 0.0}
+NOISE: Options = {"snr": 1e-6}
+ON_NOISE = ("classes, K = 4", "covariance, deconvolved")
 CLASSES = (4, 10)
 CLASS_STEPS, EM_STEPS, COVARIANCE_STEPS, FLOW_STEPS = 25, 20, 6, 200
 EPOCHS, BATCH = 50, 64
@@ -43,12 +45,14 @@ class Row(NamedTuple):
 
 
 def volumes(size: Size) -> list[RunConfig]:
-    """Each row on the same images, in the poses that are given."""
+    """Each row on the same images, in the poses that are given; then some on noise alone."""
     images = VOLUME_IMAGES[size.images] | GIVEN
+    found = list(rows(size))
     return [
-        run_on(MOLECULE if row.of_modes else f"{MOLECULE}-volumes", images, 2, "volumes", Labels(row.variant), size,
-               row.method, row.steps, **row.options)
-        for row in rows(size)
+        run_on(MOLECULE if row.of_modes else f"{MOLECULE}-volumes", images | more, 2, "volumes", Labels(row.variant),
+               size, row.method, row.steps, **row.options)
+        for more, chosen in (({}, found), (NOISE, (row for row in found if row.variant in ON_NOISE)))
+        for row in chosen
     ]  # fmt: skip
 
 

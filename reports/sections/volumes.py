@@ -23,6 +23,7 @@ METRICS = {
     "volume_outside": "outside",
     "volume_w2_support": "best weights",
     "volume_w2_best_points": "best points",
+    "volume_captured": "captured",
     "volume_energy_distance": "energy distance",
     "own_area": "FSC area, own",
     "bayes_area": "FSC area, Bayes",
@@ -52,6 +53,7 @@ class Group(NamedTuple):
     rows: list[Row]
     consensus: dict[str, Spread]
     floor: Floor | None
+    halves: str
 
 
 def groups(records: Sequence[Record]) -> list[Group]:
@@ -76,7 +78,25 @@ def _group(records: Sequence[Record]) -> Group:
     n, pixels, snr, size = (records[0].config_number(f"problem.options.{name}") for name in names)
     title = f"{_place(records[0])[0]}, {n:,.0f} images of {pixels:.0f}² at an SNR of {snr:g}, {size:.0f}³ voxels"
     floor = typical_floor([r.floors[DISTANCE] for r in ok if DISTANCE in r.floors])
-    return Group(title, rows, consensus, floor)
+    return Group(title, rows, consensus, floor, _halves(ok, size))
+
+
+def _halves(records: Sequence[Record], size: float) -> str:
+    """What two halves of the images agree on, without the truth."""
+    told = [r.metrics["halves_shells"] for r in records if "halves_shells" in r.metrics]
+    if not told:
+        return ""
+    shells, n_shells = float(np.median(told)), (size - 1) // 2
+    area = np.median([r.metrics["halves_area"] for r in records if "halves_area" in r.metrics])
+    if shells == 0:
+        return (
+            f"Undetermined: consensus volumes of two halves of these images agree in no shell (mean correlation "
+            f"{area:.2f}). What the methods below have found, the images do not tell."
+        )
+    return (
+        f"Consensus volumes of two halves of the images agree in the first {shells:.0f} of {n_shells:.0f} shells (mean "
+        f"correlation {area:.2f})."
+    )
 
 
 def name_of(record: Record) -> str:

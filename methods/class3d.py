@@ -25,6 +25,7 @@ from cryosip.methods.volumes import (
 MORE_SHELLS = 10  # beyond the last that the data tell, as in RELION
 N_ITERATIONS = 6  # of conjugate gradients in each step, from the volumes before
 LEAST_NOISE = 1e-3  # of the problem's variance: no shell is fitted without error
+FASTEST_FALL = 0.5  # of the noise in a step: classes that part while it is high end in better optima, and fewer vanish
 
 
 class Class3DState(NamedTuple):
@@ -47,14 +48,15 @@ def class3d(
 
     E: r_ik ~ pi_k exp(-sum_s |y_i - P_i V_k|^2_s / (2 sigma_s^2)), s the shells of spatial frequency. M: V_k minimises
     sum_i r_ik |y_i - P_i V_k|^2 / sigma^2 + |V_k|^2 / (T tau_k^2), tau_ks^2 the mean square of the coefficients of the
-    volume before; pi_k and sigma_s^2, which come first, maximise the likelihood: (3.5) with one node, the pose that is
-    given [sanchez2025], [scheres2012]. The first step puts each image into a class at random and begins with the power
-    of the consensus, low-passed; sigma^2 begins with the whole variance of the images, which holds the classes apart no
-    more than data can.
+    volume before; pi_k and sigma_s^2, which come first, maximise the likelihood, but no sigma_s^2 falls by more than
+    half in a step: (3.5) with one node, the pose that is given [sanchez2025], [scheres2012]. The first step puts each
+    image into a class at random and begins with the power of the consensus, low-passed; sigma^2 begins with the whole
+    variance of the images, which holds the classes apart no more than data can.
 
     As in RELION: the objective, the prior, the start and the schedule of shells. Not: poses are not searched; the
-    volumes solve the least squares by conjugate gradients where RELION divides by weights on a grid; images have
-    neither a scale nor a norm of their own; there is no mask and no solvent.
+    volumes solve the least squares by conjugate gradients where RELION divides by weights on a grid, which leaves more
+    residual and lets its sigma^2 fall slowly; its T of 4 weighs the data as 16 to 18 do here; images have neither a
+    scale nor a norm of their own; there is no mask and no solvent.
 
     Parameters
     ----------
@@ -111,7 +113,8 @@ def class3d(
         objective = (penalty - jax.nn.logsumexp(joint, axis=0).sum()) / m
         # the first classes have no residuals yet but those of the consensus
         fitted = (shares[:, :, None] * squares).sum((0, 1)) / (m * counts)
-        noise = jnp.where(state.n_steps == 0, state.noise, jnp.maximum(fitted, LEAST_NOISE * seen.noise_std**2))
+        least = jnp.maximum(FASTEST_FALL * state.noise, LEAST_NOISE * seen.noise_std**2)
+        noise = jnp.where(state.n_steps == 0, state.noise, jnp.maximum(fitted, least))
         targets = shares[:, :, None] * seen.y
         fit = least_squares(seen, targets, shares.T, noise, prior, state.maps, N_ITERATIONS)
         told = (fit.precision * prior > 1).any(0)

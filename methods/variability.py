@@ -13,11 +13,12 @@ from cryosip.methods.problem import Coefficients, PRNGKey, Problem
 from cryosip.methods.volumes import Maps, Shells, Views, filtered_consensus, least_squares, power, views, white
 
 N_ITERATIONS = 5  # of conjugate gradients in each step, from the volumes before
+PRIOR_WIDTH = 4.0  # of the variance of W over what it was: a prior as wide as that shrinks it further in each step
 FIRST_SHARE = 0.1  # of the mean's amplitude, that random components begin with
 
 
 class VariabilityState(NamedTuple):
-    """V_0, W, and the variance of coefficients in each shell that they are held to."""
+    """V_0, W, and the variance of the coefficients of V_0 in each shell that it is held to."""
 
     mean: Coefficients
     maps: Maps
@@ -30,11 +31,12 @@ def variability(
     """Volumes V_0 + sum_k z_k W_k with z ~ N(0, I), by EM, as 3D variability analysis with poses given.
 
     y_i = P_i (V_0 + sum_k z_ik W_k) + noise. E: z_i has the precision A_i = I + (P_i W)^T (P_i W) / sigma^2 and the
-    mean A_i^-1 (P_i W)^T (y_i - P_i V_0) / sigma^2. M: V_0 and all W_k together, by least squares with these moments,
-    in which W and V_0 have the prior variance of the mean's coefficients in each shell [punjani2021].
+    mean A_i^-1 (P_i W)^T (y_i - P_i V_0) / sigma^2. M: V_0 and all W_k together, by least squares with these moments
+    [punjani2021]. Their coefficients have prior variances in each shell: of V_0 that of the consensus, of W_k four
+    times the mean square over all W before the step, as in `class3d`.
 
-    As in the original: the model and EM. Not: there is no filter and no mask beside
-    the ball, images have no scale of their own, and sigma is the problem's.
+    As in the original: the model and EM. Not: the prior stands for its filter, there is no mask beside the ball,
+    images have no scale of their own, and sigma is the problem's.
 
     Parameters
     ----------
@@ -97,14 +99,20 @@ def of_latents(seen: Views, state: VariabilityState, z: Float[Array, "n q"]) -> 
     return mean + jnp.matmul(z, maps, precision="highest")
 
 
+def priors(seen: Views, state: VariabilityState) -> Float[Array, "q s"]:
+    """The variance in each shell that the coefficients of V_0 and of each W_k are held to."""
+    of_maps = PRIOR_WIDTH * power(seen, seen.volumes.in_ball(state.maps)).mean(0)
+    return jnp.stack([state.prior] + [of_maps] * len(state.maps))
+
+
 def maximised(seen: Views, noise: Shells, found: Posteriors, state: VariabilityState) -> tuple[Maps, Float[Array, ""]]:
     """V_0 and W after the M step, and what the prior takes off the likelihood before it."""
-    m, q = found.mean.shape
+    m, _ = found.mean.shape
     one = jnp.concatenate([jnp.ones((m, 1), found.mean.dtype), found.mean], axis=1)
     product = one[:, :, None] * one[:, None]
     product = product.at[:, 1:, 1:].add(found.covariance)
     before = jnp.concatenate([state.mean[None], state.maps])
-    prior = jnp.broadcast_to(state.prior, (1 + q, seen.n_shells))
+    prior = priors(seen, state)
     penalty = 0.5 * (before**2 / prior[:, seen.volumes.shells]).sum()
     targets = one.T[:, :, None] * seen.y
     return least_squares(seen, targets, product, noise, prior, before, N_ITERATIONS).maps, penalty

@@ -72,3 +72,16 @@ def test_many_points_are_thinned_by_their_weights():
     assert len(thin.theta) == volume_images.MOST_VOLUMES
     wanted = weights @ np.arange(2_000.0) / weights.sum()
     assert thin.weights @ thin.theta[:, 0] == pytest.approx(wanted, rel=0.01)
+
+
+@pytest.mark.parametrize(("snr", "least", "most"), [(1.0, 3, 4), (1e-9, 0, 0)])
+def test_halves_of_noise_agree_on_nothing(snr, least, most):
+    problem = DATASETS["adk"](
+        n_observations=200, image_size=12, pixel_size_in_angstroms=13.0, atom_std_in_angstroms=9.0, atoms_per_bead=4,
+        volume_size=10, pose_error_in_degrees=0.0, snr=snr,
+    ).problem  # fmt: skip
+    values, curves = volume_images.of_halves(problem)
+    assert least <= values["halves_shells"] <= most
+    assert curves["fsc_halves"].shape == (4, 2)
+    # the mean of four correlations of noise has a std of .13
+    assert values["halves_area"] > 0.8 if snr == 1.0 else abs(values["halves_area"]) < 0.4

@@ -81,3 +81,27 @@ def test_the_floor_is_that_of_other_draws():
     floor = volume_metrics.floor(frame(truth()), (truth(100) for _ in range(5)))
     assert 0.1 < floor.q05 <= floor.median <= floor.q95 < 3.0
     assert floor.n == 100
+
+
+def test_what_four_components_capture_is_their_share_of_the_true_variance():
+    true = truth(rank=2)
+    share = true[:, None] @ DIRECTIONS[:2].T
+    along = (share[:, 0] - share[:, 0].mean(0)) ** 2
+    one = equal(np.outer(RNG.normal(size=60), DIRECTIONS[0]))
+    assert volume_metrics.captured_variance(one, frame(true)) == pytest.approx(
+        along[:, 0].sum() / along.sum(), rel=1e-6
+    )
+    assert volume_metrics.captured_variance(equal(true), frame(true)) == pytest.approx(1.0)
+    mean = equal(true.mean(0)[None])
+    assert volume_metrics.captured_variance(mean, frame(true)) == 0.0
+
+
+@pytest.mark.parametrize("n", [6, 300])
+def test_principal_components_are_those_of_weighted_points(n):
+    points, weights = RNG.normal(size=(n, 40)) * np.arange(1, 41), RNG.random(n)
+    found = volume_metrics.principal(WeightedPoints(points, weights), 3)
+    mean = weights @ points / weights.sum()
+    covariance = (points - mean).T * weights / weights.sum() @ (points - mean)
+    np.testing.assert_allclose(found.mean, mean)
+    np.testing.assert_allclose(found.stds**2, np.linalg.eigvalsh(covariance)[:-4:-1], rtol=1e-8)
+    np.testing.assert_allclose(covariance @ found.components.T, found.components.T * found.stds**2, atol=1e-8)

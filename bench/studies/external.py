@@ -100,10 +100,10 @@ def measured(instance: Instance, maps: particle_files.Maps) -> tuple[Result, Arr
             f"{cube.width:g} angstroms together"
         )
 
-    within, floor = true_volumes(instance)
+    within, states, floors = true_volumes(instance)
     found = WeightedPoints(from_voxels(cube, maps.voxels)[:, 1:], maps.weights)
     estimate, factor = volume_metrics.scaled(found, within)
-    values = volume_metrics.of_volumes(estimate, within) | volume_metrics.anchors(within, len(maps.weights))
+    values = volume_metrics.of_volumes(estimate, within, states) | volume_metrics.anchors(within, len(maps.weights))
     true = np.asarray(volume(instance.truth.theta))
     # programs lose the constant of maps, which images tell
     constant = np.full((len(maps.weights), 1), true[:, 0].mean())
@@ -113,5 +113,5 @@ def measured(instance: Instance, maps: particle_files.Maps) -> tuple[Result, Arr
         raise ValueError(f"labels name image {own.images.max() + 1}; wanted one of {len(true)}")
     of_each, curves = of_images(instance.problem, true, whole, own)
     message = "the maps have the opposite sign of the images, and are compared with it changed" if factor < 0 else ""
-    result = Result(message=message, metrics=values | of_each | {"grey_factor": factor}, floors={"volume_w2": floor})
+    result = Result(message=message, metrics=values | of_each | {"grey_factor": factor}, floors=floors)
     return result, curves | {"map_weights": np.asarray(maps.weights, np.float32)[:, None]}

@@ -30,6 +30,8 @@ CLASS_STEPS, EM_STEPS, COVARIANCE_STEPS, FLOW_STEPS = 25, 20, 6, 200
 EPOCHS, BATCH = 50, 64
 DISTRIBUTIONS = ("posterior-means", "model", "deconvolved")
 PARTICLES = 300
+# discrete conformers, and how many; the same images otherwise
+STATES = {"adk-states": 4, "adk-entangled": 2}
 
 
 class Row(NamedTuple):
@@ -43,20 +45,31 @@ class Row(NamedTuple):
 
 
 def volumes(size: Size) -> list[RunConfig]:
-    """Each row on the same images, in the poses that are given."""
+    """Each row on the same images, in the poses that are given; some on those of discrete conformers."""
     images = VOLUME_IMAGES[size.images] | GIVEN
+    chosen = [(MOLECULE if row.of_modes else f"{MOLECULE}-volumes", row) for row in rows(size)]
+    chosen += [(problem, row) for problem, k in STATES.items() for row in of_states(k, size)]
     return [
-        run_on(MOLECULE if row.of_modes else f"{MOLECULE}-volumes", images, 2, "volumes", Labels(row.variant), size,
-               row.method, row.steps, **row.options)
-        for row in rows(size)
-    ]  # fmt: skip
+        run_on(problem, images, 2, "volumes", Labels(row.variant), size, row.method, row.steps, **row.options)
+        for problem, row in chosen
+    ]
+
+
+def of_states(k: int, size: Size) -> list[Row]:
+    """As many classes as there are states, and more; and two rows of as many volumes as images."""
+    others = [row for row in rows(size) if row.variant in ("covariance, deconvolved", "autoencoder")]
+    return [_classes(k), _classes(max(CLASSES)), *others]
+
+
+def _classes(k: int) -> Row:
+    return Row(f"classes, K = {k}", "class3d", CLASS_STEPS, {"n_components": k})
 
 
 def rows(size: Size) -> Iterator[Row]:
     """Those that look for volumes, then those that know the modes and not the poses."""
     descent = {"name": "rms-sgd", "learning_rate": 0.1, "cosine_steps": max(1, round(FLOW_STEPS * size.share_of_steps))}
     for k in CLASSES:
-        yield Row(f"classes, K = {k}", "class3d", CLASS_STEPS, {"n_components": k})
+        yield _classes(k)
     for distribution in DISTRIBUTIONS:
         yield Row(f"3D variability, {distribution}", "variability", EM_STEPS, {"distribution": distribution})
     for distribution in ("posterior-means", "deconvolved"):

@@ -118,7 +118,7 @@ def of_states(estimate: WeightedPoints, states: States) -> dict[str, float]:
 
 
 def error_in_kt(true: Float[np.ndarray, " k"], found: Float[np.ndarray, " k"], least: float) -> float:
-    """The root mean square error of free energies, -kT log(p_k / p_1), of k > 1; 1 is the state of most images.
+    """The root mean square error of free energies, -kT log(p_k / p_1), of k > 1; 1 is the most populated state.
 
     A population below `least`, half an image, counts as that: a state that is not found has a finite error.
     """

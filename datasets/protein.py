@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cryosip.datasets import gemmi_adapter
-from cryosip.datasets.conformations import MEANS, States, checked_conformations
+from cryosip.datasets.conformations import MEANS, checked_conformations
 from cryosip.datasets.instance import Instance, Molecule, checked
 from cryosip.datasets.protein_experiment import Experiment, checked_pose_error, checked_volume, simulate
 from cryosip.datasets.protein_images import Beads, Camera, Scattering
@@ -167,19 +167,15 @@ def protein(
     max_shift = checks.non_negative("max_shift_in_angstroms", max_shift_in_angstroms)
     checked_volume(volume_size, cropped_size, size)
     scattering = _checked_scattering(intensity, element, b_factor, snr, atom_std)
-    if checks.positive_int("atoms_per_bead", atoms_per_bead) > 4:
-        raise ValueError(f"atoms_per_bead is {atoms_per_bead}; wanted 1 to 4")
-    conformations = checked_conformations(means, std, states, populations)
-    n_states = len(conformations.centers) if isinstance(conformations, States) else 1
     experiment = Experiment(
         name=name,
         n_observations=checks.positive_int("n_observations", n_observations),
         snr=checks.positive("snr", snr) if intensity == "snr" else None,
         noise_std=checks.positive("noise_std", noise_std),
-        conformations=conformations,
+        conformations=checked_conformations(means, std, states, populations),
         init_half_width=checks.positive("init_half_width", init_half_width),
         poses=PoseRange(max_shift, checked_defocus(defocus_range_in_angstroms)),
-        views=checked_views(view_concentration, view_axes, n_states),
+        views=checked_views(view_concentration, view_axes, 1 if states is None else len(states)),
         cropped_size=cropped_size,
         volume_size=volume_size,
         pose_error=checked_pose_error(pose_error_in_degrees),
@@ -188,7 +184,7 @@ def protein(
         seed=checks.non_negative_int("seed", seed),
     )
     trace = load(name, structure, chain)
-    modes = normal_modes(trace, cutoff_in_angstroms, conformations.dimension)
+    modes = normal_modes(trace, cutoff_in_angstroms, experiment.conformations.dimension)
     amplitudes = AMPLITUDES[checks.one_of("amplitude", amplitude, AMPLITUDES)](modes.eigenvalues)
     molecule, beads = _beads(trace, modes, amplitudes, atoms_per_bead)
     camera = Camera(size, pixel, atom_std, experiment.poses.defocus is not None, scattering)
@@ -246,7 +242,9 @@ for _factory in (adk, hsp90, adk_volumes, adk_states, adk_entangled):
 
 
 def _beads(trace: Trace, modes: Modes, amplitudes: np.ndarray, atoms_per_bead: int) -> tuple[Molecule, Beads]:
-    """Beads of consecutive atoms, how they move with each z, and how many atoms each holds."""
+    """Beads of consecutive atoms, how they move with each z, and how many atoms each holds; ValueError for over 4."""
+    if checks.positive_int("atoms_per_bead", atoms_per_bead) > 4:
+        raise ValueError(f"atoms_per_bead is {atoms_per_bead}; wanted 1 to 4")
     starts = np.arange(0, len(trace.coordinates), atoms_per_bead)
     atoms = np.diff(np.append(starts, len(trace.coordinates))).astype(np.float64)
 

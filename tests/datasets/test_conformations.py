@@ -20,7 +20,7 @@ DRAWS = 20_000
 POPULATIONS = (0.4, 0.3, 0.2, 0.1)
 SMALL = {
     "n_observations": 300, "image_size": 12, "pixel_size_in_angstroms": 13.0, "atom_std_in_angstroms": 9.0,
-    "atoms_per_bead": 4, "pose_error_in_degrees": 0.0,
+    "atoms_per_bead": 4, "pose_error_in_degrees": 2.0,
 }  # fmt: skip
 THERE = adk_entangled.__signature__.parameters
 

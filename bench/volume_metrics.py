@@ -109,8 +109,7 @@ def of_states(estimate: WeightedPoints, states: States) -> dict[str, float]:
 
     `population_total_variation` is 1/2 sum_k |p_k - q_k|; `population_error_in_kT` as `error_in_kt` says.
     """
-    theta, weights = np.asarray(estimate.theta, float), np.asarray(estimate.weights, float)
-    found = metrics.populations(WeightedPoints(theta, weights / weights.sum()), states.volumes)
+    found = metrics.populations(estimate, states.volumes)
     return {
         "population_total_variation": metrics.population_total_variation(states.populations, found),
         "population_error_in_kT": error_in_kt(states.populations, found, 1 / (2 * states.n_images)),

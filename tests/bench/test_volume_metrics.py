@@ -111,4 +111,5 @@ def test_floors_of_populations_are_those_of_counts():
     floors = volume_metrics.floors(frame(truth(20)), STATES, draws)
     floor = floors["population_total_variation"]
     assert floor.median == pytest.approx(0.5 * 0.8 * (0.025 + 2 * 0.0217), rel=0.4)
+    assert floor.q05 < floor.median < floor.q95
     assert (floor.n, set(floors)) == (400, {"volume_w2", "population_total_variation", "population_error_in_kT"})

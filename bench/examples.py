@@ -42,6 +42,8 @@ PROBLEMS: dict[str, dict[str, Options]] = {
         "slcp": {"n_observations": 60},
         "two-moons": {"n_observations": 60},
         "adk": PROTEIN,
+        "adk-entangled": VOLUMES,
+        "adk-states": VOLUMES,
         "adk-volumes": VOLUMES,
         "ensemble": ENSEMBLE,
         "hsp90": PROTEIN,

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import scipy.cluster.vq
@@ -24,6 +25,22 @@ TRUTH_KEY, DRAWS, FLOOR_SAMPLES = 1007, 1_500, 20
 Coefficients = Float[np.ndarray, "n v"]
 
 
+class States(NamedTuple):
+    """The volumes (k, v) of discrete conformers, their populations (k,), and how many images there are."""
+
+    volumes: Coefficients
+    populations: Float[np.ndarray, " k"]
+    n_images: int
+
+
+class TrueVolumes(NamedTuple):
+    """Draws of the true volumes, the states where these are discrete, and floors."""
+
+    within: Frame
+    states: States | None
+    floors: dict[str, Floor]
+
+
 def embedded(within: Frame, volumes: WeightedPoints) -> WeightedPoints:
     """Volumes in as many dimensions as distances to the truth need."""
     with jax.enable_x64(True):
@@ -37,8 +54,8 @@ def drawn(within: Frame) -> WeightedPoints:
     return metrics.equally_weighted(np.pad(within.points, [(0, 0), (0, 1)])[None])[0]
 
 
-def true_volumes(instance: Instance) -> tuple[Frame, Floor]:
-    """Draws of the true volumes, and the floor of as many as there are images, at most 1500.
+def true_volumes(instance: Instance) -> TrueVolumes:
+    """Draws of the true volumes, and the floors of as many as there are images, at most 1500.
 
     Without the first coefficient, the mean of a map, which programs set as they set that of images.
     """
@@ -49,12 +66,15 @@ def true_volumes(instance: Instance) -> tuple[Frame, Floor]:
         return np.asarray(volume(instance.truth.sample(key, DRAWS)), float)[:, 1:]
 
     first, *others = jr.split(jr.key(TRUTH_KEY), 1 + FLOOR_SAMPLES)
-    within = frame(draws(first))
-    n = min(len(instance.problem.observations), DRAWS)
-    return within, floor(within, (draws(key)[:n] for key in others))
+    within, states, m = frame(draws(first)), None, len(instance.problem.observations)
+    if instance.truth.states is not None:
+        assert instance.truth.populations is not None
+        centers = np.asarray(volume(jnp.asarray(instance.truth.states)), float)[:, 1:]
+        states = States(centers, instance.truth.populations, m)
+    return TrueVolumes(within, states, floors(within, states, (draws(key)[: min(m, DRAWS)] for key in others)))
 
 
-def of_volumes(estimate: WeightedPoints, within: Frame) -> dict[str, float]:
+def of_volumes(estimate: WeightedPoints, within: Frame, states: States | None = None) -> dict[str, float]:
     """The distances of a distribution of volumes from draws of the true one.
 
     Parameters
@@ -63,6 +83,8 @@ def of_volumes(estimate: WeightedPoints, within: Frame) -> dict[str, float]:
         Coefficients (k, v) in an orthonormal basis, and weights.
     within
         The draws of the truth.
+    states
+        Where the truth has some: the errors of populations are measured, too, as `of_states` does.
 
     Returns
     -------
@@ -83,7 +105,7 @@ def of_volumes(estimate: WeightedPoints, within: Frame) -> dict[str, float]:
         "volume_outside": float(np.sqrt(weights @ np.asarray(found.theta)[:, -1] ** 2)),
         "volume_w2_support": metrics.best_weights(found, true)["w2"],
         "volume_captured": captured_variance(estimate, within),
-    }
+    } | ({} if states is None else of_states(estimate, states))
 
 
 def captured_variance(estimate: WeightedPoints, within: Frame) -> float:
@@ -116,6 +138,29 @@ def principal(volumes: WeightedPoints, k: int) -> Principal:
     return Principal(mean, components, stds)
 
 
+def of_states(estimate: WeightedPoints, states: States) -> dict[str, float]:
+    """How far populations are from the true ones, p_k from q_k; each volume belongs to the state that is nearest in L2.
+
+    `population_total_variation` is 1/2 sum_k |p_k - q_k|; `population_error_in_kT` as `error_in_kt` says.
+    """
+    found = metrics.populations(estimate, states.volumes)
+    return {
+        "population_total_variation": metrics.population_total_variation(states.populations, found),
+        "population_error_in_kT": error_in_kt(states.populations, found, 1 / (2 * states.n_images)),
+    }
+
+
+def error_in_kt(true: Float[np.ndarray, " k"], found: Float[np.ndarray, " k"], least: float) -> float:
+    """The root mean square error of free energies, -kT log(p_k / p_1), of k > 1; 1 is the most populated state.
+
+    A population below `least`, half an image, counts as that: a state that is not found has a finite error.
+    """
+    energies = [-np.log(np.maximum(p, least)) for p in (found, true)]
+    first = int(np.argmax(true))
+    errors = np.delete(energies[0] - energies[1], first) - (energies[0] - energies[1])[first]
+    return float(np.sqrt((errors**2).mean()))
+
+
 def _energy_distance(estimate: WeightedPoints, within: Frame) -> float:
     """In as many dimensions as there are volumes outside of the span: distances within the estimate count too."""
     away = np.asarray(estimate.theta, float) - within.mean
@@ -139,11 +184,20 @@ def anchors(within: Frame, k: int) -> dict[str, float]:
     return {"volume_spread": within.spread, "volume_w2_best_points": float(np.sqrt(best))}
 
 
-def floor(within: Frame, draws: Iterable[Coefficients]) -> Floor:
-    """`volume_w2` of other draws of the truth against the first, sample by sample: median and 5-95 %."""
-    samples = [embedded(within, metrics.equally_weighted(sample[None])[0]) for sample in draws]
-    found = metrics.summary([metrics.w2(sample, drawn(within)) for sample in samples])
-    return Floor(found["median"], found["q05"], found["q95"], len(samples[0].theta))
+def floors(within: Frame, states: States | None, draws: Iterable[Coefficients]) -> dict[str, Floor]:
+    """Of other draws of the truth, sample by sample: median and 5-95 %.
+
+    Of `volume_w2` against the first draws, and of populations, whose error is that of counts, against the true ones.
+    """
+    samples = [metrics.equally_weighted(sample[None])[0] for sample in draws]
+    found = [
+        {"volume_w2": metrics.w2(embedded(within, sample), drawn(within))}
+        | ({} if states is None else of_states(sample, states))
+        for sample in samples
+    ]
+    summaries = {name: metrics.summary([values[name] for values in found]) for name in found[0]}
+    n = len(samples[0].theta)
+    return {name: Floor(one["median"], one["q05"], one["q95"], n) for name, one in summaries.items()}
 
 
 def _mean_square(points: Coefficients, centers: Coefficients) -> float:

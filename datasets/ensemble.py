@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cryosip.datasets import conformers, given_poses, prody_adapter
+from cryosip.datasets.conformations import checked_populations
 from cryosip.datasets.instance import Instance, Truth, checked
 from cryosip.datasets.outliers import contaminated
 from cryosip.datasets.protein_images import (
@@ -276,11 +277,4 @@ def _checked_populations(
         shape = checks.positive("concentration", 1.0 if concentration is None else concentration)
         drawn = np.random.default_rng(seed).dirichlet(np.full(n_structures, shape))
         return np.asarray(drawn)
-    populations = checks.numbers("populations", TWO_POPULATIONS if given is None else given, 1)
-    if len(populations) != n_structures:
-        raise ValueError(f"populations has {len(populations)} entries; wanted {n_structures}, one of each structure")
-    if not np.isfinite(populations).all() or (populations < 0).any():
-        raise ValueError(f"populations is {populations.tolist()}; wanted none that is negative, all finite")
-    if abs(populations.sum() - 1) > 1e-6:
-        raise ValueError(f"populations is {populations.tolist()} of the sum {populations.sum():g}; wanted a sum of 1")
-    return populations / populations.sum()
+    return checked_populations(TWO_POPULATIONS if given is None else given, n_structures)

@@ -21,7 +21,8 @@ class Truth(NamedTuple):
     behind the observations, and `quantile(u)` is the exact quantile function where d = 1 and it is known, else None.
     `identifiable` (n, d) -> (n, e), where several theta give the same distribution of images, maps them to the same
     point: metrics compare the distributions of these points, and a quantile function is theirs. Where the truth lies in
-    few of many dimensions, it may keep these and the distance from them.
+    few of many dimensions, it may keep these and the distance from them. `states` (k, d) and `populations` (k,) are
+    those of discrete conformers, else None.
     """
 
     sample: Callable[[PRNGKey, int], Points]
@@ -29,6 +30,8 @@ class Truth(NamedTuple):
     quantile: Callable[[np.ndarray], np.ndarray] | None = None
     pose: Pose = ()
     identifiable: Callable[[Cloud], Identified] = lambda theta: theta
+    states: Cloud | None = None
+    populations: Float[np.ndarray, " k"] | None = None
 
 
 class Molecule(NamedTuple):

@@ -9,17 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from cryosip.datasets import gemmi_adapter
-from cryosip.datasets.gaussian_mixture import GaussianMixture, gaussian_mixture
+from cryosip.datasets.conformations import MEANS, checked_conformations
 from cryosip.datasets.instance import Instance, Molecule, checked
 from cryosip.datasets.protein_experiment import Experiment, checked_pose_error, checked_volume, simulate
 from cryosip.datasets.protein_images import Beads, Camera, Scattering
 from cryosip.datasets.protein_poses import PoseRange, checked_defocus
 from cryosip.datasets.structures import Modes, Trace, load, normal_modes
+from cryosip.datasets.views import checked_views
 from cryosip.datasets.volume_problem import of_volumes
 from cryosip.methods import checks
 
 AMPLITUDES = {"root": lambda eigenvalues: eigenvalues**-0.5, "inverse": lambda eigenvalues: 1 / eigenvalues}
 INTENSITIES = ("snr", "scattering")
+FOUR_STATES = ((9.0, 9.0, 0.0, 0.0), (9.0, -7.0, 0.0, 0.0), (-7.0, 9.0, 0.0, 0.0), (-7.0, -7.0, 0.0, 0.0))
+TWO_STATES = (FOUR_STATES[0], FOUR_STATES[3])
 
 
 def protein(
@@ -32,9 +35,13 @@ def protein(
     noise_std: float = 1.0,
     cutoff_in_angstroms: float = 15.0,
     atoms_per_bead: int = 1,
-    means: Sequence[Sequence[float]] = ((9.0, -7.0), (9.0, -7.0), (0.0,), (0.0,)),
+    means: Sequence[Sequence[float]] = MEANS,
     std: float = 1.0,
+    states: Sequence[Sequence[float]] | None = None,
+    populations: Sequence[float] | None = None,
     init_half_width: float = 7.0,
+    view_concentration: float = 0.0,
+    view_axes: Sequence[Sequence[float]] | None = None,
     max_shift_in_angstroms: float = 0.0,
     defocus_range_in_angstroms: tuple[float, float] | None = None,
     cropped_size: int | None = None,
@@ -88,9 +95,20 @@ def protein(
         two lowest modes, one at 0 in the next two. Without unit, like theta.
     std
         Of these Gaussians; 1 by default.
+    states, populations
+        Discrete conformers in place of `means`: theta is one of `states` (k, modes), with the probability of its
+        population, plus N(0, std^2 I). Populations (k,) sum to 1; by default they are equal.
     init_half_width
         The initial distribution is uniform on [-init_half_width, init_half_width] in each mode; rho_p, which must be
         smooth, is the Gaussian of its variance; `theta_box` is twice as wide. 7 by default.
+    view_concentration
+        kappa of the density of von Mises and Fisher [fisher1953] of the direction R^T e_3 from which a molecule is seen
+        (`Views`); 0, the default: uniform. Methods are not told: `sample_pose` and `pose_quadrature` stay uniform, a
+        model that is wrong on purpose where poses are integrated out. Of poses that are given, nothing is wrong but
+        that methods take them to be independent of the state.
+    view_axes
+        The directions around which views are, of any length, in the frame of the structure: one, (0, 0, 1) by default,
+        or one of each of `states`, whose poses then say something of the state.
     max_shift_in_angstroms
         0 by default: molecules are centred.
     defocus_range_in_angstroms
@@ -135,11 +153,11 @@ def protein(
     Raises
     ------
     ValueError
-        A count is below 1, a length or a noise is not positive, a bead has more than 4 atoms, `means` are no lists of
-        numbers, the cropped size is even or larger than the image, the volume size is below 4, larger than the image or
-        given with a cropped size, the pose error is not in [0, 180], the share of outliers is outside [0, 1), an
-        amplitude or an intensity is unknown, an element has no tabulated factor, an option of one intensity is given
-        with the other, or `load` or `normal_modes` refuse.
+        A count is below 1, a length or a noise is not positive, a bead has more than 4 atoms, the cropped size is even
+        or larger than the image, the volume size is below 4, larger than the image or given with a cropped size, the
+        pose error is not in [0, 180], the share of outliers is outside [0, 1), an amplitude or an intensity is unknown,
+        an element has no tabulated factor, an option of one intensity is given with the other, or
+        `checked_conformations`, `checked_views`, `load` or `normal_modes` refuse.
     OSError
         There is no structure to be had.
     """
@@ -149,16 +167,15 @@ def protein(
     max_shift = checks.non_negative("max_shift_in_angstroms", max_shift_in_angstroms)
     checked_volume(volume_size, cropped_size, size)
     scattering = _checked_scattering(intensity, element, b_factor, snr, atom_std)
-    if checks.positive_int("atoms_per_bead", atoms_per_bead) > 4:
-        raise ValueError(f"atoms_per_bead is {atoms_per_bead}; wanted 1 to 4")
     experiment = Experiment(
         name=name,
         n_observations=checks.positive_int("n_observations", n_observations),
         snr=checks.positive("snr", snr) if intensity == "snr" else None,
         noise_std=checks.positive("noise_std", noise_std),
-        distributions=_checked_distributions(means, std),
+        conformations=checked_conformations(means, std, states, populations),
         init_half_width=checks.positive("init_half_width", init_half_width),
         poses=PoseRange(max_shift, checked_defocus(defocus_range_in_angstroms)),
+        views=checked_views(view_concentration, view_axes, 1 if states is None else len(states)),
         cropped_size=cropped_size,
         volume_size=volume_size,
         pose_error=checked_pose_error(pose_error_in_degrees),
@@ -167,7 +184,7 @@ def protein(
         seed=checks.non_negative_int("seed", seed),
     )
     trace = load(name, structure, chain)
-    modes = normal_modes(trace, cutoff_in_angstroms, len(experiment.distributions))
+    modes = normal_modes(trace, cutoff_in_angstroms, experiment.conformations.dimension)
     amplitudes = AMPLITUDES[checks.one_of("amplitude", amplitude, AMPLITUDES)](modes.eigenvalues)
     molecule, beads = _beads(trace, modes, amplitudes, atoms_per_bead)
     camera = Camera(size, pixel, atom_std, experiment.poses.defocus is not None, scattering)
@@ -189,6 +206,29 @@ def adk_volumes(volume_size: int = 16, **options: Any) -> Instance:
     return of_volumes(adk(volume_size=volume_size, **options))
 
 
+def adk_states(
+    volume_size: int = 16,
+    states: Sequence[Sequence[float]] = FOUR_STATES,
+    populations: Sequence[float] = (0.4, 0.3, 0.2, 0.1),
+    **options: Any,
+) -> Instance:
+    """Four discrete conformers of adenylate kinase, in unequal populations; theta are densities, as of adk_volumes."""
+    return adk_volumes(volume_size, states=states, populations=populations, **options)
+
+
+def adk_entangled(
+    volume_size: int = 16,
+    states: Sequence[Sequence[float]] = TWO_STATES,
+    populations: Sequence[float] = (0.7, 0.3),
+    view_concentration: float = 4.0,
+    view_axes: Sequence[Sequence[float]] = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0)),
+    **options: Any,
+) -> Instance:
+    """Two conformers of adenylate kinase, each seen mostly from a side of its own; theta are densities."""
+    views = {"view_concentration": view_concentration, "view_axes": view_axes}
+    return adk_volumes(volume_size, states=states, populations=populations, **views, **options)
+
+
 def _show_options(factory: Callable[..., Instance]) -> None:
     """inspect.signature then shows the options and their defaults."""
     own = inspect.signature(factory).parameters
@@ -197,12 +237,14 @@ def _show_options(factory: Callable[..., Instance]) -> None:
     factory.__signature__ = theirs.replace(parameters=options)  # type: ignore[attr-defined]
 
 
-for _factory in (adk, hsp90, adk_volumes):
+for _factory in (adk, hsp90, adk_volumes, adk_states, adk_entangled):
     _show_options(_factory)
 
 
 def _beads(trace: Trace, modes: Modes, amplitudes: np.ndarray, atoms_per_bead: int) -> tuple[Molecule, Beads]:
-    """Beads of consecutive atoms, how they move with each z, and how many atoms each holds."""
+    """Beads of consecutive atoms, how they move with each z, and how many atoms each holds; ValueError for over 4."""
+    if checks.positive_int("atoms_per_bead", atoms_per_bead) > 4:
+        raise ValueError(f"atoms_per_bead is {atoms_per_bead}; wanted 1 to 4")
     starts = np.arange(0, len(trace.coordinates), atoms_per_bead)
     atoms = np.diff(np.append(starts, len(trace.coordinates))).astype(np.float64)
 
@@ -241,11 +283,3 @@ def _checked_scattering(
     a, b = gemmi_adapter.scattering_factor(checks.instance_of("element", element, str))
     b = b + checks.non_negative("b_factor", b_factor)
     return Scattering(4 * np.pi * a, np.sqrt(b / (8 * np.pi**2)))
-
-
-def _checked_distributions(means: Sequence[Sequence[float]], std: float) -> list[GaussianMixture]:
-    """That of each mode; ValueError for means that are no lists of numbers, and a std that is not positive."""
-    if not isinstance(means, Sequence) or not means or not all(isinstance(row, Sequence) for row in means):
-        raise ValueError(f"means is {means!r}; wanted a list of centres for each mode")
-    std = checks.positive("std", std)
-    return [gaussian_mixture(row, [std] * len(row), [1 / max(1, len(row))] * len(row)) for row in means]

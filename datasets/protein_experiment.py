@@ -1,6 +1,6 @@
 """The observations of a protein, and what is offered of them: draws of structures and poses, noise, spans, volumes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ import jax.random as jr
 import numpy as np
 
 from cryosip.datasets import volume_products, volumes
-from cryosip.datasets.gaussian_mixture import GaussianMixture
+from cryosip.datasets.conformations import IndependentModes, StateOf, States
 from cryosip.datasets.given_poses import with_error
 from cryosip.datasets.instance import Instance, Truth
 from cryosip.datasets.outliers import contaminated
@@ -25,12 +25,14 @@ from cryosip.datasets.protein_images import (
     warn_of_lost_signal,
 )
 from cryosip.datasets.protein_poses import PoseRange, ProteinPose, pose_cells, pose_motion, sample_poses
+from cryosip.datasets.views import Views
 from cryosip.methods import checks
 from cryosip.methods.problem import Images, Points, PRNGKey, Problem
 
 SNR_PIXEL_IN_ANGSTROMS = 1.5  # the pixel of the default images
 SPAN_DRAWS = 200  # images from which the error of cropped images is measured
 POSE_ERROR_KEY = 1006  # fold_in number of the seed's key
+VIEW_KEY = 1010  # fold_in number of the key of poses
 
 
 class Experiment(NamedTuple):
@@ -43,9 +45,10 @@ class Experiment(NamedTuple):
     n_observations: int
     snr: float | None
     noise_std: float
-    distributions: list[GaussianMixture]  # of each mode
+    conformations: IndependentModes | States
     init_half_width: float
     poses: PoseRange
+    views: Views | None  # of the truth alone
     cropped_size: int | None
     volume_size: int | None
     pose_error: float | None  # in radians
@@ -56,14 +59,15 @@ class Experiment(NamedTuple):
 
 def simulate(camera: Camera, beads: Beads, experiment: Experiment) -> Instance:
     """The observations of an experiment, and the truth behind them."""
-    n, d, half_width = experiment.n_observations, len(experiment.distributions), experiment.init_half_width
+    n, d, half_width = experiment.n_observations, experiment.conformations.dimension, experiment.init_half_width
     images = jax.jit(partial(unscaled_images, camera, beads), inline=True)
     sample_pose = jax.jit(partial(sample_poses, experiment.poses), static_argnums=1, inline=True)
-    sample_truth = jax.jit(partial(sample_modes, experiment.distributions), static_argnums=1)
+    sample_state = jax.jit(partial(_conformations, experiment.conformations), static_argnums=1)
+    particles = partial(_particles, sample_state, sample_pose, experiment.views)
     sample_init = partial(_uniform, half_width, d)
 
     key_theta, key_pose, key_noise, key_span = jr.split(jr.key(experiment.seed), 4)
-    theta, pose = sample_truth(key_theta, n), sample_pose(key_pose, n)
+    theta, pose = particles(key_theta, key_pose, n)
     warn_of_atoms_outside(camera, beads, theta, pose)
     clean = images(theta, pose)
     # an array: a number of the data would be written into programs, which then served one data set only
@@ -92,7 +96,7 @@ def simulate(camera: Camera, beads: Beads, experiment: Experiment) -> Instance:
         clean * jnp.asarray(scale, clean.dtype) + noise,
         experiment.outliers, experiment.outlier_kind, experiment.seed,
         lambda rows: jnp.asarray(scale, clean.dtype) * clean[rows],
-        lambda key, k: render(sample_truth(key, k), sample_pose(jr.fold_in(key, 1), k)),
+        lambda key, k: render(*particles(key, jr.fold_in(key, 1), k)),
     )  # fmt: skip
     problem = Problem(
         name=experiment.name,
@@ -110,7 +114,10 @@ def simulate(camera: Camera, beads: Beads, experiment: Experiment) -> Instance:
         poses=None if experiment.pose_error is None else refined(experiment.pose_error, experiment.seed, pose),
     )
     volume = None if cube is None else jax.jit(partial(volumes.of_beads, camera, scaled, cube))
-    return Instance(problem, Truth(sample_truth, theta, pose=pose), volume=volume)
+    truth, among = Truth(lambda key, n: sample_state(key, n)[0], theta, pose=pose), experiment.conformations
+    if isinstance(among, States):
+        truth = truth._replace(states=among.centers, populations=among.populations)
+    return Instance(problem, truth, volume=volume)
 
 
 def refined(error: float, seed: int, pose: ProteinPose) -> ProteinPose:
@@ -121,10 +128,24 @@ def refined(error: float, seed: int, pose: ProteinPose) -> ProteinPose:
     return pose._replace(rotation=with_error(error, key, pose.rotation))
 
 
-def sample_modes(distributions: Sequence[GaussianMixture], key: PRNGKey, n: int) -> Points:
-    """theta* (n, d): each mode by itself from its own distribution."""
-    keys = jr.split(key, len(distributions))
-    return jnp.stack([one.sample(k, n) for one, k in zip(distributions, keys, strict=True)], axis=1)
+def _conformations(among: IndependentModes | States, key: PRNGKey, n: int) -> tuple[Points, StateOf]:
+    return among.sample(key, n)
+
+
+def _particles(
+    sample_state: Callable[[PRNGKey, int], tuple[Points, StateOf]],
+    sample_pose: Callable[[PRNGKey, int], ProteinPose],
+    views: Views | None,
+    key_theta: PRNGKey,
+    key_pose: PRNGKey,
+    n: int,
+) -> tuple[Points, ProteinPose]:
+    """theta* (n, d) and the poses, whose rotations may depend on the state."""
+    theta, state = sample_state(key_theta, n)
+    pose = sample_pose(key_pose, n)
+    if views is None:
+        return theta, pose
+    return theta, pose._replace(rotation=views.sample(jr.fold_in(key_pose, VIEW_KEY), state))
 
 
 def _uniform(half_width: float, d: int, key: PRNGKey, n: int) -> Points:

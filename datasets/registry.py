@@ -8,12 +8,14 @@ from cryosip.datasets.instance import Instance
 from cryosip.datasets.inverse_kinematics import inverse_kinematics
 from cryosip.datasets.nanocluster import nanocluster
 from cryosip.datasets.oned import oned
-from cryosip.datasets.protein import adk, adk_volumes, hsp90
+from cryosip.datasets.protein import adk, adk_entangled, adk_states, adk_volumes, hsp90
 from cryosip.datasets.slcp import slcp
 from cryosip.datasets.two_moons import two_moons
 
 DATASETS: dict[str, Callable[..., Instance]] = {
     "adk": adk,
+    "adk-entangled": adk_entangled,
+    "adk-states": adk_states,
     "adk-volumes": adk_volumes,
     "fredholm": fredholm,
     "ensemble": ensemble,

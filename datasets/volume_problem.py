@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
-from cryosip.datasets.instance import Instance, Truth
+from cryosip.datasets.instance import Instance
 from cryosip.datasets.volume_frame import embedded, frame
 from cryosip.methods.problem import (
     Coefficients,
@@ -70,7 +70,9 @@ def of_volumes(instance: Instance) -> Instance:
         volumes=offered,
         poses=problem.poses,
     )
-    drawn = Truth(sample, volume(truth.theta), pose=truth.pose, identifiable=partial(embedded, within))
+    drawn = truth._replace(sample=sample, theta=volume(truth.theta), identifiable=partial(embedded, within))
+    if truth.states is not None:
+        drawn = drawn._replace(states=volume(jnp.asarray(truth.states, drawn.theta.dtype)))
     return Instance(whole, drawn, volume=lambda theta: theta)
 
 

@@ -12,6 +12,7 @@ import pytest
 from examples import built, instance
 
 from cryosip.bench import build, metrics, sharing
+from cryosip.bench.check.problems import SAME_CODE
 from cryosip.datasets.registry import DATASETS
 
 HELD_MB = 1150  # from which on a process gives its programs back
@@ -100,9 +101,11 @@ def tiny():
 
 @pytest.fixture(
     params=[
-        pytest.param(name, marks=[pytest.mark.slow] * (name in ("oned", "adk"))) for name in DATASETS if name != "hsp90"
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("oned", "adk")))
+        for name in DATASETS
+        if name not in SAME_CODE
     ]
 )
 def small(request):
-    """Each problem of the registry, small; hsp90 is adk with another file."""
+    """Each problem of the registry, small, but for those that are others with another file or other options."""
     return instance(request.param)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from cryosip.bench import examples
+from cryosip.bench.studies.otd_dto import OF_VOLUMES
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.registry import METHODS, VOLUME_METHODS
 
@@ -21,7 +22,7 @@ def home(method: str) -> str:
 
 def may_refuse(method: str, problem: str) -> bool:
     """Whether a method need not support a problem: one of volumes others, others volumes, or one that is not ours."""
-    return (method in VOLUME_METHODS) or problem == "adk-volumes" or not METHOD_OPTIONS[method]
+    return (method in VOLUME_METHODS) or problem in OF_VOLUMES or not METHOD_OPTIONS[method]
 
 
 def instance(problem: str, replicate: int = 0):

@@ -10,6 +10,7 @@ import jaxtyping
 import numpy as np
 from hypothesis import strategies as st
 
+from cryosip.datasets.conformations import MEANS
 from cryosip.datasets.protein import protein
 from cryosip.datasets.registry import DATASETS
 
@@ -107,6 +108,7 @@ PROTEIN = defaults(protein) | {
     "n_observations": 2, "image_size": 5, "pixel_size_in_angstroms": 12.0, "atom_std_in_angstroms": 8.0,
     "atoms_per_bead": 4, "means": ((1.0, -1.0), (0.0,)),
 }  # fmt: skip
+STATES = ("states", "populations", "view_concentration", "view_axes")
 SANE_DATASETS = {name: defaults(factory) | {"n_observations": 5} for name, factory in DATASETS.items()} | {
     "ensemble": defaults(DATASETS["ensemble"])
     | {
@@ -118,11 +120,18 @@ SANE_DATASETS = {name: defaults(factory) | {"n_observations": 5} for name, facto
     },
     "nanocluster": defaults(DATASETS["nanocluster"]) | {"n_observations": 3, "image_size": 6, "tau": 0.9},
     "adk": PROTEIN,
+    **{
+        name: PROTEIN
+        | {"volume_size": 4, "means": MEANS}
+        | {option: defaults(DATASETS[name])[option] for option in STATES}
+        for name in ("adk-states", "adk-entangled")
+    },
     "adk-volumes": PROTEIN | {"volume_size": 4},
     "hsp90": PROTEIN,
 }
 OWN_DATASETS = {
     "means": ROW | ROWS, "stds": ROW, "weights": ROW, "init_mean": ROW, "covariances": st.lists(ROWS, max_size=3),
     "init_covariance": ROWS, "defocus_range_in_angstroms": ROW, "cropped_size": st.integers(1, 7),
-    "max_shift_in_angstroms": NUMBERS, "source_stds": ROW,
+    "max_shift_in_angstroms": NUMBERS, "source_stds": ROW, "states": ROWS, "populations": ROW,
+    "view_concentration": NUMBERS, "view_axes": ROWS,
 }  # fmt: skip

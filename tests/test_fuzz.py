@@ -30,9 +30,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cryosip.bench.app import campaign, cli, jobs
+from cryosip.bench.app.planning import PROTEINS
 from cryosip.bench.check import run as checking
 from cryosip.bench.speed import baselines, tracking
 from cryosip.bench.studies import tuning
+from cryosip.bench.studies.otd_dto import OF_VOLUMES
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.datasets import prody_adapter, structures
 from cryosip.datasets.protein import protein
@@ -68,10 +70,10 @@ def helix(tmp_path_factory):
 @both(30)
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.slow) if name in ("hsp90", "adk-volumes") else name for name in DATASETS],
+    [pytest.param(name, marks=pytest.mark.slow) if name in {"hsp90"} | OF_VOLUMES else name for name in DATASETS],
 )
 def test_a_problem_is_sound_or_refused(name, examples, helix):
-    sane, of_file = SANE_DATASETS[name], name in ("adk", "adk-volumes", "hsp90")
+    sane, of_file = SANE_DATASETS[name], name in PROTEINS
     factory = protein if of_file else DATASETS[name]
     assert set(sane) == set(inspect.signature(factory).parameters) - {"name"}
     base = sane | ({"structure": helix} if of_file else {})

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from cryosip.bench.app import outside, settings
 from cryosip.bench.studies import tuning
-from cryosip.bench.studies.otd_dto import BudgetedProblems
+from cryosip.bench.studies.otd_dto import OF_VOLUMES, BudgetedProblems
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.methods import checks
 from cryosip.records.schema import RunConfig
 
-PROTEINS = ("hsp90", "adk", "adk-volumes")
+PROTEINS = {"hsp90", "adk"} | OF_VOLUMES
 
 
 class Selection(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from cryosip.datasets.conformations import States
 from cryosip.datasets.gaussian_mixture import GaussianMixture, MultivariateMixture
 from cryosip.datasets.instance import Instance, Truth
 from cryosip.methods.problem import Problem
@@ -34,12 +35,12 @@ def held(value: Any, seen: dict[int, Any] | None = None) -> dict[int, Any]:
 
 def leaks(problem: Problem, truth: Truth) -> list[Any]:
     """What a problem holds of its truth: the distribution, its sampler, or arrays of its numbers."""
-    secret = [np.asarray(leaf) for leaf in jax.tree.leaves((truth.theta, truth.pose))]
+    secret = [np.asarray(leaf) for leaf in jax.tree.leaves((truth.theta, truth.pose, truth.populations))]
     if problem.support is not None:
         secret += _populations(problem.support, truth)
     secret = [s for s in secret if (s != s.ravel()[0]).any()]  # one number throughout says nothing
     known = list(held(tuple(problem)).values())
-    laws = [v for v in known if isinstance(v, Truth | Instance | GaussianMixture | MultivariateMixture)]
+    laws = [v for v in known if isinstance(v, Truth | Instance | GaussianMixture | MultivariateMixture | States)]
     samplers = [v for v in known if v is truth.sample or v is truth.quantile]
     arrays = [np.asarray(v) for v in known if isinstance(v, np.ndarray | jax.Array) and v.dtype != object]
     shared = [a for a in arrays for s in secret if a.size and _holds(a.ravel(), s.ravel(), problem.support)]

@@ -55,7 +55,8 @@ SMOOTH: dict[str, dict[str, Any]] = {
     "slcp": {"n_observations": 60},
     "two-moons": {"n_observations": 60},
 }
-SAME_CODE = {"hsp90": "adk"}  # with another file, to save a minute
+# with another file or other options, to save minutes
+SAME_CODE = {"hsp90": "adk", "adk-states": "adk-volumes", "adk-entangled": "adk-volumes"}
 
 
 @lru_cache
@@ -71,9 +72,9 @@ def options(name: str) -> Options:
 
 def samplers(name: str) -> Iterator[Finding]:
     """How probable samples are under their distribution; hsp90 takes the structure of adk."""
+    expected, initial = known("reference distribution", name, distributions.DISTRIBUTIONS)
     instance = build(name)
     problem, truth = instance.problem, instance.truth
-    expected, initial = known("reference distribution", name, distributions.DISTRIBUTIONS)
 
     def probable(what: str, p_value: float) -> Finding:
         return Finding(f"{name}: {what}, probability", p_value, least=LEAST_PROBABLE)

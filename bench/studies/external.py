@@ -100,10 +100,10 @@ def measured(instance: Instance, maps: particle_files.Maps) -> tuple[Result, Arr
             f"{cube.width:g} angstroms together"
         )
 
-    within, floor = true_volumes(instance)
+    within, states, floors = true_volumes(instance)
     found = WeightedPoints(from_voxels(cube, maps.voxels)[:, 1:], maps.weights)
     estimate, factor = volume_metrics.scaled(found, within)
-    values = volume_metrics.of_volumes(estimate, within) | volume_metrics.anchors(within, len(maps.weights))
+    values = volume_metrics.of_volumes(estimate, within, states) | volume_metrics.anchors(within, len(maps.weights))
     true = np.asarray(volume(instance.truth.theta))
     # programs lose the constant of maps, which images tell
     constant = np.full((len(maps.weights), 1), true[:, 0].mean())
@@ -116,5 +116,5 @@ def measured(instance: Instance, maps: particle_files.Maps) -> tuple[Result, Arr
     if instance.problem.poses is not None:
         told, curve = of_halves(instance.problem)
         of_each, curves = of_each | told, curves | curve
-    result = Result(message=message, metrics=values | of_each | {"grey_factor": factor}, floors={"volume_w2": floor})
+    result = Result(message=message, metrics=values | of_each | {"grey_factor": factor}, floors=floors)
     return result, curves | {"map_weights": np.asarray(maps.weights, np.float32)[:, None]}

@@ -11,6 +11,7 @@ from cryosip.bench.execute import Session, run_method
 from cryosip.bench.measure import Arrays, finite
 from cryosip.bench.runner import Snapshot
 from cryosip.bench.volume_images import Own, of_halves, of_images
+from cryosip.bench.volume_metrics import TrueVolumes
 from cryosip.datasets.instance import Instance
 from cryosip.datasets.volume_frame import Frame
 from cryosip.datasets.volumes import Cube, voxels
@@ -39,16 +40,16 @@ def measure_volumes(config: RunConfig, session: Session) -> tuple[Result, Arrays
     if method.per_image is not None:
         own = Own(np.arange(len(instance.problem.observations)), jax.jit(method.per_image)(last[0].state))
     shared, key = session.shared or sharing.PROCESS, ("true volumes", config.problem, result.dataset_hash)
-    within, floor = shared.once(key, lambda: volume_metrics.true_volumes(instance))
-    values, more = of_distribution(instance, within, last[0].estimate, own)
+    true = shared.once(key, lambda: volume_metrics.true_volumes(instance))
+    values, more = of_distribution(instance, true, last[0].estimate, own)
     told, curve = shared.once(("halves", *key[1:]), lambda: of_halves(instance.problem))
-    floors = result.floors | {"volume_w2": floor}
     values = result.metrics | finite(values | told)
+    floors = result.floors | true.floors
     return msgspec.structs.replace(result, metrics=values, floors=floors), arrays | more | curve
 
 
 def of_distribution(
-    instance: Instance, within: Frame, estimate: WeightedPoints, own: Own | None
+    instance: Instance, true: TrueVolumes, estimate: WeightedPoints, own: Own | None
 ) -> tuple[dict[str, float], Arrays]:
     """All metrics of an estimate as a distribution of volumes, the curves of its images, and volumes to look at."""
     volume = instance.volume
@@ -56,12 +57,12 @@ def of_distribution(
     theta = np.asarray(volume(jnp.asarray(estimate.theta)), float)
     whole = WeightedPoints(theta, np.asarray(estimate.weights, float))
     seen = whole._replace(theta=theta[:, 1:])
-    values = volume_metrics.of_volumes(seen, within)
-    anchors = volume_metrics.anchors(within, min(len(theta), FEW_POINTS))
+    values = volume_metrics.of_volumes(seen, true.within, true.states)
+    anchors = volume_metrics.anchors(true.within, min(len(theta), FEW_POINTS))
     if len(theta) > FEW_POINTS:
         del anchors["volume_w2_best_points"]
     images, curves = of_images(instance.problem, np.asarray(volume(instance.truth.theta)), whole, own)
-    return values | anchors | images, curves | _to_look_at(instance, within, whole)
+    return values | anchors | images, curves | _to_look_at(instance, true.within, whole)
 
 
 def _to_look_at(instance: Instance, within: Frame, found: WeightedPoints) -> Arrays:

@@ -128,7 +128,7 @@ PAPER = BudgetedProblems(
     (1e6, 1e7),
 )
 KNOWN = {budgeted.problem for budgeted in PAPER.problems}
-OF_VOLUMES = {"adk-volumes"}  # which the study volumes compares
+OF_VOLUMES = {"adk-volumes", "adk-states", "adk-entangled"}  # which the study volumes compares
 SAME_SETTINGS = {"hsp90": "adk"}  # one protein is tuned, the other shows whether that carries over
 
 

@@ -32,6 +32,8 @@ CLASS_STEPS, EM_STEPS, COVARIANCE_STEPS, FLOW_STEPS = 25, 20, 6, 200
 EPOCHS, BATCH = 50, 64
 DISTRIBUTIONS = ("posterior-means", "model", "deconvolved")
 PARTICLES = 300
+# discrete conformers, and how many; the same images otherwise
+STATES = {"adk-states": 4, "adk-entangled": 2}
 
 
 class Row(NamedTuple):
@@ -45,22 +47,33 @@ class Row(NamedTuple):
 
 
 def volumes(size: Size) -> list[RunConfig]:
-    """Each row on the same images, in the poses that are given; then some on noise alone."""
+    """Each row on the same images, in the poses that are given; some on discrete conformers, and on noise alone."""
     images = VOLUME_IMAGES[size.images] | GIVEN
     found = list(rows(size))
+    chosen = [(MOLECULE if row.of_modes else f"{MOLECULE}-volumes", images, row) for row in found]
+    chosen += [(problem, images, row) for problem, k in STATES.items() for row in of_states(k, size)]
+    chosen += [(f"{MOLECULE}-volumes", images | NOISE, row) for row in found if row.variant in ON_NOISE]
     return [
-        run_on(MOLECULE if row.of_modes else f"{MOLECULE}-volumes", images | more, 2, "volumes", Labels(row.variant),
-               size, row.method, row.steps, **row.options)
-        for more, chosen in (({}, found), (NOISE, (row for row in found if row.variant in ON_NOISE)))
-        for row in chosen
-    ]  # fmt: skip
+        run_on(problem, options, 2, "volumes", Labels(row.variant), size, row.method, row.steps, **row.options)
+        for problem, options, row in chosen
+    ]
+
+
+def of_states(k: int, size: Size) -> list[Row]:
+    """As many classes as there are states, and more; and two rows of as many volumes as images."""
+    others = [row for row in rows(size) if row.variant in ("covariance, deconvolved", "autoencoder")]
+    return [_classes(k), _classes(max(CLASSES)), *others]
+
+
+def _classes(k: int) -> Row:
+    return Row(f"classes, K = {k}", "class3d", CLASS_STEPS, {"n_components": k})
 
 
 def rows(size: Size) -> Iterator[Row]:
     """Those that look for volumes, then those that know the modes and not the poses."""
     descent = {"name": "rms-sgd", "learning_rate": 0.1, "cosine_steps": max(1, round(FLOW_STEPS * size.share_of_steps))}
     for k in CLASSES:
-        yield Row(f"classes, K = {k}", "class3d", CLASS_STEPS, {"n_components": k})
+        yield _classes(k)
     for distribution in DISTRIBUTIONS:
         yield Row(f"3D variability, {distribution}", "variability", EM_STEPS, {"distribution": distribution})
     for distribution in ("posterior-means", "deconvolved"):

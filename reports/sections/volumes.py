@@ -30,6 +30,8 @@ METRICS = {
     "own_rms": "rms, own",
     "bayes_rms": "rms, Bayes",
 }
+# where the truth has discrete states
+POPULATIONS = {"population_total_variation": "populations, TV", "population_error_in_kT": "populations, kT"}
 CONSENSUS = {"volume_w2": "volume_spread", "own_area": "consensus_area", "own_rms": "consensus_rms"}
 FEW = 4_000  # points of a figure
 
@@ -47,12 +49,13 @@ class Row(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The rows on the same images."""
+    """The rows on the same images, and which metrics they have, with their titles."""
 
     title: str
+    metrics: dict[str, str]
     rows: list[Row]
     consensus: dict[str, Spread]
-    floor: Floor | None
+    floors: dict[str, Floor]
     halves: str
 
 
@@ -77,8 +80,10 @@ def _group(records: Sequence[Record]) -> Group:
     names = ("n_observations", "image_size", "snr", "volume_size")
     n, pixels, snr, size = (records[0].config_number(f"problem.options.{name}") for name in names)
     title = f"{_place(records[0])[0]}, {n:,.0f} images of {pixels:.0f}² at an SNR of {snr:g}, {size:.0f}³ voxels"
-    floor = typical_floor([r.floors[DISTANCE] for r in ok if DISTANCE in r.floors])
-    return Group(title, rows, consensus, floor, _halves(ok, size))
+    metrics = METRICS | {name: title for name, title in POPULATIONS.items() if any(name in r.metrics for r in ok)}
+    known = {name: typical_floor([r.floors[name] for r in ok if name in r.floors]) for name in metrics}
+    floors = {name: floor for name, floor in known.items() if floor is not None}
+    return Group(title, metrics, rows, consensus, floors, _halves(ok, size))
 
 
 def _halves(records: Sequence[Record], size: float) -> str:
@@ -117,7 +122,7 @@ def _row(records: Sequence[Record], mark: str) -> Row:
     return Row(
         name_of(records[0]) + mark,
         series_style(records[0]).colour,
-        {name: spread(of(name)) for name in METRICS},
+        {name: spread(of(name)) for name in METRICS | POPULATIONS},
         spread([a / b for a, b in zip(of(DISTANCE), floors, strict=True)]),
         spread([a / b for a, b in zip(of(DISTANCE), of("volume_spread"), strict=True)]),
         spread([r.setup_seconds + r.run_seconds for r in ok]),
@@ -129,9 +134,15 @@ def _figures(records: list[Record]) -> Figures:
     kept = of_first_replicate(of_study(records, "volumes"), {"volumes_true", "along_true"})
     if not kept:
         return {}
-    kept.sort(key=lambda r: r.metrics[DISTANCE])
-    curves = [_correlations(kept)] if any("fsc_own" in r.arrays for r in kept) else []
-    return {"volumes": [*curves, *(_plane(r) for r in kept), _slices("true", kept[0]), *(_slices("", r) for r in kept)]}
+    kept.sort(key=lambda r: (_place(r), r.metrics[DISTANCE]))
+    return {"volumes": [plot for own in grouped(kept, _place).values() for plot in _of_images(own)]}
+
+
+def _of_images(records: Sequence[Record]) -> list[Plot]:
+    """The figures of the rows on the same images."""
+    curves = [_correlations(records)] if any("fsc_own" in r.arrays for r in records) else []
+    maps = [_slices("true", records[0]), *(_slices("", r) for r in records)]
+    return [*curves, *(_plane(r) for r in records), *maps]
 
 
 def _correlations(records: Sequence[Record]) -> Plot:
@@ -157,7 +168,9 @@ def _correlations(records: Sequence[Record]) -> Plot:
         "method that is not above has told no image from another."
     )
     header = ["method", "shell", "median", "q05", "q95"]
-    return Plot("volumes-fsc", "Volumes of images", caption, draw("volumes-fsc", paint), header, table)
+    problem = _place(kept[0])[0]
+    name = f"volumes-fsc-{problem}"
+    return Plot(name, f"Volumes of images, {problem}", caption, draw(name, paint), header, table)
 
 
 def _plane(record: Record) -> Plot:
@@ -183,7 +196,7 @@ def _plane(record: Record) -> Plot:
         "Volumes along the two directions in which the true ones vary most. Areas of few points are their weights."
     )
     rows = found[shown].tolist()
-    return Plot(name, name_of(record), caption, draw(name, paint), ["first", "second", "weight"], rows)
+    return Plot(name, _title(record), caption, draw(name, paint), ["first", "second", "weight"], rows)
 
 
 def _few(points: Array) -> Array:
@@ -195,19 +208,24 @@ def _slices(which: str, record: Record) -> Plot:
     cubes = record.arrays["volumes_true" if which else "volumes_estimated"]
     size = round(cubes.shape[1] ** (1 / 3))
     images = cubes.reshape(-1, size, size, size)[:, size // 2]
-    title = "truth" if which else name_of(record)
+    problem = _place(record)[0]
+    title = f"truth, {problem}" if which else _title(record)
     caption = "Middle slices: 2 std to one side along the first principal component, the mean, 2 std to the other."
-    return strip(f"volumes-slices-{which or _slug(record)}", title, caption, images)
+    return strip(f"volumes-slices-{f'{problem}-true' if which else _slug(record)}", title, caption, images)
+
+
+def _title(record: Record) -> str:
+    return f"{name_of(record)}, {_place(record)[0]}"
 
 
 def _slug(record: Record) -> str:
-    kept = "".join(c if c.isalnum() else " " for c in name_of(record).lower())
+    kept = "".join(c if c.isalnum() else " " for c in f"{_place(record)[0]} {name_of(record)}".lower())
     return "-".join(kept.split())
 
 
 def _context(source: Source) -> Context:
     found = groups(source.records)
-    return {"groups": found, "metrics": METRICS} if found else {}
+    return {"groups": found} if found else {}
 
 
 def table(found: Sequence[Group]) -> list[list[Any]]:
@@ -217,7 +235,7 @@ def table(found: Sequence[Group]) -> list[list[Any]]:
         [group.title, row.label, name, *row.metrics[name][:3], row.seconds.median, row.statuses]
         for group in found
         for row in group.rows
-        for name in METRICS
+        for name in group.metrics
     ]
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from cryosip.bench import environment, execute, sources
-from cryosip.bench.app.planning import Selection, plan
+from cryosip.bench.app.planning import PROTEINS, Selection, plan
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.methods.registry import METHODS
 from cryosip.records.schema import Identity, Labels, RunConfig, id_of
@@ -124,7 +124,7 @@ def test_the_precision_changes_all_ids(x64):
     ("file", "problems"),
     [
         ("datasets/nanocluster.py", {"nanocluster"}),
-        ("datasets/rotations.py", {"adk", "adk-volumes", "ensemble", "hsp90"}),
+        ("datasets/rotations.py", PROTEINS | {"ensemble"}),
     ],
 )
 def test_a_problem_changes_its_own_runs(changed, file, problems):
@@ -137,7 +137,7 @@ def test_a_measure_changes_its_own_study(changed):
 
 @pytest.mark.parametrize(
     ("library", "problems"),
-    [("prody", {"adk", "adk-volumes", "ensemble", "hsp90"}), ("jax", {run.problem for run in RUNS})],
+    [("prody", PROTEINS | {"ensemble"}), ("jax", {run.problem for run in RUNS})],
 )
 def test_another_version_of_a_library_changes_the_runs_that_it_decides(monkeypatch, library, problems):
     before = ids(None)

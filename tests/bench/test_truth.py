@@ -11,6 +11,7 @@ from examples import METHOD_OPTIONS, SMALL, home, instance, may_refuse
 
 from cryosip.bench import build, execute, runner
 from cryosip.bench.check.leaks import held, leaks
+from cryosip.bench.check.problems import SAME_CODE
 from cryosip.datasets.instance import Instance, Truth
 from cryosip.datasets.registry import DATASETS
 from cryosip.methods.registry import METHODS
@@ -117,6 +118,7 @@ def executed(method, problem, options):
         (method, name) if name == home(method) else pytest.param(method, name, marks=pytest.mark.slow)
         for method in METHODS
         for name in DATASETS
+        if SAME_CODE.get(name) != "adk-volumes"
     ],
 )
 def test_no_method_touches_the_truth(method, problem, log):
@@ -175,7 +177,7 @@ def test_a_method_that_peeks_is_found_out(when, log, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "hsp90" else name for name in DATASETS]
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SAME_CODE else name for name in DATASETS]
 )
 def test_no_function_of_a_problem_holds_the_truth(name):
     problem, truth, *_ = instance(name)

@@ -78,7 +78,7 @@ def test_one_factor_is_fitted_for_all_maps(factor):
 
 
 def test_the_floor_is_that_of_other_draws():
-    floor = volume_metrics.floor(frame(truth()), (truth(100) for _ in range(5)))
+    floor = volume_metrics.floors(frame(truth()), None, (truth(100) for _ in range(5)))["volume_w2"]
     assert 0.1 < floor.q05 <= floor.median <= floor.q95 < 3.0
     assert floor.n == 100
 
@@ -105,3 +105,35 @@ def test_principal_components_are_those_of_weighted_points(n):
     np.testing.assert_allclose(found.mean, mean)
     np.testing.assert_allclose(found.stds**2, np.linalg.eigvalsh(covariance)[:-4:-1], rtol=1e-8)
     np.testing.assert_allclose(covariance @ found.components.T, found.components.T * found.stds**2, atol=1e-8)
+
+
+STATES = volume_metrics.States(4.0 * DIRECTIONS[:3], np.array([0.5, 0.25, 0.25]), 100)
+
+
+def test_a_volume_belongs_to_the_nearest_state():
+    """Populations 1/4, 1/2, 1/4 of weights that sum to 8, the mean grey value left out by the caller."""
+    first, second, third = DIRECTIONS[:3]
+    found = np.stack([3.0 * first, 2.5 * second + 2.0 * first, 9.0 * second, third])
+    values = volume_metrics.of_states(WeightedPoints(found, np.array([2.0, 3.0, 1.0, 2.0])), STATES)
+    assert values["population_total_variation"] == pytest.approx(0.25)
+    # against the first, log 2 for log 1/2, and log 1 for log 1/2
+    assert values["population_error_in_kT"] == pytest.approx(np.sqrt(((2 * np.log(2)) ** 2 + np.log(2) ** 2) / 2))
+    with_states, without = (volume_metrics.of_volumes(equal(found), frame(truth(20)), s) for s in (STATES, None))
+    assert set(values) == set(with_states) - set(without)
+
+
+def test_of_two_states_the_error_is_that_of_their_free_energy_and_a_state_that_is_missed_counts_half_an_image():
+    true = np.array([0.3, 0.7])
+    assert volume_metrics.error_in_kt(true, true, 0.005) == 0
+    assert volume_metrics.error_in_kt(true, np.array([0.5, 0.5]), 0.005) == pytest.approx(np.log(7 / 3))
+    assert volume_metrics.error_in_kt(true, np.array([0.0, 1.0]), 0.005) == pytest.approx(np.log(200 * 3 / 7))
+
+
+def test_floors_of_populations_are_those_of_counts():
+    """Of 400 draws of 1/2, 1/4, 1/4: standard deviations .025 and .0217, the mean of |x| is .8 of them."""
+    draws = (STATES.volumes[RNG.choice(3, 400, p=STATES.populations)] for _ in range(60))
+    floors = volume_metrics.floors(frame(truth(20)), STATES, draws)
+    floor = floors["population_total_variation"]
+    assert floor.median == pytest.approx(0.5 * 0.8 * (0.025 + 2 * 0.0217), rel=0.4)
+    assert floor.q05 < floor.median < floor.q95
+    assert (floor.n, set(floors)) == (400, {"volume_w2", "population_total_variation", "population_error_in_kT"})

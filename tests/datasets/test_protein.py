@@ -313,6 +313,8 @@ def test_signatures_show_the_options(name):
         ({"means": ((),)}, r"means has shape \(1, 0\)"),
         ({"max_shift_in_angstroms": 1e6}, "the data of adk overflow, or no image holds anything"),
         ({"std": 0.0}, r"std is 0\.0; wanted"),
+        ({"states": ((1.0,),)}, r"states is \(\(1.0,\),\); wanted two or more"),
+        ({"view_axes": ((0.0, 0.0, 1.0),)}, "with view_concentration 0; wanted a positive concentration"),
         ({"cropped_size": 8}, "cropped_size is 8; wanted an odd number from 3 to image_size, 16"),
         *[({"cropped_size": size}, f"cropped_size is {size}; wanted an odd number from 3") for size in (1, 17)],
         (
@@ -327,7 +329,7 @@ def test_signatures_show_the_options(name):
 )
 def test_bad_input_is_refused(monkeypatch, options, says):
     # these are typed, and what is wrong here is a type
-    for name in ("checked_defocus", "_checked_distributions"):
+    for name in ("checked_defocus", "checked_conformations", "checked_views"):
         monkeypatch.setattr(protein, name, inspect.unwrap(getattr(protein, name)))
     with pytest.raises(ValueError, match=says):
         inspect.unwrap(protein.protein)("adk", **{**SMALL, **options})

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
+from cryosip.bench.check.problems import SAME_CODE
 from cryosip.datasets.registry import DATASETS
 
-PROBLEMS = [name for name in DATASETS if name != "hsp90"]  # which is adk with a file that may not be there
+PROBLEMS = [name for name in DATASETS if name not in SAME_CODE]
 ROUNDING = 1e-5  # smaller errors are rounding, which depends on the order of a sum
 
 

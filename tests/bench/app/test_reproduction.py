@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from cryosip.bench.app import cli, reproduction
 from cryosip.bench.app import runs as runs_module
+from cryosip.bench.studies.otd_dto import OF_VOLUMES
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.datasets import prody_adapter, structures
 from cryosip.datasets.registry import DATASETS
@@ -82,8 +83,8 @@ def test_without_a_problem_all_are_compared_and_adk_stands_in(planned):
     assert replicates(runs) == {"otd-vs-dto": 5} | dict.fromkeys([*MAIN, "paper-adk"], 1)
     assert {run.problem for run in runs} == set(DATASETS) - {
         "hsp90",
-        "adk-volumes",
-    }  # the one cannot be had, the other has a study
+        *OF_VOLUMES,
+    }  # the one cannot be had, the others have a study
     assert set(replicates(planned("--all"))) == {"otd-vs-dto", "noise", "sampling", "tau", "paper-adk"} | MAIN
 
 

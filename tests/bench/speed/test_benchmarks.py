@@ -17,6 +17,7 @@ from asv_runner._aux import update_sys_path
 from asv_runner.discovery import disc_benchmarks
 
 from cryosip.bench import examples
+from cryosip.bench.check.problems import SAME_CODE
 from cryosip.bench.metrics import METRICS
 from cryosip.bench.speed.tracking import DAILY
 from cryosip.datasets.registry import DATASETS
@@ -41,7 +42,7 @@ def suite():
 
 
 def entries(registry):
-    return set(registry) - {"hsp90"}  # adk with a file that may not be there
+    return set(registry) - set(SAME_CODE)
 
 
 def test_every_entry_of_the_registries_has_its_benchmarks():

@@ -183,6 +183,6 @@ def test_a_wrong_problem_is_refused_before_anything_runs(tmp_path):
 def test_a_structure_is_for_proteins_alone(tmp_path):
     runs = plan(["otd-vs-dto"], Selection("paper", 1, structure=tmp_path / "some.pdb"))
     told = {run.problem: "structure" in run.problem_options for run in runs}
-    assert told == dict.fromkeys(set(DATASETS) - {"adk-volumes"}, False) | {"adk": True, "hsp90": True}
+    assert told == dict.fromkeys(set(DATASETS) - otd_dto.OF_VOLUMES, False) | {"adk": True, "hsp90": True}
     assert dataclasses.asdict(runs[0])["budgets"] is not None
     assert STUDIES["otd-vs-dto"].sizes["small"].replicates >= 5

@@ -1,0 +1,52 @@
+"""The section of volumes: a table for each problem, with populations where there are discrete states."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from cryosip.records.select import read_records
+from cryosip.reports import page
+from cryosip.reports.sections.volumes import SECTION, groups
+
+
+def put(write, problem, variant, w2, **metrics):
+    options = {"n_observations": 100, "image_size": 16, "snr": 0.1, "volume_size": 16}
+    known = {"volume_w2": w2, "volume_spread": 10.0} | metrics
+    floors = {name: {"median": 0.1, "q05": 0.05, "q95": 0.2, "n": 100} for name in ("volume_w2", *metrics)}
+    arrays = {
+        "volumes_true": np.ones((3, 64)), "volumes_estimated": np.ones((3, 64)),
+        "along_true": np.arange(8.0).reshape(4, 2), "along_estimated": np.arange(12.0).reshape(4, 3),
+    }  # fmt: skip
+    config = {"problem": {"name": problem, "options": options}, "method": {"name": "class3d", "options": {}},
+              "steps": 10, "every": 10, "stop_below": None}  # fmt: skip
+    write(study="volumes", method="class3d", setting=variant, problem=problem, config=config, metrics=known,
+          floors=floors, arrays=arrays)  # fmt: skip
+
+
+@pytest.fixture
+def volumes(write, results):
+    put(write, "adk-volumes", "classes, K = 4", 5.0)
+    put(write, "adk-states", "classes, K = 10", 7.0, population_total_variation=0.3, population_error_in_kT=1.5)
+    put(write, "adk-states", "classes, K = 4", 6.0, population_total_variation=0.02, population_error_in_kT=0.125)
+    return results
+
+
+def test_populations_are_columns_where_there_are_states(volumes):
+    states, whole = sorted(groups(read_records(volumes)[0]), key=lambda group: len(group.rows), reverse=True)
+    assert [row.label for row in states.rows] == ["classes, K = 4", "classes, K = 10"]
+    assert set(states.metrics) - set(whole.metrics) == {"population_total_variation", "population_error_in_kT"}
+    assert states.floors["population_error_in_kT"].median == pytest.approx(0.1)
+    assert states.rows[0].metrics["population_error_in_kT"].median == pytest.approx(0.125)
+
+
+def test_the_page_and_the_file_have_the_populations_and_every_figure_its_name(volumes, tmp_path):
+    text = page.build(volumes, tmp_path / "out").read_text()
+    section = text.partition('<section id="volumes">')[2].partition("</section>")[0]
+    assert section.count("populations, kT</th>") == 1
+    assert "0.125" in section
+    lines = list(csv.DictReader((tmp_path / "out" / "volumes.csv").open()))
+    found = {line["method"]: float(line["median"]) for line in lines if line["metric"] == "population_total_variation"}
+    assert found == pytest.approx({"classes, K = 4": 0.02, "classes, K = 10": 0.3})
+    names = [plot.name for plot in SECTION.figures(read_records(volumes)[0])["volumes"]]
+    assert len(set(names)) == len(names) == 3 + 3 + 2  # planes, maps, and those of the truth

@@ -1,9 +1,12 @@
 """A run of the study volumes, measured as distributions of volumes and image by image."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import msgspec
 import numpy as np
+from jaxtyping import Float
 
 from cryosip.bench import sharing, volume_metrics
 from cryosip.bench.build import build_instance, build_method
@@ -19,6 +22,7 @@ from cryosip.records.schema import Result, RunConfig
 
 FEW_POINTS = 50  # up to here the best points that many can be are told
 EXTREME = 2.0  # stds along the first principal component
+MOST_SHOWN = 2_000  # images, in figures of their volumes
 
 
 def measure_volumes(config: RunConfig, session: Session) -> tuple[Result, Arrays]:
@@ -58,30 +62,58 @@ def of_distribution(
     anchors = volume_metrics.anchors(within, min(len(theta), FEW_POINTS))
     if len(theta) > FEW_POINTS:
         del anchors["volume_w2_best_points"]
-    images, curves = of_images(instance.problem, np.asarray(volume(instance.truth.theta)), whole, own)
-    return values | anchors | images, curves | _to_look_at(instance, within, whole)
+    true = np.asarray(volume(instance.truth.theta))
+    images, curves = of_images(instance.problem, true, whole, own)
+    principal = principal_components(whole, within)
+    if own is not None:
+        curves["along_own"] = along_own(own, true, principal, within)
+    return values | anchors | images, curves | _to_look_at(instance, within, whole, principal)
 
 
-def _to_look_at(instance: Instance, within: Frame, found: WeightedPoints) -> Arrays:
+class Principal(NamedTuple):
+    """The mean of a distribution of volumes, and its principal components with the stds along them."""
+
+    mean: Float[np.ndarray, " v"]
+    stds: Float[np.ndarray, " k"]
+    components: Float[np.ndarray, "k v"]
+
+
+def principal_components(found: WeightedPoints, within: Frame) -> Principal:
+    """Those of an estimate; the first points to the side of the truth's first."""
+    theta, weights = np.asarray(found.theta), np.asarray(found.weights) / np.sum(found.weights)
+    mean = weights @ theta
+    _, stds, axes = np.linalg.svd(np.sqrt(weights)[:, None] * (theta - mean), full_matrices=False)
+    axes[0] *= 1 if axes[0, 1:] @ within.components[0] >= 0 else -1
+    return Principal(mean, stds, axes)
+
+
+def along_own(
+    own: Own, true: Float[np.ndarray, "m v"], principal: Principal, within: Frame
+) -> Float[np.ndarray, "n 3"]:
+    """Of at most 2000 images: their own volumes in the first two components of the estimate, the true in the truth's
+    first.
+    """
+    some = np.unique(np.linspace(0, len(own.images) - 1, min(len(own.images), MOST_SHOWN)).astype(int))
+    found = (np.asarray(own.volumes)[some] - principal.mean) @ principal.components[:2].T
+    behind = (true[own.images[some], 1:] - within.mean) @ within.components[0]
+    return np.column_stack([found, np.zeros((len(some), 2 - found.shape[1])), behind])
+
+
+def _to_look_at(instance: Instance, within: Frame, found: WeightedPoints, principal: Principal) -> Arrays:
     """Voxels (3, l, l, l) of the mean and of both ends along the first component of the truth and of the estimate, and
     the coordinates of both in the truth's first two components."""
     offered = instance.problem.volumes
     assert offered is not None
     cube = Cube(offered.size, offered.voxel_size)
-    theta, weights = np.asarray(found.theta), np.asarray(found.weights) / np.sum(found.weights)
-    mean = weights @ theta
-    away = np.sqrt(weights)[:, None] * (theta - mean)
-    _, size, axes = np.linalg.svd(away, full_matrices=False)
-    end = EXTREME * size[0] * axes[0]
-    end = end if end[1:] @ within.components[0] >= 0 else -end
+    mean, end = principal.mean, EXTREME * principal.stds[0] * principal.components[0]
     true_end = EXTREME * within.points[:, 0].std() * within.components[0]
     estimated = np.stack([mean - end, mean, mean + end])
     true = np.pad(np.stack([within.mean - true_end, within.mean, within.mean + true_end]), [(0, 0), (1, 0)])
     true[:, 0] = mean[0]
-    along = (theta[:, 1:] - within.mean) @ within.components[:2].T
+    along = (np.asarray(found.theta)[:, 1:] - within.mean) @ within.components[:2].T
     return {
         "volumes_true": voxels(cube, true).reshape(3, -1),
         "volumes_estimated": voxels(cube, estimated).reshape(3, -1),
         "along_true": within.points[:, :2],
-        "along_estimated": np.column_stack([along, weights]),
+        "along_estimated": np.column_stack([along, np.asarray(found.weights) / np.sum(found.weights)]),
     }

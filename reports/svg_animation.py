@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -161,8 +161,8 @@ def _png(picture: Array) -> str:
     """In grey, as text; what is nan is transparent."""
     grey = np.round(255 * np.nan_to_num(picture)).astype(np.uint8)
     pixels = np.dstack([grey, grey, grey, np.where(np.isnan(picture), 0, 255).astype(np.uint8)])
-    file = io.BytesIO()
-    imsave(file, pixels, format="png", origin="lower", metadata={"Software": None})
+    file, unsigned = io.BytesIO(), dict[str, Any](Software=None)  # the same bytes by any version
+    imsave(file, pixels, format="png", origin="lower", metadata=unsigned)
     return base64.b64encode(file.getvalue()).decode()
 
 

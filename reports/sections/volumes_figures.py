@@ -189,7 +189,7 @@ def _maps(which: str, record: Record) -> Plot:
     """Both ends along the first component, and the mean: middle slices above, sums along z below."""
     true = _panels(record.arrays["volumes_true"])
     shown = true if which else _panels(record.arrays["volumes_estimated"])
-    rows = [_framed(_grey(panels, of_truth)) for panels, of_truth in zip(shown, true, strict=True)]
+    rows = [_framed(list(_grey(panels, of_truth))) for panels, of_truth in zip(shown, true, strict=True)]
 
     def paint(ax: Axes) -> None:
         ax.imshow(_stacked(rows), cmap="gray", origin="lower", interpolation="nearest", vmin=0, vmax=1)

@@ -147,7 +147,8 @@ def _of_images(record: Record) -> Plot:
 
     def paint(ax: Axes) -> None:
         low, high = np.quantile(true, [0.02, 0.98])
-        dots = ax.scatter(x, y, s=7, c=true, cmap="viridis", vmin=low, vmax=high, linewidths=0, rasterized=True)
+        area = 7 if len(x) > 200 else 25
+        dots = ax.scatter(x, y, s=area, c=true, cmap="viridis", vmin=low, vmax=high, linewidths=0, rasterized=True)
         ax.set(xlabel="first component of the estimate", ylabel="second component of the estimate")
         ax.figure.colorbar(dots, ax=ax, label="truth's first component")
 
@@ -243,17 +244,18 @@ def _movie(record: Record) -> Plot:
         ax.set_axis_off()
 
     name = "volumes-movie"
-    stands = [f"{at:+.1f} std" for at in np.linspace(-END, END, FRAMES)]
-    movie = flicker(f"{name}-moving", paint, (4.2, 4.8), frames, back_and_forth(FRAMES), stands)
+    places = np.linspace(-END, END, FRAMES).tolist()
+    labels = [f"{at:+.1f} std".replace("-", "−") for at in places]
+    movie = flicker(f"{name}-moving", paint, (4.2, 4.8), frames, back_and_forth(FRAMES), labels)
     caption = (
         "The mean and so many standard deviations of the first principal component of each, its middle slice above and "
         "its sum along z below. Still: the truth in the two rows above, the estimate in the two below."
     )
     table = [
-        [title, stand, *map(float, (panel.min(), panel.max(), panel.mean(), panel.std()))]
+        [title, at, *map(float, (panel.min(), panel.max(), panel.mean(), panel.std()))]
         for title, array in zip(titles, arrays, strict=True)
-        for stand, panel in zip(stands, _panels(_between(record, array, FRAMES))[0], strict=True)
+        for at, panel in zip(places, _panels(_between(record, array, FRAMES))[0], strict=True)
     ]
-    columns = ["volumes", "place", "least", "largest", "mean", "std"]
+    columns = ["volumes", "std from the mean", "least", "largest", "mean", "std"]
     title = f"Along the first component: {name_of(record)}"
     return Plot(name, title, caption, draw(name, stills, (4.6, 4.0)), columns, table, movie)

@@ -13,7 +13,7 @@ SIZE = 5
 def arrays(shift, own=True):
     """Volumes that grow along z, an estimate that is `shift` beside the truth, and the volumes of 50 images."""
     rng = np.random.default_rng(3)
-    along = rng.normal(size=(200, 2))
+    along = rng.normal(size=(200, 2)) + [0.0, 5.0]
     mean = np.broadcast_to(np.arange(SIZE)[:, None, None], (SIZE,) * 3).ravel()
     ends = np.stack([mean - 1.0, mean, mean + 1.0])
     images = {"along_own": np.column_stack([along[:50], along[:50, 0]])} if own else {}

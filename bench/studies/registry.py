@@ -170,7 +170,7 @@ STUDIES: dict[str, Study] = {
         "How much a distribution of volumes changes with the seed, the half of the images, some noise, the components",
         {
             "smoke": Size(1, 40, 0.1, images="smoke"),
-            "small": Size(2, 1_000, 1.0, images="small"),
+            "small": Size(1, 1_000, 1.0, images="small"),
             "paper": Size(5, 5_000, 1.0, images="paper"),
         },
         stability,

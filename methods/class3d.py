@@ -120,14 +120,8 @@ def class3d(
         told = (fit.precision * prior > 1).any(0)
         last = jnp.where(told, jnp.arange(seen.n_shells), 0).max() + MORE_SHELLS
         weights = jnp.maximum(shares.mean(1), jnp.finfo(dtype).tiny)
-        state = Class3DState(
-            fit.maps,
-            weights / weights.sum(),
-            noise,
-            power(seen, seen.volumes.in_ball(fit.maps)),
-            last,
-            state.n_steps + 1,
-        )
+        after = power(seen, seen.volumes.in_ball(fit.maps))
+        state = Class3DState(fit.maps, weights / weights.sum(), noise, after, last, state.n_steps + 1)
         return state, Info(objective, jnp.asarray(k * m * (2 * N_ITERATIONS + 6)))
 
     def per_image(state: Class3DState) -> Float[Array, "m v"]:

@@ -1,10 +1,14 @@
 """Figures that move by themselves: SVG with SMIL, no script, the frames in between straight lines."""
 
+import base64
+import io
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
 from cryosip.records.schema import Array
 from cryosip.reports.style import INK, inline, painted, styled
@@ -45,6 +49,12 @@ def swing(seconds: float = 4.0) -> Script:
     return Script([0, 1, 0], [0.0, 0.5, 1.0], seconds, eased=True)
 
 
+def back_and_forth(frames: int, seconds: float = 5.0) -> Script:
+    """From the first frame to the last and back."""
+    order = [*range(frames), *range(frames - 2, -1, -1)]
+    return Script(order, np.linspace(0, 1, len(order)).tolist(), seconds)
+
+
 def moving(
     name: str, paint: Callable[[Axes], None], size: tuple[float, float], tracks: Sequence[Track], script: Script,
     labels: Sequence[str] = (),
@@ -71,9 +81,7 @@ def moving(
     str
         An SVG that moves without a script.
     """
-    with styled():
-        figure, ax = painted(paint, size)
-        svg = inline(name, figure)
+    svg, figure, ax = _still(name, paint, size)
     scale, height = POINTS_PER_INCH / figure.dpi, POINTS_PER_INCH * size[1]
 
     def placed(points: Array) -> Array:
@@ -89,6 +97,73 @@ def moving(
     texts = "\n".join(_label(label, script, at, right, height - top - 4) for at, label in enumerate(labels))
     overlay = f'{window}\n<g clip-path="url(#{name}-window)" fill="none">\n{paths}\n</g>\n{texts}\n'
     return svg[: svg.rindex("</svg>")] + overlay.replace(INK, "currentColor") + "</svg>\n"
+
+
+def flicker(
+    name: str, paint: Callable[[Axes], None], size: tuple[float, float], pictures: Array, script: Script,
+    labels: Sequence[str],
+) -> str:  # fmt: skip
+    """A panel with pictures above it, one at a time.
+
+    Parameters
+    ----------
+    name, paint, size
+        As in `moving`.
+    pictures
+        (frames, rows, columns) in grey from 0 to 1, nan where nothing is, the first row at the bottom; pixel (x, y) has
+        its centre there in the coordinates of the axes.
+    script
+        Which picture is shown when.
+    labels
+        For each picture what stands below it, at the right.
+
+    Returns
+    -------
+    str
+        An SVG that moves without a script.
+    """
+    svg, figure, ax = _still(name, paint, size)
+    scale, height = POINTS_PER_INCH / figure.dpi, POINTS_PER_INCH * size[1]
+    rows, columns = pictures.shape[1:]
+    corners = np.array([[-0.5, -0.5], [columns - 0.5, rows - 0.5]])
+    (left, bottom), (right, top) = ax.transData.transform(corners) * scale
+    place = f'x="{left:.1f}" y="{height - top:.1f}" width="{right - left:.1f}" height="{top - bottom:.1f}"'
+    parts = []
+    for frame, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+        shown = _shown(script, frame)
+        parts.append(
+            f'<image {place} preserveAspectRatio="none" style="image-rendering: pixelated" opacity="{int(frame == 0)}" '
+            f'href="data:image/png;base64,{_png(picture)}">{shown}</image>\n'
+            f'<text x="{right:.1f}" y="{height - bottom + 14:.1f}" text-anchor="end" fill="currentColor" '
+            f'opacity="{int(frame == 0)}" style="font: 10px \'DejaVu Sans\', sans-serif">{label}{shown}</text>'
+        )
+    return svg[: svg.rindex("</svg>")] + "\n".join(parts) + "\n</svg>\n"
+
+
+def _still(name: str, paint: Callable[[Axes], None], size: tuple[float, float]) -> tuple[str, Figure, Axes]:
+    """What does not move, laid out."""
+    with styled():
+        figure, ax = painted(paint, size)
+        return inline(name, figure), figure, ax
+
+
+def _shown(script: Script, frame: int) -> str:
+    """At the times of the frame, and at no others."""
+    times = ";".join(f"{time:.4g}" for time in script.times)
+    values = ";".join(str(int(at == frame)) for at in script.order)
+    return (
+        f'<animate attributeName="opacity" dur="{script.seconds:g}s" repeatCount="indefinite" calcMode="discrete" '
+        f'keyTimes="{times}" values="{values}"/>'
+    )
+
+
+def _png(picture: Array) -> str:
+    """In grey, as text; what is nan is transparent."""
+    grey = np.round(255 * np.nan_to_num(picture)).astype(np.uint8)
+    pixels = np.dstack([grey, grey, grey, np.where(np.isnan(picture), 0, 255).astype(np.uint8)])
+    file, unsigned = io.BytesIO(), dict[str, Any](Software=None)  # the same bytes by any version
+    imsave(file, pixels, format="png", origin="lower", metadata=unsigned)
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def _path(track: Track, script: Script) -> str:

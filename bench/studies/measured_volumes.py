@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import msgspec
 import numpy as np
+from jaxtyping import Float
 
 from cryosip.bench import sharing, volume_metrics
 from cryosip.bench.build import build_instance, build_method
@@ -11,7 +12,7 @@ from cryosip.bench.execute import Session, run_method
 from cryosip.bench.measure import Arrays, finite
 from cryosip.bench.runner import Snapshot
 from cryosip.bench.volume_images import Own, of_halves, of_images
-from cryosip.bench.volume_metrics import TrueVolumes
+from cryosip.bench.volume_metrics import Principal, TrueVolumes
 from cryosip.datasets.instance import Instance
 from cryosip.datasets.volume_frame import Frame
 from cryosip.datasets.volumes import Cube, voxels
@@ -20,6 +21,7 @@ from cryosip.records.schema import Result, RunConfig
 
 FEW_POINTS = 50  # up to here the best points that many can be are told
 EXTREME = 2.0  # stds along the first principal component
+MOST_SHOWN = 2_000  # images, in figures of their volumes
 
 
 def measure_volumes(config: RunConfig, session: Session) -> tuple[Result, Arrays]:
@@ -61,28 +63,50 @@ def of_distribution(
     anchors = volume_metrics.anchors(true.within, min(len(theta), FEW_POINTS))
     if len(theta) > FEW_POINTS:
         del anchors["volume_w2_best_points"]
-    images, curves = of_images(instance.problem, np.asarray(volume(instance.truth.theta)), whole, own)
-    return values | anchors | images, curves | _to_look_at(instance, true.within, whole)
+    behind = np.asarray(volume(instance.truth.theta))
+    images, curves = of_images(instance.problem, behind, whole, own)
+    principal = principal_components(whole, true.within)
+    if own is not None:
+        curves["along_own"] = along_own(own, behind, principal, true.within)
+    return values | anchors | images, curves | _to_look_at(instance, true.within, whole, principal)
 
 
-def _to_look_at(instance: Instance, within: Frame, found: WeightedPoints) -> Arrays:
+def principal_components(found: WeightedPoints, within: Frame) -> Principal:
+    """The first two of an estimate; the first points to the side of the truth's first."""
+    mean, components, stds = volume_metrics.principal(found, 2)
+    if len(components) and components[0, 1:] @ within.components[0] < 0:
+        components[0] *= -1
+    return Principal(mean, components, stds)
+
+
+def along_own(
+    own: Own, true: Float[np.ndarray, "m v"], principal: Principal, within: Frame
+) -> Float[np.ndarray, "n 3"]:
+    """Of at most 2000 images: their own volumes in the first two components of the estimate, the true in the truth's
+    first.
+    """
+    some = np.unique(np.linspace(0, len(own.images) - 1, min(len(own.images), MOST_SHOWN)).astype(int))
+    found = (np.asarray(own.volumes)[some] - principal.mean) @ principal.components.T
+    behind = (true[own.images[some], 1:] - within.mean) @ within.components[0]
+    return np.column_stack([found, np.zeros((len(some), 2 - found.shape[1])), behind])
+
+
+def _to_look_at(instance: Instance, within: Frame, found: WeightedPoints, principal: Principal) -> Arrays:
     """Voxels (3, l, l, l) of the mean and of both ends along the first component of the truth and of the estimate, and
     the coordinates of both in the truth's first two components."""
     offered = instance.problem.volumes
     assert offered is not None
     cube = Cube(offered.size, offered.voxel_size)
-    theta, weights = np.asarray(found.theta), np.asarray(found.weights) / np.sum(found.weights)
-    mean, components, stds = volume_metrics.principal(found, 1)
-    end = EXTREME * stds[0] * components[0] if len(stds) else np.zeros_like(mean)
-    end = end if end[1:] @ within.components[0] >= 0 else -end
+    mean = principal.mean
+    end = EXTREME * principal.stds[0] * principal.components[0] if len(principal.stds) else np.zeros_like(mean)
     true_end = EXTREME * within.points[:, 0].std() * within.components[0]
     estimated = np.stack([mean - end, mean, mean + end])
     true = np.pad(np.stack([within.mean - true_end, within.mean, within.mean + true_end]), [(0, 0), (1, 0)])
     true[:, 0] = mean[0]
-    along = (theta[:, 1:] - within.mean) @ within.components[:2].T
+    along = (np.asarray(found.theta)[:, 1:] - within.mean) @ within.components[:2].T
     return {
         "volumes_true": voxels(cube, true).reshape(3, -1),
         "volumes_estimated": voxels(cube, estimated).reshape(3, -1),
         "along_true": within.points[:, :2],
-        "along_estimated": np.column_stack([along, weights]),
+        "along_estimated": np.column_stack([along, np.asarray(found.weights) / np.sum(found.weights)]),
     }

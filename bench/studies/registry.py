@@ -14,6 +14,7 @@ from cryosip.bench.studies.held_out import run_held_out
 from cryosip.bench.studies.measured_bound import measure_bound
 from cryosip.bench.studies.measured_marginal import measure_marginal
 from cryosip.bench.studies.measured_reading import measure_reading
+from cryosip.bench.studies.measured_stability import measure_stability
 from cryosip.bench.studies.measured_volumes import measure_volumes
 from cryosip.bench.studies.nanocluster import paper_nanocluster, tau
 from cryosip.bench.studies.oned import noise, paper_1d
@@ -21,6 +22,7 @@ from cryosip.bench.studies.protein import hsp90_long, hsp90_methods, open_fields
 from cryosip.bench.studies.readings import readings
 from cryosip.bench.studies.sampling import sampling
 from cryosip.bench.studies.scaling import scaling
+from cryosip.bench.studies.stability import stability
 from cryosip.bench.studies.study import Size, Study
 from cryosip.bench.studies.tuning import FIRST_REPLICATE, tuning
 from cryosip.bench.studies.volumes import volumes
@@ -163,6 +165,16 @@ STUDIES: dict[str, Study] = {
         },
         volumes,
         measure_volumes,
+    ),
+    "stability": Study(
+        "How much a distribution of volumes changes with the seed, the half of the images, some noise, the components",
+        {
+            "smoke": Size(1, 40, 0.1, images="smoke"),
+            "small": Size(1, 1_000, 1.0, images="small"),
+            "paper": Size(5, 5_000, 1.0, images="paper"),
+        },
+        stability,
+        measure_stability,
     ),
     "otd-vs-dto": Study(
         "Every method on every problem within the same budgets of seconds and of forward evaluations",

@@ -1,5 +1,7 @@
 """Movies: what moves is what the records hold, within a bound of bytes, and stands still where that is asked for."""
 
+import base64
+import io
 import re
 import warnings
 from itertools import pairwise
@@ -10,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import test_reports_protein
+from matplotlib.image import imread
 
 from cryosip.records.schema import Record
 from cryosip.records.select import read_records
@@ -17,6 +20,7 @@ from cryosip.reports.drawing import STANDS
 from cryosip.reports.movies import film, modes, particles
 from cryosip.reports.page import build
 from cryosip.reports.style import Plot
+from cryosip.reports.svg_animation import back_and_forth, flicker
 
 MOST = 150_000  # bytes of a movie
 SVG = "{http://www.w3.org/2000/svg}"
@@ -195,3 +199,19 @@ def test_the_numbers_of_a_movie_are_all_its_particles(write) -> None:
     assert len(plot.rows) == 12
     assert plot.rows[5] == pytest.approx([100, 1, *theta[1, 1]])
     assert plot.caption.startswith("4 of 4 particles, the same ones in all 3 frames")
+
+
+def test_one_picture_is_shown_at_a_time_there_and_back() -> None:
+    pictures = np.stack([np.full((2, 3), grey) for grey in (0.0, 0.5, 1.0)])
+    pictures[:, 0, 1] = np.nan
+    svg = flicker(
+        "it", lambda ax: ax.set(xlim=(-0.5, 2.5), ylim=(-0.5, 1.5)), (3, 2), pictures, back_and_forth(3), "abc"
+    )
+    images = list(ElementTree.fromstring(svg).iter(f"{SVG}image"))
+    shown = np.array([change(image)["values"].split(";") for image in images], int)
+    np.testing.assert_array_equal(shown, [[1, 0, 0, 0, 1], [0, 1, 0, 1, 0], [0, 0, 1, 0, 0]])
+    assert [change(text)["values"] for text in animated(svg)[1]] == [change(image)["values"] for image in images]
+    pixels = imread(io.BytesIO(base64.b64decode(images[1].attrib["href"].partition(",")[2])))
+    # the first row is at the bottom
+    np.testing.assert_allclose(pixels[..., 3], [[1, 1, 1], [1, 0, 1]])
+    np.testing.assert_allclose(pixels[0, :, 0], 0.5, atol=0.01)

@@ -57,6 +57,7 @@ OWN_TESTS = {
     "ensemble",
     "fredholm",
     "hsp90-readings",
+    "stability",
     "volumes",
     "tuning",
 }  # sections whose tests write records of their own

@@ -15,7 +15,7 @@ def put(write, problem, variant, w2, **metrics):
     known = {"volume_w2": w2, "volume_spread": 10.0} | metrics
     floors = {name: {"median": 0.1, "q05": 0.05, "q95": 0.2, "n": 100} for name in ("volume_w2", *metrics)}
     arrays = {
-        "volumes_true": np.ones((3, 64)), "volumes_estimated": np.ones((3, 64)),
+        "volumes_true": np.arange(192.0).reshape(3, 64), "volumes_estimated": np.ones((3, 64)),
         "along_true": np.arange(8.0).reshape(4, 2), "along_estimated": np.arange(12.0).reshape(4, 3),
     }  # fmt: skip
     config = {"problem": {"name": problem, "options": options}, "method": {"name": "class3d", "options": {}},
@@ -49,4 +49,13 @@ def test_the_page_and_the_file_have_the_populations_and_every_figure_its_name(vo
     found = {line["method"]: float(line["median"]) for line in lines if line["metric"] == "population_total_variation"}
     assert found == pytest.approx({"classes, K = 4": 0.02, "classes, K = 10": 0.3})
     names = [plot.name for plot in SECTION.figures(read_records(volumes)[0])["volumes"]]
-    assert len(set(names)) == len(names) == 3 + 3 + 2  # planes, maps, and those of the truth
+    assert len(set(names)) == len(names) == 1 + 2 + 2 + 1  # densities, planes, maps, and those of the truth
+
+
+def test_a_distribution_from_noise_is_called_undetermined(write, results):
+    put(write, "adk-volumes", "classes, K = 4", 5.0, halves_shells=0.0, halves_area=0.03)
+    put(write, "adk-states", "classes, K = 4", 6.0, halves_shells=5.0, halves_area=0.8)
+    noise, states = sorted((group.halves for group in groups(read_records(results)[0])), reverse=True)
+    assert noise.startswith("Undetermined: consensus volumes of two halves of these images agree in no shell")
+    assert "0.03" in noise
+    assert "agree in the first 5 of 7 shells (mean correlation 0.80)" in states

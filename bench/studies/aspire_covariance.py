@@ -40,13 +40,13 @@ def estimate(star: Path, out: Path, n_components: int) -> None:
     basis = FBBasis3D((images.L,) * 3, dtype=images.dtype)
     variance = WhiteNoiseEstimator(images).estimate()
     of_mean = MeanEstimator(images, basis=basis, checkpoint_iterations=None)
-    mean = of_mean.estimate()
+    mean = Volume(np.asarray(of_mean.estimate()), pixel_size=images.pixel_size)  # a CTF needs the size of pixels
     of_covariance = CovarianceEstimator(images, basis=basis, mean_kernel=of_mean.kernel, checkpoint_iterations=None)
     vectors, values = eigs(of_covariance.estimate(mean, variance), n_components)
-    directions = Volume(np.moveaxis(vectors, -1, 0))
+    directions = Volume(np.moveaxis(vectors, -1, 0), pixel_size=images.pixel_size)
     coordinates = src_wiener_coords(images, mean, directions, values, variance)
     for name, volume in [(MEAN, mean), *((eigenvolume(k), directions[k]) for k in range(n_components))]:
-        Volume(np.asarray(volume), pixel_size=images.pixel_size).save(str(out / name))
+        volume.save(str(out / name))
     np.save(out / COORDINATES, coordinates.T)
     print(f"noise variance {variance:g}, eigenvalues {np.diag(values)}")
 

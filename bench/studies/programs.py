@@ -64,19 +64,23 @@ def _relion(task: Task) -> list[list[str] | Callable[[], None]]:
     """Class3D from the consensus; where poses are unknown, from a map that was found from nothing, with a search."""
     initial = task.out / "initial"  # apart from the classes, whose names are alike
     reference = task.out / "consensus.mrc" if task.has_poses else initial / f"run_it{SEARCHED:03d}_class001.mrc"
-    refine = [
-        "{program}", "--i", "particles.star", "--ctf", "--tau2_fudge", "4", "--ini_high", "40", "--pad", "2",
-        "--particle_diameter", f"{task.width - 2:g}", "--dont_combine_weights_via_disc",
-        "--random_seed", str(task.seed),
-    ]  # fmt: skip
-    classes = ["--o", str(task.out / "run"), "--ref", str(reference), "--K", str(task.n_components), "--iter", "25"]
+
+    def refine(out: Path, k: int, iterations: int) -> list[str]:
+        return [
+            "{program}", "--i", "particles.star", "--o", str(out / "run"), "--ctf", "--tau2_fudge", "4",
+            "--ini_high", "40", "--pad", "2", "--particle_diameter", f"{task.width - 2:g}",
+            "--dont_combine_weights_via_disc", "--random_seed", str(task.seed), "--iter", str(iterations),
+            "--K", str(k),
+        ]  # fmt: skip
+
+    classes = refine(task.out, task.n_components, 25)
     if task.has_poses:
         consensus = ["{folder}/relion_reconstruct", "--i", "particles.star", "--o", str(reference), "--ctf"]
-        return [consensus, [*refine, *classes, "--skip_align"]]
+        return [consensus, [*classes, "--skip_align", "--ref", str(reference)]]
     pixels = str(math.ceil(task.max_shift / task.pixel))
     search = ["--healpix_order", "1", "--oversampling", "1", "--offset_range", pixels, "--offset_step", "1"]
-    found = [*refine, *search, "--o", str(initial / "run"), "--denovo_3dref", "--K", "1", "--iter", str(SEARCHED)]
-    return [initial.mkdir, found, [*refine, *search, *classes]]
+    found = [*refine(initial, 1, SEARCHED), "--denovo_3dref", *search]
+    return [initial.mkdir, found, [*classes, "--ref", str(reference), *search]]
 
 
 def _cryodrgn(task: Task) -> list[list[str] | Callable[[], None]]:

@@ -149,7 +149,7 @@ def test_programs_that_need_poses_are_refused_without(name, tmp_path, monkeypatc
 
 def test_maps_that_will_be_too_small_are_refused_before_they_are_made(stack, tmp_path, monkeypatch):
     monkeypatch.setenv("CRYOSIP_ASPIRE", str(program(tmp_path, "python3", "true")))
-    with pytest.raises(ValueError, match=r"have 16 voxels a side, .* aspire at most 12; wanted .* volume_size=12"):
+    with pytest.raises(ValueError, match=r"have 16 voxels a side, .* aspire at most 12; wanted .*volume_size=12"):
         programs.run_of_program("aspire", stack, tmp_path / "out", None, 1)
 
 

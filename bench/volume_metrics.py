@@ -205,11 +205,11 @@ def _mean_square(points: Coefficients, centers: Coefficients) -> float:
     return float((scipy.cluster.vq.vq(points, centers)[1] ** 2).mean())
 
 
-def scaled(estimate: WeightedPoints, within: Frame) -> tuple[WeightedPoints, float]:
+def scaled(estimate: WeightedPoints, true_mean: Float[np.ndarray, " v"]) -> tuple[WeightedPoints, float]:
     """The estimate times the one factor with which its mean is nearest to the truth's, and that factor.
 
     Maps of programs have grey values of their own. One factor for all keeps what differs between them.
     """
     mean = np.average(np.asarray(estimate.theta, float), axis=0, weights=np.asarray(estimate.weights))
-    factor = float(mean @ within.mean / max(mean @ mean, np.finfo(float).tiny))
+    factor = float(mean @ true_mean / max(mean @ mean, np.finfo(float).tiny))
     return estimate._replace(theta=factor * np.asarray(estimate.theta, float)), factor

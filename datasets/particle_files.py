@@ -17,6 +17,7 @@ from cryosip.datasets.protein_poses import ProteinPose
 
 IMAGES, STAR, POSES, CTF = "particles.mrcs", "particles.star", "poses.pkl", "ctf.pkl"
 WEIGHTS, LABELS = "weights.csv", "labels.csv"
+ORTHOGONAL = 1e-3  # the most that an entry of R R^T is off the identity
 MODEL, DATA = "*_model.star", "*_data.star"  # of classes of RELION, one for each iteration
 
 
@@ -62,11 +63,10 @@ def write_stack(folder: Path, stack: Stack) -> None:
     Raises
     ------
     ValueError
-        Images have an odd number of pixels a side, which RELION and cryoDRGN refuse.
+        Images have an odd number of pixels a side, which RELION and cryoDRGN refuse, or a pose is no rotation.
     """
     n, size, _ = stack.images.shape
-    if size % 2:
-        raise ValueError(f"images have {size} x {size} pixels; wanted an even number, as RELION and cryoDRGN do")
+    check_box(size)
     has_ctf = stack.defocus is not None
     contrast, aberration = (AMPLITUDE_CONTRAST, SPHERICAL_ABERRATION * 1e-7) if has_ctf else (1.0, 0.0)  # mm
     defocus = np.zeros(n) if stack.defocus is None else np.asarray(stack.defocus, float)
@@ -90,7 +90,7 @@ def write_stack(folder: Path, stack: Stack) -> None:
         "rlnPhaseShift": np.zeros(n),
     }
     if stack.pose is not None:
-        rot, tilt, psi = euler_angles(np.asarray(stack.pose.rotation, float))
+        rot, tilt, psi = euler_angles(_checked(np.asarray(stack.pose.rotation, float)))
         origin = -np.asarray(stack.pose.shift, float)  # it takes an image back to the middle
         particles |= {"rlnAngleRot": rot, "rlnAngleTilt": tilt, "rlnAnglePsi": psi}
         particles |= {"rlnOriginXAngst": origin[:, 0], "rlnOriginYAngst": origin[:, 1]}
@@ -100,6 +100,25 @@ def write_stack(folder: Path, stack: Stack) -> None:
     _write_pickle(folder / CTF, np.stack([np.broadcast_to(c, n) for c in columns], axis=1).astype(np.float32))
     write_mrc(folder / IMAGES, -stack.images if has_ctf else stack.images, stack.pixel)
     starfile.write({"optics": pd.DataFrame(optics), "particles": pd.DataFrame(particles)}, folder / STAR)
+
+
+def check_box(size: int) -> None:
+    """Raises ValueError for an odd number of pixels a side."""
+    if size % 2:
+        raise ValueError(f"images have {size} x {size} pixels; wanted an even number, as RELION and cryoDRGN do")
+
+
+def _checked(rotation: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 3 3"]:
+    """Raises ValueError for matrices that are no rotations."""
+    away = np.abs(rotation @ rotation.swapaxes(1, 2) - np.eye(3)).max((1, 2))
+    wrong = ~((away < ORTHOGONAL) & (np.linalg.det(rotation) > 0))
+    if wrong.any():
+        i = int(wrong.argmax())
+        raise ValueError(
+            f"the pose of image {i + 1} is {rotation[i].round(3).tolist()}; wanted a rotation, an orthogonal matrix of "
+            "determinant 1"
+        )
+    return rotation
 
 
 def _write_pickle(path: Path, content: Any) -> None:

@@ -123,7 +123,7 @@ def applied(cube: Cube, products: Stencil, pairs: Int[np.ndarray, "*q"], maps: M
     steps = jnp.asarray(OFFSETS @ [1, side, side**2])
 
     def on_grid(c: Float[Array, " v"]) -> Float[Array, "2 n"]:
-        return finer(cube, c).reshape(2, -1)
+        return finer(cube, c, OVERSAMPLING).reshape(2, -1)
 
     grid = jax.vmap(on_grid)(maps)
 

@@ -15,6 +15,7 @@ from cryosip.methods.problem import Coefficients, Coordinates, Points
 Voxels = Float[np.ndarray, "n l l l"]
 
 OVERSAMPLING = 2  # of the transform between whose nodes slices are interpolated
+ROTATED_OVERSAMPLING = 4  # and between whose nodes volumes are, whose distances from each other are small
 IMAGES_AT_A_TIME = 512
 BALL_EDGE = 2  # voxels
 
@@ -175,7 +176,7 @@ def projections(camera: Camera, cube: Cube, coefficients: Coefficients, pose: Pr
         (n, (2 reach + 1)^2), in the order of `cropped_span` of the size 2 reach + 1.
     """
     dtype, reach, width = coefficients.dtype, cube.reach, cube.width
-    fine = jax.lax.complex(*finer(cube, coefficients))
+    fine = jax.lax.complex(*finer(cube, coefficients, OVERSAMPLING))
     a, b = np.arange(reach + 1), np.arange(-reach, reach + 1)
     q_x, q_y = half_plane(cube)
     inside = (q_y + reach) * len(a) + q_x
@@ -195,6 +196,37 @@ def projections(camera: Camera, cube: Cube, coefficients: Coefficients, pose: Pr
         return _as_products(whole.reshape(len(b), -1), camera)
 
     return jax.lax.map(one, pose, batch_size=IMAGES_AT_A_TIME)
+
+
+def rotated(cube: Cube, coefficients: Coefficients, rotation: Float[Array, "n 3 3"]) -> Float[Array, "n v"]:
+    """V(R^T x) of one volume for each rotation, about the voxel in the middle: its wave k is F(R^T k).
+
+    F between its waves is interpolated as for slices, on a finer grid. What turns out of the cube is lost: volumes
+    should be 0 outside of the ball that fills it.
+    """
+    fine = jax.lax.complex(*finer(cube, coefficients, ROTATED_OVERSAMPLING))
+    waves = jnp.asarray(np.concatenate([np.zeros((1, 3)), cube.waves]), coefficients.dtype)
+
+    def one(rotation: Float[Array, "3 3"]) -> Float[Array, " v"]:
+        at = jnp.matmul(waves, rotation.astype(coefficients.dtype), precision="highest")
+        return _as_coefficients(_between(fine, ROTATED_OVERSAMPLING * at))
+
+    return jax.lax.map(one, rotation, batch_size=IMAGES_AT_A_TIME)
+
+
+def shifted(cube: Cube, coefficients: Float[Array, "n v"], shift: Float[Array, "n 3"]) -> Float[Array, "n v"]:
+    """V(x - t), t in angstroms, of each volume: its wave k is F(k) exp(-2 pi i k t / W)."""
+    h = len(cube.waves)
+    angle = 2 * np.pi / cube.width * jnp.matmul(shift, jnp.asarray(cube.waves.T, shift.dtype), precision="highest")
+    cosines, sines = coefficients[:, 1 : h + 1], coefficients[:, h + 1 :]
+    turned = [cosines * jnp.cos(angle) - sines * jnp.sin(angle), sines * jnp.cos(angle) + cosines * jnp.sin(angle)]
+    return jnp.concatenate([coefficients[:, :1], *turned], axis=1)
+
+
+def mirrored(coefficients: Float[Array, "n v"]) -> Float[Array, "n v"]:
+    """V(-x): the other hand."""
+    h = coefficients.shape[1] // 2
+    return coefficients.at[:, h + 1 :].multiply(-1)
 
 
 def _as_products(waves: Complex[Array, "b a"], camera: Camera) -> Float[Array, " c"]:
@@ -220,17 +252,17 @@ def half_plane(cube: Cube) -> tuple[Int[np.ndarray, " c"], Int[np.ndarray, " c"]
     return q_x[inside], q_y[inside]
 
 
-def finer(cube: Cube, coefficients: Coefficients) -> Float[Array, "2 m m m"]:
-    """The transform, real and imaginary, on a grid of half the spacing (z, y, x), node 0 in the middle.
+def finer(cube: Cube, coefficients: Coefficients, times: int) -> Float[Array, "2 m m m"]:
+    """The transform, real and imaginary, on a grid that is so many times finer (z, y, x), node 0 in the middle.
 
     Between its nodes it is linear: voxels are divided by sinc^2 before.
     """
     size, reach = cube.size, cube.reach
     x = np.arange(-(size // 2), size // 2 + 1)
-    weight = np.where(2 * np.abs(x) == size, 0.5, 1) / size / np.sinc(x / (OVERSAMPLING * size)) ** 2
-    k, node = np.arange(-reach, reach + 1), np.arange(OVERSAMPLING * size) - (OVERSAMPLING * size) // 2
+    weight = np.where(2 * np.abs(x) == size, 0.5, 1) / size / np.sinc(x / (times * size)) ** 2
+    k, node = np.arange(-reach, reach + 1), np.arange(times * size) - (times * size) // 2
     # from waves to voxels, over sinc^2, to the finer grid: along each axis by itself, and real
-    phase = 2 * np.pi * (k[:, None] / size - node[:, None, None] / (OVERSAMPLING * size)) * x
+    phase = 2 * np.pi * (k[:, None] / size - node[:, None, None] / (times * size)) * x
     along = jnp.asarray((np.cos(phase) * weight).sum(2), coefficients.dtype)
     waves = _as_waves(coefficients[None])[0]
     place = tuple(i + reach for i in _signed(cube))

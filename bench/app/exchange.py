@@ -74,8 +74,8 @@ def score(
 
 
 def external(
-    program: Annotated[str, typer.Argument(metavar="PROGRAM", help="relion, cryodrgn or recovar.")],
-    stack: Annotated[Path, typer.Option(metavar="DIR", help="A folder of `cryosip stack`, with poses.")],
+    program: Annotated[str, typer.Argument(metavar="PROGRAM", help="relion, cryodrgn, recovar or aspire.")],
+    stack: Annotated[Path, typer.Option(metavar="DIR", help="A folder of `cryosip stack`; relion needs no poses.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the program writes; not there yet.")],
     n_components: Annotated[
         int | None, typer.Option(min=1, help="Classes, or dimensions of the latent space; 4 by default.")
@@ -86,7 +86,8 @@ def external(
     """Run a program of others on the images of a folder, as its users do, and keep a record. Prints the record.
 
     It is not installed with this package: its executable is the one on the path, or that which the environment variable
-    CRYOSIP_RELION, CRYOSIP_CRYODRGN or CRYOSIP_RECOVAR names. It has a licence of its own.
+    CRYOSIP_RELION, CRYOSIP_CRYODRGN, CRYOSIP_RECOVAR or CRYOSIP_ASPIRE (a Python that has ASPIRE) names. It has a
+    licence of its own.
     """
     from cryosip.bench.studies import programs
     from cryosip.methods import checks

@@ -8,22 +8,22 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from cryosip.bench import volume_metrics
+from cryosip.bench import volume_gauge, volume_metrics
 from cryosip.bench.build import build_instance, resolved
 from cryosip.bench.execute import Measure, Session
 from cryosip.bench.measure import Arrays
 from cryosip.bench.volume_images import Own, of_halves, of_images
-from cryosip.bench.volume_metrics import true_volumes
 from cryosip.datasets import particle_files
 from cryosip.datasets.instance import Instance
 from cryosip.datasets.registry import DATASETS
 from cryosip.datasets.volumes import Cube, from_voxels
 from cryosip.methods.method import WeightedPoints
 from cryosip.records.files import digest
-from cryosip.records.schema import Labels, Options, Result, RunConfig
+from cryosip.records.schema import Floor, Labels, Options, Result, RunConfig
 
 STUDY = PROFILE = "external"
 PROBLEM = "problem.json"
+Compared = tuple[WeightedPoints, float, dict[str, float], dict[str, Floor]]
 VOLUME_SIZE = 16  # where the problem names none, and images are not smaller
 
 
@@ -44,8 +44,10 @@ def write_stack(folder: Path, chosen: StackProblem) -> None:
     if "volume_size" not in inspect.signature(DATASETS[chosen.problem]).parameters:
         raise ValueError(f"problem {chosen.problem!r} has no images of a molecule in space; wanted adk or hsp90")
     config = RunConfig(STUDY, Labels(), chosen.problem, chosen.options, "", {}, 0, 1, chosen.replicate)
-    problem, truth, *_ = build_instance(config)
     options, defocus = resolved(config).problem.resolved, None
+    if isinstance(options["image_size"], int):
+        particle_files.check_box(options["image_size"])
+    problem, truth, *_ = build_instance(config)
     if options["defocus_range_in_angstroms"] is not None:
         defocus = np.asarray(truth.pose.defocus)
     images = np.asarray(problem.observations).reshape(-1, options["image_size"], options["image_size"])
@@ -88,6 +90,8 @@ def scored(chosen: StackProblem, name: str, maps: particle_files.Maps) -> tuple[
 def measured(instance: Instance, maps: particle_files.Maps) -> tuple[Result, Arrays]:
     """The distances of the maps from the truth, beside what they can be.
 
+    Where the problem gives no poses, each map is moved and mirrored to fit.
+
     Raises ValueError for maps that are not as wide as the images, or have fewer voxels than the problem's volumes.
     """
     offered, volume = instance.problem.volumes, instance.volume
@@ -100,10 +104,9 @@ def measured(instance: Instance, maps: particle_files.Maps) -> tuple[Result, Arr
             f"{cube.width:g} angstroms together"
         )
 
-    within, states, floors = true_volumes(instance)
     found = WeightedPoints(from_voxels(cube, maps.voxels)[:, 1:], maps.weights)
-    estimate, factor = volume_metrics.scaled(found, within)
-    values = volume_metrics.of_volumes(estimate, within, states) | volume_metrics.anchors(within, len(maps.weights))
+    compare = _in_given_frame if instance.problem.poses is not None else _aligned
+    estimate, factor, values, floors = compare(instance, cube, found)
     true = np.asarray(volume(instance.truth.theta))
     # programs lose the constant of maps, which images tell
     constant = np.full((len(maps.weights), 1), true[:, 0].mean())
@@ -118,3 +121,20 @@ def measured(instance: Instance, maps: particle_files.Maps) -> tuple[Result, Arr
         of_each, curves = of_each | told, curves | curve
     result = Result(message=message, metrics=values | of_each | {"grey_factor": factor}, floors=floors)
     return result, curves | {"map_weights": np.asarray(maps.weights, np.float32)[:, None]}
+
+
+def _in_given_frame(instance: Instance, cube: Cube, found: WeightedPoints) -> Compared:
+    within, states, floors = volume_metrics.true_volumes(instance)
+    estimate, factor = volume_metrics.scaled(found, within.mean)
+    values = volume_metrics.of_volumes(estimate, within, states) | volume_metrics.anchors(within, len(found.weights))
+    return estimate, factor, values, floors
+
+
+def _aligned(instance: Instance, cube: Cube, found: WeightedPoints) -> Compared:
+    """Where a program has to search poses, its maps have no frame in common."""
+    true, floor = volume_gauge.true_volumes(instance)
+    weights = np.asarray(found.weights)
+    hands = volume_gauge.aligned(cube, volume_gauge.on_background(cube, np.asarray(found.theta)), weights, true.mean(0))
+    estimate, factor = volume_metrics.scaled(WeightedPoints(hands[0, :, 1:], weights), true.mean(0)[1:])
+    values = volume_gauge.of_volumes(cube, factor * hands, weights, true)
+    return estimate, factor, values, {"volume_w2_aligned": floor}

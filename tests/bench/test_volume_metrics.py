@@ -70,11 +70,13 @@ def test_the_frame_holds_what_varies_and_no_more():
 @pytest.mark.parametrize("factor", [0.02, -7.0])
 def test_one_factor_is_fitted_for_all_maps(factor):
     true = truth()
-    found, fitted = volume_metrics.scaled(equal(true / factor), frame(true))
+    found, fitted = volume_metrics.scaled(equal(true / factor), frame(true).mean)
     assert fitted == pytest.approx(factor)
     np.testing.assert_allclose(found.theta, true)
     unequal = WeightedPoints(true * np.linspace(0.5, 1.5, len(true))[:, None], np.full(len(true), 1 / len(true)))
-    assert volume_metrics.of_volumes(volume_metrics.scaled(unequal, frame(true))[0], frame(true))["volume_w2"] > 1.0
+    assert (
+        volume_metrics.of_volumes(volume_metrics.scaled(unequal, frame(true).mean)[0], frame(true))["volume_w2"] > 1.0
+    )
 
 
 def test_the_floor_is_that_of_other_draws():

@@ -90,6 +90,15 @@ def test_an_odd_box_is_refused(tmp_path):
         particle_files.write_stack(tmp_path, stack(size=7))
 
 
+@pytest.mark.parametrize("wrong", [2 * np.eye(3), np.diag([1.0, 1, -1]), np.full((3, 3), np.nan)])
+def test_poses_that_are_no_rotations_are_refused(tmp_path, wrong):
+    given = stack()
+    pose = given.pose._replace(rotation=given.pose.rotation.at[2].set(wrong))
+    with pytest.raises(ValueError, match=r"the pose of image 3 is .* wanted a rotation"):
+        particle_files.write_stack(tmp_path, given._replace(pose=pose))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("relion_reconstruct") is None, reason="RELION is not installed")
 @pytest.mark.parametrize("defocus", [None, (9_000.0, 14_000.0)])

@@ -112,6 +112,37 @@ def test_the_error_of_slices_falls_with_the_square_of_the_spacing(x64, monkeypat
     assert errors[1] < 0.3 * errors[0]
 
 
+def densities(x):
+    """Of seven beads whose places (n, 7, 3) are given."""
+    free = Beads(np.arange(1.0, 8), jnp.zeros((7, 3)), jnp.eye(21).reshape(21, 7, 3))
+    return volumes.of_beads(CAMERA, free, CUBE, x.reshape(len(x), -1))
+
+
+def test_a_rotated_volume_is_that_of_rotated_atoms(x64):
+    rest = beads().rest
+    rotation = jnp.concatenate([rotations_of_the_cube(), poses(20).rotation])
+    wanted = densities(jnp.einsum("nij,aj->nai", rotation, rest))
+    found = volumes.rotated(CUBE, densities(rest[None])[0], rotation)
+    assert (jnp.linalg.norm(found - wanted, axis=1) < 0.005 * jnp.linalg.norm(wanted, axis=1)).all()
+
+
+def test_a_quarter_turn_only_exchanges_waves(x64):
+    """Nodes fall on nodes: there and back is the same as twice nowhere."""
+    (volume,) = densities(beads().rest[None])
+    quarter, still = jnp.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), jnp.eye(3)
+    there, nowhere = volumes.rotated(CUBE, volume, jnp.stack([quarter, still]))
+    np.testing.assert_allclose(
+        volumes.rotated(CUBE, there, quarter.T[None]), volumes.rotated(CUBE, nowhere, still[None]), atol=1e-8
+    )
+
+
+def test_shifts_and_the_mirror_image_are_exact(x64):
+    rest, t = beads().rest, jnp.array([3.0, -7.0, 4.0])
+    still, shifted, mirrored = densities(jnp.stack([rest, rest + t, -rest]))
+    np.testing.assert_allclose(volumes.shifted(CUBE, still[None], t[None])[0], shifted, atol=1e-8)
+    np.testing.assert_allclose(volumes.mirrored(still[None])[0], mirrored, atol=1e-10)
+
+
 def test_projections_are_linear_and_have_an_adjoint(x64):
     pose, size = poses(3, 6.0), len(CUBE.shells)
     project = lambda c: volumes.projections(CAMERA, CUBE, c, pose)  # noqa: E731

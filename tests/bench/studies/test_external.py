@@ -157,6 +157,12 @@ def test_stacks_that_cannot_be_are_refused_and_leave_nothing(tmp_path, words, me
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_odd_box_is_refused_before_images_are_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(external, "build_instance", None)
+    with pytest.raises(ValueError, match="images have 15 x 15 pixels; wanted an even number"):
+        external.write_stack(tmp_path, external.StackProblem("adk", OPTIONS | {"image_size": 15}, 0))
+
+
 def test_a_folder_that_exists_is_not_written(tmp_path):
     result = invoke("stack", tmp_path)
     assert result.exit_code == 1

@@ -1,6 +1,8 @@
 """Programs that are run for a user: found by name, their maps measured, their last words kept where they fail."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -105,26 +107,79 @@ def test_a_program_that_fails_leaves_a_record_with_its_last_lines(stack, tmp_pat
     assert "line 15 " not in record.message
 
 
-def test_a_program_that_writes_nothing_is_an_error(stack, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "executable", "message"),
+    [
+        ("relion", "relion_refine", "has neither weights.csv nor a file *_model.star"),
+        ("cryodrgn", "cryodrgn", "No such file or directory"),
+        ("recovar", "recovar", "No such file or directory"),
+    ],
+)
+def test_a_program_that_writes_nothing_is_an_error(stack, tmp_path, monkeypatch, name, executable, message):
     program(tmp_path, "relion_reconstruct", "true")
-    monkeypatch.setenv("CRYOSIP_RELION", str(program(tmp_path, "relion_refine", "true")))
-    made = invoke("external", "relion", "--stack", stack, "--out", tmp_path / "out", "--results", tmp_path / "r")
+    silent = program(tmp_path, executable, "echo my last words")
+    monkeypatch.setenv(programs.PROGRAMS[name].variable, str(silent))
+    made = invoke("external", name, "--stack", stack, "--out", tmp_path / "out", "--results", tmp_path / "r")
     assert made.exit_code == 1
-    assert "has neither weights.csv nor a file *_model.star" in made.output
+    assert message in made.output
+    (record,), _ = read_records(str(tmp_path / "r"))
+    assert record.status == "error"
+    assert "the last lines of the program: my last words" in record.message
 
 
-def test_latent_coordinates_become_linear_maps(stack, tmp_path, monkeypatch):
-    """Those of RECOVAR: the mean, and a map for each coordinate."""
-    prepared = tmp_path / "prepared"
-    (prepared / "output" / "volumes").mkdir(parents=True)
-    (prepared / "model" / "zdim_2").mkdir(parents=True)
+def test_relion_searches_where_no_poses_are_given(tmp_path):
+    task = programs.Task(tmp_path, tmp_path / "out", 8.0, 128.0, 40, 3, 1, has_poses=False, max_shift=10.0)
+    folder, first, classes = programs.PROGRAMS["relion"].steps(task)
+    assert callable(folder)
+    assert "--denovo_3dref" in first
+    for command in (first, classes):
+        assert "--skip_align" not in command
+        assert command[command.index("--healpix_order") + 1] == "1"
+        assert command[command.index("--offset_range") + 1] == "2"  # pixels of 8 angstroms
+    assert classes[classes.index("--ref") + 1].startswith(str(tmp_path / "out" / "initial" / "run_it"))
+
+
+@pytest.mark.parametrize("name", ["aspire", "cryodrgn", "recovar"])
+def test_programs_that_need_poses_are_refused_without(name, tmp_path, monkeypatch):
+    external.write_stack(tmp_path, external.StackProblem("adk", OPTIONS | {"pose_error_in_degrees": None}, 0))
+    monkeypatch.setenv(programs.PROGRAMS[name].variable, str(program(tmp_path, name, "true")))
+    with pytest.raises(ValueError, match=f"has no poses, and {name} is run with given ones .* searches: relion"):
+        programs.run_of_program(name, tmp_path, tmp_path / "out", None, 1)
+
+
+def test_maps_that_will_be_too_small_are_refused_before_they_are_made(stack, tmp_path, monkeypatch):
+    monkeypatch.setenv("CRYOSIP_ASPIRE", str(program(tmp_path, "python3", "true")))
+    with pytest.raises(ValueError, match=r"have 16 voxels a side, .* aspire at most 12; wanted .*volume_size=12"):
+        programs.run_of_program("aspire", stack, tmp_path / "out", None, 1)
+
+
+def test_a_python_without_aspire_says_so(tmp_path):
+    script = programs.aspire_covariance.__file__
+    words = [sys.executable, "-S", script, "particles.star", str(tmp_path), "2"]
+    made = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert made.returncode == 1
+    assert "cannot import ASPIRE" in made.stderr
+    assert "CRYOSIP_ASPIRE" in made.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "volumes_in", "files", "coordinates"),
+    [
+        ("recovar", "output/volumes", ("mean", "eigen_pos0000", "eigen_pos0001"), "model/zdim_2/latent_coords.npy"),
+        ("aspire", ".", ("mean", "eigenvolume00", "eigenvolume01"), "coordinates.npy"),
+    ],
+)
+def test_latent_coordinates_become_linear_maps(stack, tmp_path, name, volumes_in, files, coordinates):
+    """The mean, and a map for each coordinate."""
+    (tmp_path / volumes_in).mkdir(parents=True, exist_ok=True)
+    (tmp_path / coordinates).parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     cubes, z = rng.normal(size=(3, 16, 16, 16)), rng.normal(size=(40, 2))
-    for name, cube in zip(("mean", "eigen_pos0000", "eigen_pos0001"), cubes, strict=True):
-        particle_files.write_mrc(prepared / "output" / "volumes" / f"{name}.mrc", cube, 8.0)
-    np.save(prepared / "model" / "zdim_2" / "latent_coords.npy", z)
-    task = programs.Task(stack, prepared, 8.0, 128.0, 40, 2, 1)
-    maps = programs.PROGRAMS["recovar"].maps(task)
+    for file, cube in zip(files, cubes, strict=True):
+        particle_files.write_mrc(tmp_path / volumes_in / f"{file}.mrc", cube, 8.0)
+    np.save(tmp_path / coordinates, z)
+    task = programs.Task(stack, tmp_path, 8.0, 128.0, 40, 2, 1)
+    maps = programs.PROGRAMS[name].maps(task)
     wanted = cubes[0] + z[7, 0] * cubes[1] + z[7, 1] * cubes[2]
     np.testing.assert_allclose(maps.voxels[7], wanted, atol=1e-5)
     np.testing.assert_array_equal(maps.labels, np.stack([np.arange(40)] * 2, axis=1))

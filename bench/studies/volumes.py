@@ -76,7 +76,7 @@ def rows(size: Size) -> Iterator[Row]:
         yield _classes(k)
     for distribution in DISTRIBUTIONS:
         yield Row(f"3D variability, {distribution}", "variability", EM_STEPS, {"distribution": distribution})
-    for distribution in ("posterior-means", "deconvolved"):
+    for distribution in ("posterior-means", "deconvolved", "density"):
         yield Row(f"covariance, {distribution}", "covariance", COVARIANCE_STEPS, {"distribution": distribution})
     spectral = {"variability_steps": max(1, round(EM_STEPS * size.share_of_steps)), "n_neighbours": min(15, size.n - 1)}
     yield Row(

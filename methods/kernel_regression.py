@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from cryosip.methods.latents import Latents, Posteriors
 from cryosip.methods.method import WeightedPoints
-from cryosip.methods.problem import Coefficients, Weights
+from cryosip.methods.problem import Coefficients
 from cryosip.methods.volumes import Views, by_shell, consensus, in_halves, shrunk
 
 N_POINTS = 20
@@ -14,7 +14,7 @@ LEAST_IMAGES = 25  # within the narrowest kernel, in each half
 LLOYD_STEPS = 20
 
 
-def at_representatives(seen: Views, found: Posteriors, z: Latents, weights: Weights) -> WeightedPoints:
+def at_representatives(seen: Views, found: Posteriors, z: Latents, weights: Float[Array, " m"]) -> WeightedPoints:
     """The volumes at as many as 20 points that stand for weighted z, and their weights."""
     centers, shares = representatives(z, weights, min(N_POINTS, len(z)))
     precision = jnp.linalg.inv(found.covariance)
@@ -55,7 +55,7 @@ def kernels(squares: Float[Array, " m"], n_within: list[int]) -> Float[Array, "m
     return jnp.maximum(1 - squares[:, None, None] / jnp.maximum(reach, jnp.finfo(squares.dtype).tiny), 0.0)
 
 
-def representatives(z: Latents, weights: Weights, k: int) -> tuple[Float[Array, "k q"], Weights]:
+def representatives(z: Latents, weights: Float[Array, " m"], k: int) -> tuple[Float[Array, "k q"], Float[Array, " k"]]:
     """Means of k clusters of weighted points, and the weight of each, by Lloyd's steps [lloyd1982].
 
     They begin from points at even shares of the weight along the first coordinate.
@@ -64,7 +64,7 @@ def representatives(z: Latents, weights: Weights, k: int) -> tuple[Float[Array, 
     places = jnp.searchsorted(jnp.cumsum(weights[order]), weights.sum() * (jnp.arange(k) + 0.5) / k)
     start = z[order[jnp.minimum(places, len(z) - 1)]]
 
-    def members(centers: Float[Array, "k q"]) -> Float[Array, "n k"]:
+    def members(centers: Float[Array, "k q"]) -> Float[Array, "m k"]:
         squares = ((z[:, None] - centers) ** 2).sum(2)
         return weights[:, None] * jax.nn.one_hot(jnp.argmin(squares, axis=1), k, dtype=z.dtype)
 

@@ -22,7 +22,8 @@ def blurred(q, m=1_000):
     return Likelihoods(jnp.asarray(told / ERROR**2, jnp.float32), curvature, jnp.zeros(m)), jnp.diag(jnp.full(q, 4.0))
 
 
-@pytest.mark.parametrize("q", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("q", [1, 3])
 def test_the_density_has_both_peaks_and_none_of_the_error(q):
     nodes, weights = (np.asarray(a, float) for a in density(*blurred(q)))
     d = min(q, 2)

@@ -1,18 +1,16 @@
 """Classes of volumes by expectation and maximisation: the 3D classification of RELION, poses given."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from cryosip.methods import checks
+from cryosip.methods.class3d_sgd import descent
+from cryosip.methods.classes import FASTEST_FALL, LEAST_NOISE, Class3DState, last_told, log_joint
 from cryosip.methods.method import Info, Method, WeightedPoints
-from cryosip.methods.problem import PRNGKey, Problem, Weights
+from cryosip.methods.problem import PRNGKey, Problem
 from cryosip.methods.volumes import (
-    Maps,
-    Shells,
     consensus,
     image_counts,
     least_squares,
@@ -22,27 +20,17 @@ from cryosip.methods.volumes import (
     views,
 )
 
-MORE_SHELLS = 10  # beyond the last that the data tell, as in RELION
+SOLVERS = "em", "sgd"
 N_ITERATIONS = 6  # of conjugate gradients in each step, from the volumes before
-LEAST_NOISE = 1e-3  # of the problem's variance: no shell is fitted without error
-FASTEST_FALL = 0.5  # of the noise in a step: classes that part while it is high end in better optima, and fewer vanish
-
-
-class Class3DState(NamedTuple):
-    """Volumes, their shares, the variance of the noise in each shell, that of coefficients, the last shell that images
-    are compared in, and the steps taken.
-    """
-
-    maps: Maps
-    weights: Weights
-    noise: Shells
-    prior: Float[Array, "k s"]
-    last_shell: Int[Array, ""]
-    n_steps: Int[Array, ""]
 
 
 def class3d(
-    problem: Problem, n_components: int = 4, tau2_fudge: float = 4.0, initial_resolution_in_angstroms: float = 40.0
+    problem: Problem,
+    n_components: int = 4,
+    tau2_fudge: float = 4.0,
+    initial_resolution_in_angstroms: float = 40.0,
+    solver: str = "em",
+    n_batch: int = 50,
 ) -> Method:
     """K volumes and their shares by regularised EM over classes, as Class3D of RELION with poses given.
 
@@ -56,7 +44,8 @@ def class3d(
     As in RELION: the objective, the prior, the start and the schedule of shells. Not: poses are not searched; the
     volumes solve the least squares by conjugate gradients where RELION divides by weights on a grid, which leaves more
     residual and lets its sigma^2 fall slowly; its T of 4 weighs the data as 16 to 18 do here; images have neither a
-    scale nor a norm of their own; there is no mask and no solvent.
+    scale nor a norm of their own; there is no mask and no solvent; no
+    VDAM of RELION 4 among the solvers.
 
     Parameters
     ----------
@@ -68,6 +57,10 @@ def class3d(
         T; 4 by default, RELION's for classes.
     initial_resolution_in_angstroms
         Of the consensus that all classes begin from; 40 by default.
+    solver
+        "em", the default; "sgd", stochastic gradient descent in the volumes from the same start, as in `class3d_sgd`.
+    n_batch
+        Images of a step of "sgd"; 50 by default, at most all.
 
     Returns
     -------
@@ -77,11 +70,13 @@ def class3d(
     Raises
     ------
     ValueError
-        A number is not positive, or the problem has no volumes or no poses.
+        A number is not positive, the solver is unknown, or the problem has no volumes or no poses.
     """
     k = checks.positive_int("n_components", n_components)
     fudge = checks.positive("tau2_fudge", tau2_fudge)
     resolution = checks.positive("initial_resolution_in_angstroms", initial_resolution_in_angstroms)
+    checks.one_of("solver", solver, SOLVERS)
+    b = checks.positive_int("n_batch", n_batch)
     seen = views(problem, "class3d")
     m, dtype = len(seen.y), seen.y.dtype
     width = seen.volumes.size * seen.volumes.voxel_size
@@ -100,9 +95,7 @@ def class3d(
     def compared(state: Class3DState) -> tuple[Float[Array, "k m s"], Float[Array, "k m"]]:
         """Squared residuals, and log p(y_i, k)."""
         squares = squared_residuals(seen, project_all(seen, state.maps))
-        inside = jnp.arange(seen.n_shells) <= state.last_shell
-        exponent = jnp.where(inside, squares / state.noise + counts * jnp.log(state.noise), 0.0).sum(2)
-        return squares, jnp.log(state.weights)[:, None] - 0.5 * exponent
+        return squares, log_joint(seen, state, squares)
 
     def step(key: PRNGKey, state: Class3DState) -> tuple[Class3DState, Info]:
         squares, joint = compared(state)
@@ -117,10 +110,8 @@ def class3d(
         noise = jnp.where(state.n_steps == 0, state.noise, jnp.maximum(fitted, least))
         targets = shares[:, :, None] * seen.y
         fit = least_squares(seen, targets, shares.T, noise, prior, state.maps, N_ITERATIONS)
-        told = (fit.precision * prior > 1).any(0)
-        last = jnp.where(told, jnp.arange(seen.n_shells), 0).max() + MORE_SHELLS
         weights = jnp.maximum(shares.mean(1), jnp.finfo(dtype).tiny)
-        after = power(seen, seen.volumes.in_ball(fit.maps))
+        after, last = power(seen, seen.volumes.in_ball(fit.maps)), last_told(fit.precision * prior)
         state = Class3DState(fit.maps, weights / weights.sum(), noise, after, last, state.n_steps + 1)
         return state, Info(objective, jnp.asarray(k * m * (2 * N_ITERATIONS + 6)))
 
@@ -130,4 +121,5 @@ def class3d(
     def estimate(state: Class3DState) -> WeightedPoints:
         return WeightedPoints(seen.volumes.in_ball(state.maps), state.weights)
 
-    return Method(init, step, estimate, per_image)
+    em = Method(init, step, estimate, per_image)
+    return em if solver == "em" else descent(seen, em, fudge, b)

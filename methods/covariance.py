@@ -7,6 +7,8 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from cryosip.methods import checks
+from cryosip.methods.kernel_regression import at_representatives
+from cryosip.methods.latent_density import density
 from cryosip.methods.latents import DISTRIBUTIONS, Likelihoods, coordinates, likelihoods, posteriors
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.problem import Coefficients, PRNGKey, Problem
@@ -25,6 +27,7 @@ from cryosip.methods.volumes import (
     white,
 )
 
+VOLUMES = "linear", "kernel-regression"
 N_ITERATIONS = 8  # of conjugate gradients, for each column
 SPARE = 6  # columns beyond those that are kept: leading ones are then found in few steps
 LEAST_VARIANCE = 1e-4  # of the largest
@@ -39,7 +42,11 @@ class CovarianceState(NamedTuple):
 
 
 def covariance(
-    problem: Problem, n_components: int = 4, distribution: str = "posterior-means", em_steps: int = 30
+    problem: Problem,
+    n_components: int = 4,
+    distribution: str = "posterior-means",
+    em_steps: int = 30,
+    volumes: str = "linear",
 ) -> Method:
     """The leading principal components of the covariance of volumes, by least squares, and each image's coordinates.
 
@@ -50,9 +57,10 @@ def covariance(
     an image are Gaussian a posteriori, with these variances as the prior.
 
     As in RECOVAR: mean and covariance from moments, without the noise, shrunk by halves; projected covariance;
-    regularised coordinates. Not: columns are of directions, in turn, and not of low frequencies; no mask but the ball,
-    no contrast; the distribution of coordinates is deconvolved by maximum likelihood, and not on a grid with a penalty
-    that is chosen at a knee; volumes are linear in the coordinates, and not kernel regressions.
+    regularised coordinates; with "density" their density on a grid, its penalty at a knee; with "kernel-regression"
+    volumes of the images near a point, how near by cross-validation of halves. Not: columns are of directions, in
+    turn, and not of low frequencies; no mask but the ball, no contrast; the density is of two components, not four;
+    the width of a kernel is chosen for each shell of the whole volume, and not for each of its places.
 
     Parameters
     ----------
@@ -62,23 +70,28 @@ def covariance(
         4 by default.
     distribution
         "posterior-means", the default: the volume of each image; "model": as many draws of the Gaussian that was found;
-        "deconvolved": the volumes of all images with the weights that maximise sum_i log sum_k w_k p(y_i | z_k).
+        "deconvolved": the volumes of all images with the weights that maximise sum_i log sum_k w_k p(y_i | z_k);
+        "density": a grid in the first two components with the density that, blurred by the errors of images, is theirs.
     em_steps
-        Of EM on these weights; 30 by default.
+        Of EM on the weights of "deconvolved"; 30 by default.
+    volumes
+        "linear", the default: mu + sum_k z_k U_k; "kernel-regression": at 20 points that stand for the distribution,
+        each the volume of the images near it. Each image's own volume is linear in both.
 
     Returns
     -------
     Method
-        Its estimate is theta (m, v) with weights (m,).
+        Its estimate is theta (n, v) with weights (n,): n = m but for a grid and kernel regressions.
 
     Raises
     ------
     ValueError
-        A count is below 1, the distribution is unknown, or the problem has no volumes or no poses.
+        A count is below 1, the distribution or the volumes are unknown, or the problem has no volumes or no poses.
     """
     kept = checks.positive_int("n_components", n_components)
     em_steps = checks.positive_int("em_steps", em_steps)
-    checks.one_of("distribution", distribution, DISTRIBUTIONS)
+    checks.one_of("distribution", distribution, (*DISTRIBUTIONS, "density"))
+    checks.one_of("volumes", volumes, VOLUMES)
     seen = views(problem, "covariance")
     q, (m, _), dtype = kept + SPARE, seen.y.shape, seen.y.dtype
     noise = white(seen)
@@ -102,16 +115,22 @@ def covariance(
     def leading(state: CovarianceState) -> tuple[Likelihoods, Float[Array, "k k"]]:
         return likelihoods(seen, noise, state.mean, state.directions[:kept]), state.covariance[:kept, :kept]
 
-    def volumes(state: CovarianceState, z: Float[Array, "n k"]) -> Float[Array, "n v"]:
+    def linear(state: CovarianceState, z: Float[Array, "n k"]) -> Float[Array, "n v"]:
         return state.mean + jnp.matmul(z, state.directions[:kept], precision="highest")
 
     def per_image(state: CovarianceState) -> Float[Array, "m v"]:
         told, variances = leading(state)
-        return volumes(state, posteriors(told, jnp.linalg.inv(variances)).mean)
+        return linear(state, posteriors(told, jnp.linalg.inv(variances)).mean)
 
     def estimate(state: CovarianceState) -> WeightedPoints:
-        z, weights = coordinates(*leading(state), distribution, em_steps)
-        return WeightedPoints(volumes(state, z), weights)
+        told, variances = leading(state)
+        if distribution == "density":
+            z, weights = density(told, variances)
+        else:
+            z, weights = coordinates(told, variances, distribution, em_steps)
+        if volumes == "linear":
+            return WeightedPoints(linear(state, z), weights)
+        return at_representatives(seen, posteriors(told, jnp.linalg.inv(variances)), z, weights)
 
     return Method(init, step, estimate, per_image)
 

@@ -76,8 +76,10 @@ def rows(size: Size) -> Iterator[Row]:
         yield _classes(k)
     for distribution in DISTRIBUTIONS:
         yield Row(f"3D variability, {distribution}", "variability", EM_STEPS, {"distribution": distribution})
-    for distribution in ("posterior-means", "deconvolved"):
+    for distribution in ("posterior-means", "deconvolved", "density"):
         yield Row(f"covariance, {distribution}", "covariance", COVARIANCE_STEPS, {"distribution": distribution})
+    regression = {"distribution": "density", "volumes": "kernel-regression"}
+    yield Row("covariance, kernel regression", "covariance", COVARIANCE_STEPS, regression)
     spectral = {"variability_steps": max(1, round(EM_STEPS * size.share_of_steps)), "n_neighbours": min(15, size.n - 1)}
     yield Row(
         "spectral volumes", "spectral-volumes", EM_STEPS + 4, spectral | ({"n_eigenvectors": 2} if size.n < 30 else {})

@@ -13,9 +13,11 @@ from cryosip.bench import metrics, volume_metrics
 from cryosip.bench.build import build_method
 from cryosip.datasets.registry import DATASETS
 from cryosip.datasets.volume_frame import frame
-from cryosip.methods import latents, volumes
+from cryosip.methods import kernel_regression, latents, volumes
 from cryosip.methods.class3d import class3d
+from cryosip.methods.classes import log_joint
 from cryosip.methods.covariance import covariance, projected_covariance
+from cryosip.methods.method import WeightedPoints
 from cryosip.methods.spectral_volumes import smoothest
 from cryosip.methods.variability import priors, variability
 
@@ -141,6 +143,24 @@ def test_em_for_classes_never_lowers_the_posterior():
         state = after
 
 
+@pytest.mark.slow
+def test_descent_reaches_what_em_reaches():
+    problem, views = made(150).problem, seen(150)
+    em, sgd = class3d(problem, 2), class3d(problem, 2, solver="sgd", n_batch=30)
+    found, _ = run(em, 20)
+    begun, ended = sgd.init(jr.key(0)), run(sgd, 20 * 150 // 30)[0]
+
+    def misfit(state):
+        """-log p(y) / m."""
+        squares = volumes.squared_residuals(views, volumes.project_all(views, state.maps))
+        everywhere = state._replace(last_shell=views.n_shells)
+        return -float(jax.nn.logsumexp(log_joint(views, everywhere, squares), axis=0).mean())
+
+    first, last, best = misfit(begun.classes), misfit(ended.classes), misfit(found)
+    assert last < first
+    assert last - best < 0.05 * (first - best)
+
+
 def test_em_for_variability_never_lowers_the_posterior():
     views, method = seen(), variability(made().problem, 2)
     state, _ = run(method, 1)
@@ -205,6 +225,36 @@ def test_the_smoothest_functions_tell_clusters_apart():
     assert found[30:, :2].std(0).max() < 0.05
 
 
+def test_kernel_regression_on_a_subset_is_its_consensus():
+    views, subset = seen(), jnp.arange(40) % 5 < 3
+    found = kernel_regression.regressed(views, jnp.where(subset, 0.0, 1.0))
+    halves = volumes.consensus(views, volumes.in_halves(views) * subset[:, None])[:, None]
+    wanted = volumes.shrunk(views, *halves)[0]
+    np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_kernels_hold_as_many_images_of_each_half():
+    squares = jnp.asarray(np.random.default_rng(0).random(100), jnp.float32)
+    within = kernel_regression.kernels(squares, [50, 25])
+    # the last one that a kernel reaches has no weight
+    np.testing.assert_array_equal(np.stack([(within[h::2, h] > 1e-6).sum(0) for h in (0, 1)]), [[49, 24], [49, 24]])
+    assert kernel_regression.counts(103) == [103, 51, 25]
+    assert kernel_regression.counts(10) == [10]
+
+
+def test_representatives_are_means_of_clusters():
+    rng = np.random.default_rng(0)
+    centers = np.array([[0.0, 0.0], [10.0, 0.0], [10.0, 10.0]])
+    member, z = rng.integers(0, 3, 60), rng.normal(size=(60, 2))
+    z, weights = z + centers[member], rng.random(60)
+    found, shares = kernel_regression.representatives(jnp.asarray(z, jnp.float32), jnp.asarray(weights), 3)
+    order = np.argsort(np.asarray(found).sum(1))
+    means = [np.average(z[member == k], axis=0, weights=weights[member == k]) for k in range(3)]
+    np.testing.assert_allclose(np.asarray(found)[order], means, atol=1e-4)
+    wanted = [weights[member == k].sum() / weights.sum() for k in range(3)]
+    np.testing.assert_allclose(np.asarray(shares)[order], wanted, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", VOLUME_METHODS)
 def test_volumes_of_images_are_nearer_than_the_consensus(name):
     instance = made(150)
@@ -228,6 +278,21 @@ def test_each_form_of_the_distribution(method):
     np.testing.assert_array_equal(means.theta, deconvolved.theta)
     assert np.asarray(means.weights).std() < 1e-8 < np.asarray(deconvolved.weights).std()
     assert np.abs(np.asarray(model.theta) - np.asarray(means.theta)).max() > 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"distribution": "density"}, {"volumes": "kernel-regression"}])
+def test_forms_of_recovar_are_nearer_than_the_consensus(options):
+    instance = made(400)
+    method = covariance(instance.problem, 2, **options)
+    state, _ = run(method, 4)
+    found = jax.jit(method.estimate)(state)
+    true = np.asarray(instance.truth.theta)[:, 1:]
+    theta, weights = np.asarray(found.theta, float)[:, 1:], np.asarray(found.weights, float)
+    assert weights.sum() == pytest.approx(1.0, abs=1e-4)
+    spread = np.sqrt(((true - true.mean(0)) ** 2).sum(1).mean())
+    even = np.full(len(true), 1 / len(true))
+    assert metrics.w2(WeightedPoints(theta, weights), WeightedPoints(true, even)) < 0.8 * spread
 
 
 def test_one_volume_and_no_heterogeneity_is_the_consensus():

@@ -46,6 +46,10 @@ Scores = Mapping[str, Callable[[WeightedPoints], float]]
 NO_SCORES: Scores = {}
 
 Measure = Callable[[RunConfig, Session], tuple[Result, Arrays]]
+# of an estimate, with the points that stand for the truth and what is known of it already
+Describe = Callable[
+    [RunConfig, Instance, WeightedPoints, WeightedPoints, dict[str, float], sharing.Shared], tuple[Result, Arrays]
+]
 
 # fold_in number of a replicate's key; small numbers would repeat the keys that split() gives the data set
 RUN_KEY = 1001
@@ -103,9 +107,13 @@ def run_method(config: RunConfig, session: Session) -> tuple[Result, Arrays]:
 
 
 def run_instance(
-    instance: Instance, config: RunConfig, session: Session, evaluated: Sequence[str], scores: Scores = NO_SCORES
-) -> tuple[Result, Arrays]:
-    """The same on an instance that is made already; each estimate has the metrics that are named, and the scores."""
+    instance: Instance, config: RunConfig, session: Session, evaluated: Sequence[str], scores: Scores = NO_SCORES,
+    described: Describe = describe,
+) -> tuple[Result, Arrays]:  # fmt: skip
+    """The same on an instance that is made already; each estimate has the metrics that are named, and the scores.
+
+    The last estimate is `described`.
+    """
     method, setup_seconds = _set_up(instance.problem, config)
     points = reference(config)
     key = jr.fold_in(jr.key(config.replicate), RUN_KEY)
@@ -148,7 +156,7 @@ def run_instance(
             break
     if last is None:
         return Result(status="diverged", message="the initial state is not finite"), {}
-    result, arrays = describe(config, instance, points, last, known, session.shared or sharing.PROCESS)
+    result, arrays = described(config, instance, points, last, known, session.shared or sharing.PROCESS)
     cost = _cost(setup_seconds, snapshot, curve)
     result = msgspec.structs.replace(result, status=status, message=message, resumed_at=resumed_at, **cost)
     return result, arrays | film(frames)

@@ -47,7 +47,7 @@ def describe(
     n = len(problem.observations)
     initial = WeightedPoints(problem.sample_init(key_init, n), np.full(n, 1 / n))
     seen, seen_initial = (metrics.identified(instance.truth, law) for law in (estimate, initial))
-    data = _hash(problem, instance.truth)
+    data = data_hash(problem, instance.truth)
     initial_metrics = shared.numbers(
         ("initial", metric_code(), data), lambda: finite(_evaluate(instance, seen_initial, points))
     )
@@ -183,7 +183,8 @@ def molecule_of(molecule: Structure) -> Molecule:
     )
 
 
-def _hash(problem: Problem, truth: Truth) -> str:
+def data_hash(problem: Problem, truth: Truth) -> str:
+    """Of the observations and what is behind them."""
     digest = hashlib.sha256(np.ascontiguousarray(problem.observations).tobytes())
     digest.update(np.ascontiguousarray(truth.theta).tobytes())
     return digest.hexdigest()[:16]

@@ -2,14 +2,13 @@
 
 import jax
 import jax.numpy as jnp
-import msgspec
 import numpy as np
 from jaxtyping import Float
 
 from cryosip.bench import sharing, volume_metrics
 from cryosip.bench.build import build_instance, build_method
-from cryosip.bench.execute import Session, run_method
-from cryosip.bench.measure import Arrays, finite
+from cryosip.bench.execute import Session, run_instance
+from cryosip.bench.measure import Arrays, data_hash, finite
 from cryosip.bench.runner import Snapshot
 from cryosip.bench.volume_images import Own, of_halves, of_images
 from cryosip.bench.volume_metrics import Principal, TrueVolumes
@@ -33,21 +32,21 @@ def measure_volumes(config: RunConfig, session: Session) -> tuple[Result, Arrays
         if snapshot.finite:
             last[:] = [snapshot]
 
-    result, arrays = run_method(config, session._replace(on_snapshot=keep))
-    instance = build_instance(config)
-    if not last or instance.volume is None:
-        return result, arrays
-    method = build_method(instance.problem, config.method, config.method_options)
-    own = None
-    if method.per_image is not None:
-        own = Own(np.arange(len(instance.problem.observations)), jax.jit(method.per_image)(last[0].state))
-    shared, key = session.shared or sharing.PROCESS, ("true volumes", config.problem, result.dataset_hash)
-    true = shared.once(key, lambda: volume_metrics.true_volumes(instance))
-    values, more = of_distribution(instance, true, last[0].estimate, own)
-    told, curve = shared.once(("halves", *key[1:]), lambda: of_halves(instance.problem))
-    values = result.metrics | finite(values | told)
-    floors = result.floors | true.floors
-    return msgspec.structs.replace(result, metrics=values, floors=floors), arrays | more | curve
+    def described(
+        config: RunConfig, instance: Instance, _points: WeightedPoints, estimate: WeightedPoints,
+        _known: dict[str, float], shared: sharing.Shared,
+    ) -> tuple[Result, Arrays]:  # fmt: skip
+        problem, data = instance.problem, data_hash(instance.problem, instance.truth)
+        true = shared.once(("true volumes", data), lambda: volume_metrics.true_volumes(instance))
+        told, curve = shared.once(("halves", data), lambda: of_halves(problem))
+        per_image, own = build_method(problem, config.method, config.method_options).per_image, None
+        if per_image is not None:
+            own = Own(np.arange(len(problem.observations)), jax.jit(per_image)(last[0].state))
+        values, arrays = of_distribution(instance, true, estimate, own)
+        return Result(metrics=finite(values | told), floors=true.floors, dataset_hash=data), arrays | curve
+
+    # not the metrics of all methods: the same in more coordinates, with floors that take minutes
+    return run_instance(build_instance(config), config, session._replace(on_snapshot=keep), (), described=described)
 
 
 def of_distribution(

@@ -5,6 +5,7 @@ integrator, "average", takes the mean over each pixel (error functions); "point"
 With `n_spread` it computes an atom on so many pixels of each axis alone.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -159,3 +160,22 @@ def contrast_transfer(frequency: Float[Array, " k"], defocus: float, voltage_in_
 
     grid = jnp.stack([frequency, jnp.zeros_like(frequency)], axis=1)[None]
     return cxs.AstigmaticCTF(defocus)(grid, wavelength_from_kilovolts(voltage_in_kilovolts))[0]
+
+
+def slices(
+    voxels: Float[np.ndarray, "l l l"], pad_scale: float
+) -> tuple[Array, Callable[[Array, Float[Array, "3 3"]], Array]]:
+    """The transform of a volume as cryoJAX holds it, and its slice in one pose: half the transform of an image.
+
+    Between the nodes of the transform, whose spacing is 1 / `pad_scale` of that of the images, it is linear.
+    """
+    import cryojax.ndimage as cxn
+    import cryojax.simulator as cxs
+
+    volume = cxs.FourierVoxelGridVolume.from_real_voxel_grid(voxels, pad_scale=pad_scale)
+
+    def one(values: Array, rotation: Float[Array, "3 3"]) -> Array:
+        # rows of the frame's axes: k of the image is R^T k of the volume
+        return cxn.sample_fft_slice(values, volume.frequency_slice @ rotation, unroll=False)
+
+    return volume.values, one

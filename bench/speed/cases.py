@@ -24,6 +24,7 @@ from cryosip.bench.speed.baselines import (
 )
 from cryosip.bench.speed.image_cases import IMAGES, energy_images, renderer
 from cryosip.bench.speed.third_party import Prepare, PrepareKde, Sample
+from cryosip.bench.speed.volume_cases import slices
 from cryosip.datasets.nanocluster import nanocluster
 from cryosip.datasets.oned import oned
 from cryosip.methods import pairwise
@@ -34,6 +35,7 @@ from cryosip.methods.registry import DISCREPANCIES
 Make = Callable[[], Implementation]
 
 LINE = 10_000  # points of either sample
+SLICES = 10_000
 TILES = [2**e for e in range(18, 23)]
 ALL_PAIRS = "all pairs, best tile (ours, naive)"
 GRADIENTS = {"energy": formulas.energy_gradient, "kl": formulas.kl_gradient}
@@ -256,4 +258,6 @@ COMPARISONS: dict[str, Callable[[], Comparison]] = {
     "steps-nanocluster": steps_nanocluster,
     "renderer-50": partial(renderer, 50.0),
     "renderer-90": partial(renderer, 90.0),
+    "slices-64": partial(slices, 64, SLICES),
+    "backprojection-64": partial(slices, 64, SLICES, transposed=True),
 }

@@ -22,6 +22,7 @@ def estimate(star: Path, out: Path, n_components: int) -> None:
     """
     os.chdir(out)  # where ASPIRE writes its logs
     try:
+        import mrcfile
         import numpy as np
         from aspire.basis import FBBasis3D
         from aspire.covariance import CovarianceEstimator
@@ -46,7 +47,9 @@ def estimate(star: Path, out: Path, n_components: int) -> None:
     directions = Volume(np.moveaxis(vectors, -1, 0), pixel_size=images.pixel_size)
     coordinates = src_wiener_coords(images, mean, directions, values, variance)
     for name, volume in [(MEAN, mean), *((eigenvolume(k), directions[k]) for k in range(n_components))]:
-        volume.save(str(out / name))
+        with mrcfile.new(out / name) as file:  # a volume's own `save` makes a stack of one
+            file.set_data(np.asarray(volume, np.float32)[0])
+            file.voxel_size = images.pixel_size
     np.save(out / COORDINATES, coordinates.T)
     print(f"noise variance {variance:g}, eigenvalues {np.diag(values)}")
 

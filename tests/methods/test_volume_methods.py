@@ -145,9 +145,9 @@ def test_em_for_classes_never_lowers_the_posterior():
 @pytest.mark.slow
 def test_descent_reaches_what_em_reaches():
     problem, views = made(150).problem, seen(150)
-    em, sgd = class3d(problem, 2), class3d(problem, 2, solver="sgd", n_batch=30)
+    em, sgd = class3d(problem, 2), class3d(problem, 2, solver="sgd")
     found, _ = run(em, 20)
-    begun, ended = sgd.init(jr.key(0)), run(sgd, 20 * 150 // 30)[0]
+    begun, ended = sgd.init(jr.key(0)), run(sgd, 20 * 150 // 20)[0]
 
     def misfit(state):
         """-log p(y) / m."""
@@ -224,6 +224,7 @@ def test_the_smoothest_functions_tell_clusters_apart():
     assert found[30:, :2].std(0).max() < 0.05
 
 
+@pytest.mark.slow
 def test_kernel_regression_on_a_subset_is_its_consensus():
     views, subset = seen(), jnp.arange(40) % 5 < 3
     found = kernel_regression.regressed(views, jnp.where(subset, 0.0, 1.0))

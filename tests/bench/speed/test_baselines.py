@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cryosip.bench.app import cli
-from cryosip.bench.speed import baselines, cases, image_cases, third_party
+from cryosip.bench.speed import baselines, cases, image_cases, third_party, volume_cases
 from cryosip.bench.speed.baselines import Comparison, Implementation, Unavailable
 
 SMALL = {
@@ -22,6 +22,8 @@ SMALL = {
     "energy-24": lambda: image_cases.energy_images(24, 30),
     "steps-nanocluster": lambda: cases.steps_nanocluster(12),
     "renderer-50": lambda: image_cases.renderer(50.0, 2, 20),
+    "slices-32": lambda: volume_cases.slices(32, 8),
+    "backprojection-32": lambda: volume_cases.slices(32, 8, transposed=True),
 }
 # of the largest entry: rounding, cells, the moments of a kernel that is almost quadratic, and a Gram product on the
 # line, which takes neighbours for one point
@@ -41,7 +43,12 @@ LOOSE = {
     ("steps-line", "KL flow"): 2e-3,
     ("steps-nanocluster", "noise integrated out"): 0.02,
 }
-EXPENSIVE = ("steps-nanocluster", "renderer-50")
+LOOSE |= {
+    (f"{name}-32", who): error  # of linear interpolation, on a finer grid or not
+    for name in ("slices", "backprojection")
+    for who, error in (("ours", 0.02), ("cryoJAX, padded 2 times", 0.02), ("cryoJAX, padded 1 times", 0.2))
+}
+EXPENSIVE = ("steps-nanocluster", "renderer-50", "slices-32", "backprojection-32")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in EXPENSIVE)) for n in SMALL])

@@ -18,6 +18,10 @@ SCATTERED_AT_A_TIME = 1 << 21  # numbers
 CORNERS = np.array(list(np.ndindex(2, 2, 2)))  # (x, y, z), as `corners` has them
 # 0, and one of each pair of opposite neighbours
 OFFSETS = np.array([d for d in np.ndindex(3, 3, 3) if d >= (1, 1, 1)]) - 1
+# corners, and which offset leads from the first to the second
+PAIRS = np.array(
+    [(i, j, row) for i, j in np.ndindex(8, 8) for row in np.flatnonzero((CORNERS[j] - CORNERS[i] == OFFSETS).all(1))]
+)
 Maps = Float[Array, "q v"]
 Stencil = Float[Array, "14 p n"]
 
@@ -87,21 +91,25 @@ def stencil(
     ) -> tuple[Float[Array, "14 n p"], None]:
         at, strength = jax.vmap(of_image)(some[0])
         values = (strength[:, :, None] * some[1][:, None]).reshape(-1, p)
-        around = corners(side, at.reshape(-1, 3))
-        for first, (weight, node) in zip(CORNERS, around, strict=True):
-            for second, (other, _) in zip(CORNERS, around, strict=True):
-                row = np.flatnonzero((second - first == OFFSETS).all(1))
-                if len(row):
-                    update = (weight * other)[:, None] * values
-                    total = total.at[row[0], node].add(update, mode="promise_in_bounds")
-        return total, None
+        weight, node = (jnp.stack(parts) for parts in zip(*corners(side, at.reshape(-1, 3)), strict=True))
+
+        def couple(total: Float[Array, "14 n p"], pair: Int[Array, "3"]) -> tuple[Float[Array, "14 n p"], None]:
+            first, second, row = pair
+            update = (weight[first] * weight[second])[:, None] * values
+            return total.at[row, node[first]].add(update, mode="promise_in_bounds"), None
+
+        return jax.lax.scan(couple, total, jnp.asarray(PAIRS))
 
     size = max(1, min(m, SCATTERED_AT_A_TIME // (len(q_x) * p)))
-    n, rest = m // size, m % size
-    whole = jax.tree.map(lambda a: a[: n * size].reshape(n, size, *a.shape[1:]), (pose, weights))
-    total, _ = jax.lax.scan(add, jnp.zeros((len(OFFSETS), side**3, p), dtype), whole)
-    if rest:
-        total, _ = add(total, jax.tree.map(lambda a: a[m - rest :], (pose, weights)))
+    n = -(-m // size)
+
+    def in_batches(a: Float[Array, "m ..."], fill: str) -> Float[Array, "b i ..."]:
+        padded = jnp.pad(a, [(0, n * size - m)] + [(0, 0)] * (a.ndim - 1), mode=fill)
+        return padded.reshape(n, size, *a.shape[1:])
+
+    # images that fill the last batch have no weight
+    batches = jax.tree.map(lambda a: in_batches(a, "edge"), pose), in_batches(weights, "constant")
+    total, _ = jax.lax.scan(add, jnp.zeros((len(OFFSETS), side**3, p), dtype), batches)
     return jnp.moveaxis(total, 2, 1)  # sums are fast with weights side by side, products with nodes
 
 

@@ -124,7 +124,8 @@ def _plane(record: Record) -> Plot:
     """Where the volumes of an estimate are, along the two directions in which the true ones vary most."""
     true, found = record.arrays["along_true"], record.arrays["along_estimated"]
     shown = _few(found)
-    area = 300 * found[:, 2] / found[:, 2].max() if len(found) < 50 else np.full(len(found), 5.0)
+    few = len(found) < 50
+    area = 300 * found[:, 2] / found[:, 2].max() if few else np.minimum(5 * found[:, 2] / found[:, 2].mean(), 60)
 
     def paint(ax: Axes) -> None:
         ax.scatter(true[:, 0], true[:, 1], s=5, color=INK, alpha=0.18, linewidths=0, label="true volumes")
@@ -139,9 +140,7 @@ def _plane(record: Record) -> Plot:
                ylim=(min(low[1], middle[1] - reach[1]), max(high[1], middle[1] + reach[1])))  # fmt: skip
 
     name = f"volumes-plane-{_slug(record)}"
-    caption = (
-        "Volumes along the two directions in which the true ones vary most. Areas of few points are their weights."
-    )
+    caption = "Volumes along the two directions in which the true ones vary most. Areas of points are their weights."
     rows = found[shown].tolist()
     return Plot(name, name_of(record), caption, draw(name, paint), ["first", "second", "weight"], rows)
 

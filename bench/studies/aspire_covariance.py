@@ -12,6 +12,7 @@ MOST_PIXELS = 12  # the kernel has (2 L)^6 entries: 0.8 GB
 
 
 def eigenvolume(k: int) -> str:
+    """The file of the k-th direction."""
     return f"eigenvolume{k:02d}.mrc"
 
 

@@ -27,7 +27,7 @@ WHO_MAY = {
     ("metrics", "floors"),
     ("measure", "describe"),
     ("measure", "_examples"),
-    ("measure", "_hash"),
+    ("measure", "data_hash"),
     ("image_distances", "_images_behind"),
     ("fixed_view", "principal_components"),
 }

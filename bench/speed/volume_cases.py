@@ -49,7 +49,7 @@ def slices(size: int, n: int, transposed: bool = False) -> Comparison:
     def ours() -> Implementation:
         cube, camera = Cube(size, 1.0), Camera(size, 1.0, STD, False)
         pose = ProteinPose(jnp.asarray(rotation, jnp.float32), jnp.zeros((n, 2)), jnp.zeros(n))
-        basis = fourier_basis(size, cube.reach)
+        basis = fourier_basis(size, cube.reach).T
 
         def pixels(c: Any) -> np.ndarray:
             return np.einsum("yb,nba,xa->nyx", basis, np.asarray(c).reshape(len(c), basis.shape[1], -1), basis)
@@ -67,7 +67,7 @@ def slices(size: int, n: int, transposed: bool = False) -> Comparison:
             return jax.lax.map(partial(slice_of, values), views, batch_size=BATCH)
 
         def pixels(waves: Any) -> np.ndarray:
-            whole = np.fft.fftshift(np.fft.irfft2(np.asarray(waves)), axes=(1, 2))
+            whole = np.fft.irfft2(np.asarray(waves))
             start = (whole.shape[1] - size) // 2
             return whole[:, start : start + size, start : start + size]
 

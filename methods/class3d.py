@@ -44,7 +44,7 @@ def class3d(
     As in RELION: the objective, the prior, the start and the schedule of shells. Not: poses are not searched; the
     volumes solve the least squares by conjugate gradients where RELION divides by weights on a grid, which leaves more
     residual and lets its sigma^2 fall slowly; its T of 4 weighs the data as 16 to 18 do here; images have neither a
-    scale nor a norm of their own; there is no mask and no solvent; no
+    scale nor a norm of their own; there is no mask, no solvent, and no
     VDAM of RELION 4 among the solvers.
 
     Parameters

@@ -43,7 +43,8 @@ def measure_volumes(config: RunConfig, session: Session) -> tuple[Result, Arrays
         if per_image is not None:
             own = Own(np.arange(len(problem.observations)), jax.jit(per_image)(last[0].state))
         values, arrays = of_distribution(instance, true, estimate, own)
-        return Result(metrics=finite(values | told), floors=true.floors, dataset_hash=data), arrays | curve
+        kept = {name: np.asarray(array, np.float32) for name, array in (arrays | curve).items()}
+        return Result(metrics=finite(values | told), floors=true.floors, dataset_hash=data), kept
 
     # not the metrics of all methods: the same in more coordinates, with floors that take minutes
     return run_instance(build_instance(config), config, session._replace(on_snapshot=keep), (), described=described)

@@ -78,9 +78,8 @@ def test_maps_in_any_frame_and_hand_have_the_same_score(factor):
         for maps in (draws(), there)
     ]
     still, away = (result.metrics for result in both)
-    error = 0.02 * float(np.linalg.norm(draws()[:, 1:], axis=1).mean())
+    error = 0.01 * float(np.linalg.norm(draws()[:, 1:], axis=1).mean())
     assert away["volume_w2_aligned"] == pytest.approx(still["volume_w2_aligned"], abs=error)
-    assert away["volume_w2_aligned"] < 0.8 * away["volume_spread_aligned"]
     assert away["grey_factor"] == pytest.approx(1 / factor, rel=0.05)
     assert ("opposite sign" in both[1].message) == (factor < 0)
     assert set(both[0].floors) == {"volume_w2_aligned"}

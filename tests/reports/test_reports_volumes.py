@@ -10,18 +10,18 @@ from cryosip.reports import page
 from cryosip.reports.sections.volumes import SECTION, groups
 
 
-def put(write, problem, variant, w2, **metrics):
+def put(write, problem, variant, w2, arrays=True, **metrics):
     options = {"n_observations": 100, "image_size": 16, "snr": 0.1, "volume_size": 16}
     known = {"volume_w2": w2, "volume_spread": 10.0} | metrics
     floors = {name: {"median": 0.1, "q05": 0.05, "q95": 0.2, "n": 100} for name in ("volume_w2", *metrics)}
-    arrays = {
+    kept = {
         "volumes_true": np.arange(192.0).reshape(3, 64), "volumes_estimated": np.ones((3, 64)),
         "along_true": np.arange(8.0).reshape(4, 2), "along_estimated": np.arange(12.0).reshape(4, 3),
     }  # fmt: skip
     config = {"problem": {"name": problem, "options": options}, "method": {"name": "class3d", "options": {}},
               "steps": 10, "every": 10, "stop_below": None}  # fmt: skip
     write(study="volumes", method="class3d", setting=variant, problem=problem, config=config, metrics=known,
-          floors=floors, arrays=arrays)  # fmt: skip
+          floors=floors, arrays=kept if arrays else {})  # fmt: skip
 
 
 @pytest.fixture
@@ -59,3 +59,9 @@ def test_a_distribution_from_noise_is_called_undetermined(write, results):
     assert noise.startswith("Undetermined: consensus volumes of two halves of these images agree in no shell")
     assert "0.03" in noise
     assert "agree in the first 5 of 7 shells (mean correlation 0.80)" in states
+
+
+def test_records_without_arrays_have_a_table_and_no_figures(write, results, tmp_path):
+    put(write, "adk-volumes", "classes, K = 4", 5.0, arrays=None)
+    section = page.build(results, tmp_path / "out").read_text().partition('<section id="volumes">')[2]
+    assert "classes, K = 4" in section.partition("</section>")[0]

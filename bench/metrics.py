@@ -76,6 +76,11 @@ def energy_distance(estimate: WeightedPoints, truth: Truth | WeightedPoints) -> 
     return float(np.sqrt(max(0.0, 2 * _mean_between(x, a, y, b) - within)))
 
 
+def mean_distance(one: WeightedPoints, other: WeightedPoints) -> float:
+    """E|X - Y| of independent X and Y."""
+    return _mean_between(*_arrays(one), *_arrays(other))
+
+
 @lru_cache(maxsize=64)
 def _mean_within(theta: bytes, weights: bytes, d: int) -> float:
     """The mean distance within a law, kept because the truth comes again and again."""

@@ -91,8 +91,7 @@ def of_volumes(estimate: WeightedPoints, within: Frame, states: States | None = 
     dict
         `volume_w1`, `volume_w2` and `volume_energy_distance` in L2; `volume_w2_inside`, W2 of the coordinates in the
         truth's leading components, and `volume_outside`, the root mean square distance from their span; and
-        `volume_w2_support`, W2 with the best weights of the estimate's own volumes; and `volume_captured`, the share of
-        the truth's variance in the span of the estimate's first four principal components.
+        `volume_w2_support`, W2 with the best weights of the estimate's own volumes.
     """
     true, found = drawn(within), embedded(within, estimate)
     weights = found.weights / np.sum(found.weights)
@@ -100,18 +99,11 @@ def of_volumes(estimate: WeightedPoints, within: Frame, states: States | None = 
     return {
         "volume_w1": metrics.w1(found, true),
         "volume_w2": metrics.w2(found, true),
-        "volume_energy_distance": _energy_distance(estimate, within),
+        "volume_energy_distance": _energy_distance(found, true, np.asarray(estimate.theta, float)),
         "volume_w2_inside": metrics.w2(*inside),
         "volume_outside": float(np.sqrt(weights @ np.asarray(found.theta)[:, -1] ** 2)),
         "volume_w2_support": metrics.best_weights(found, true)["w2"],
-        "volume_captured": captured_variance(estimate, within),
     } | ({} if states is None else of_states(estimate, states))
-
-
-def captured_variance(estimate: WeightedPoints, within: Frame) -> float:
-    """sum_k |Sigma^(1/2) u_k|^2 / tr Sigma of the truth's covariance Sigma, u_k leading components of the estimate."""
-    found = principal(estimate, CAPTURING).components
-    return float(((within.points @ (within.components @ found.T)) ** 2).sum() / (within.points**2).sum())
 
 
 class Principal(NamedTuple):
@@ -138,6 +130,12 @@ def principal(volumes: WeightedPoints, k: int) -> Principal:
     return Principal(mean, components, stds)
 
 
+def captured_variance(found: Principal, within: Frame) -> float:
+    """sum_k |Sigma^(1/2) u_k|^2 / tr Sigma of the truth's covariance Sigma, u_k the first four components found."""
+    along = within.points @ (within.components @ found.components[:CAPTURING].T)
+    return float((along**2).sum() / (within.points**2).sum())
+
+
 def of_states(estimate: WeightedPoints, states: States) -> dict[str, float]:
     """How far populations are from the true ones, p_k from q_k; each volume belongs to the state that is nearest in L2.
 
@@ -161,15 +159,22 @@ def error_in_kt(true: Float[np.ndarray, " k"], found: Float[np.ndarray, " k"], l
     return float(np.sqrt((errors**2).mean()))
 
 
-def _energy_distance(estimate: WeightedPoints, within: Frame) -> float:
-    """In as many dimensions as there are volumes outside of the span: distances within the estimate count too."""
-    away = np.asarray(estimate.theta, float) - within.mean
-    inside = away @ within.components.T
-    # rows of R^T are as far from each other as those of (Q R)^T
-    outside = np.asarray(np.linalg.qr((away - inside @ within.components).T, mode="r")).T
-    found = WeightedPoints(np.concatenate([inside, outside], axis=1), estimate.weights)
-    there = np.pad(within.points, [(0, 0), (0, outside.shape[1])])
-    return metrics.energy_distance(found, metrics.equally_weighted(there[None])[0])
+def _energy_distance(found: WeightedPoints, true: WeightedPoints, all_coordinates: Coefficients) -> float:
+    """(2.9): distances to and within the truth in few dimensions, those within the estimate in all."""
+    weights = found.weights / np.sum(found.weights)
+    spread = weights @ distances(all_coordinates) @ weights
+    between = metrics.mean_distance(found, true)
+    return float(np.sqrt(max(0.0, 2 * between - spread - metrics.mean_distance(true, true))))
+
+
+def distances(points: Coefficients) -> Float[np.ndarray, "n n"]:
+    """|x_i - x_j|, by |x_i|^2 + |x_j|^2 - 2 x_i . x_j: a product of matrices, where many coordinates take minutes."""
+    away = points - points.mean(0)
+    products = away @ away.T
+    norms = products.diagonal()
+    found = np.sqrt(np.maximum(norms[:, None] + norms - 2 * products, 0.0))
+    np.fill_diagonal(found, 0.0)
+    return found
 
 
 def anchors(within: Frame, k: int) -> dict[str, float]:

@@ -127,6 +127,8 @@ def _in_given_frame(instance: Instance, cube: Cube, found: WeightedPoints) -> Co
     within, states, floors = volume_metrics.true_volumes(instance)
     estimate, factor = volume_metrics.scaled(found, within.mean)
     values = volume_metrics.of_volumes(estimate, within, states) | volume_metrics.anchors(within, len(found.weights))
+    principal = volume_metrics.principal(estimate, volume_metrics.CAPTURING)
+    values["volume_captured"] = volume_metrics.captured_variance(principal, within)
     return estimate, factor, values, floors
 
 

@@ -59,22 +59,24 @@ def of_distribution(
     theta = np.asarray(volume(jnp.asarray(estimate.theta)), float)
     whole = WeightedPoints(theta, np.asarray(estimate.weights, float))
     seen = whole._replace(theta=theta[:, 1:])
+    found = volume_metrics.principal(seen, volume_metrics.CAPTURING)
     values = volume_metrics.of_volumes(seen, true.within, true.states)
+    values["volume_captured"] = volume_metrics.captured_variance(found, true.within)
     anchors = volume_metrics.anchors(true.within, min(len(theta), FEW_POINTS))
     if len(theta) > FEW_POINTS:
         del anchors["volume_w2_best_points"]
     behind = np.asarray(volume(instance.truth.theta))
     images, curves = of_images(instance.problem, behind, whole, own)
-    principal = principal_components(whole, true.within)
+    principal = pointing_as_the_truth(found, true.within)
     if own is not None:
         curves["along_own"] = along_own(own, behind, principal, true.within)
     return values | anchors | images, curves | _to_look_at(instance, true.within, whole, principal)
 
 
-def principal_components(found: WeightedPoints, within: Frame) -> Principal:
-    """The first two of an estimate; the first points to the side of the truth's first."""
-    mean, components, stds = volume_metrics.principal(found, 2)
-    if len(components) and components[0, 1:] @ within.components[0] < 0:
+def pointing_as_the_truth(found: Principal, within: Frame) -> Principal:
+    """The first two components; the first points to the side of the truth's first."""
+    mean, components, stds = found.mean, found.components[:2].copy(), found.stds[:2]
+    if len(components) and components[0] @ within.components[0] < 0:
         components[0] *= -1
     return Principal(mean, components, stds)
 
@@ -86,7 +88,7 @@ def along_own(
     first.
     """
     some = np.unique(np.linspace(0, len(own.images) - 1, min(len(own.images), MOST_SHOWN)).astype(int))
-    found = (np.asarray(own.volumes)[some] - principal.mean) @ principal.components.T
+    found = (np.asarray(own.volumes)[some, 1:] - principal.mean) @ principal.components.T
     behind = (true[own.images[some], 1:] - within.mean) @ within.components[0]
     return np.column_stack([found, np.zeros((len(some), 2 - found.shape[1])), behind])
 
@@ -100,9 +102,12 @@ def _to_look_at(instance: Instance, within: Frame, found: WeightedPoints, princi
     mean = principal.mean
     end = EXTREME * principal.stds[0] * principal.components[0] if len(principal.stds) else np.zeros_like(mean)
     true_end = EXTREME * within.points[:, 0].std() * within.components[0]
-    estimated = np.stack([mean - end, mean, mean + end])
-    true = np.pad(np.stack([within.mean - true_end, within.mean, within.mean + true_end]), [(0, 0), (1, 0)])
-    true[:, 0] = mean[0]
+    # with the mean grey value of the estimate, in which no two of them differ
+    grey = np.average(np.asarray(found.theta)[:, 0], weights=np.asarray(found.weights))
+    estimated, true = (
+        np.pad(np.stack([middle - away, middle, middle + away]), [(0, 0), (1, 0)], constant_values=grey)
+        for middle, away in ((mean, end), (within.mean, true_end))
+    )
     along = (np.asarray(found.theta)[:, 1:] - within.mean) @ within.components[:2].T
     return {
         "volumes_true": voxels(cube, true).reshape(3, -1),

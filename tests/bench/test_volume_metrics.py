@@ -90,12 +90,18 @@ def test_what_four_components_capture_is_their_share_of_the_true_variance():
     share = true[:, None] @ DIRECTIONS[:2].T
     along = (share[:, 0] - share[:, 0].mean(0)) ** 2
     one = equal(np.outer(RNG.normal(size=60), DIRECTIONS[0]))
-    assert volume_metrics.captured_variance(one, frame(true)) == pytest.approx(
-        along[:, 0].sum() / along.sum(), rel=1e-6
-    )
-    assert volume_metrics.captured_variance(equal(true), frame(true)) == pytest.approx(1.0)
     mean = equal(true.mean(0)[None])
-    assert volume_metrics.captured_variance(mean, frame(true)) == 0.0
+
+    def captured(points):
+        return volume_metrics.captured_variance(volume_metrics.principal(points, 4), frame(true))
+
+    assert captured(one) == pytest.approx(along[:, 0].sum() / along.sum(), rel=1e-6)
+    assert captured(equal(true)) == pytest.approx(1.0)
+    assert captured(mean) == 0.0
+    # a fifth component found does not count
+    five = equal(RNG.normal(size=(60, 5)) * [9.0, 8.0, 7.0, 6.0, 5.0] @ DIRECTIONS[[9, 10, 11, 12, 0]])
+    everything = volume_metrics.captured_variance(volume_metrics.principal(five, 5), frame(true))
+    assert everything == pytest.approx(captured(five)) and captured(five) < 0.5
 
 
 @pytest.mark.parametrize("n", [6, 300])

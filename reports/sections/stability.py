@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 
 from cryosip.records.schema import Floor, Record
-from cryosip.records.select import observations
+from cryosip.records.select import observations, of_other_engines
 from cryosip.reports.drawing import GREY
 from cryosip.reports.section import Context, Figures, Section, Source
 from cryosip.reports.spreads import NOTHING, Spread, grouped, spread, typical_floor
 from cryosip.reports.style import INK, Plot, draw, log_axes, series_style
-from cryosip.reports.tables import number, statuses
+from cryosip.reports.tables import DAGGER, number, statuses
 
 FLOOR = "stability_w2"
 CHANGES = {
@@ -66,7 +66,9 @@ def _images(record: Record) -> tuple[str, str]:
 
 
 def _group(records: Sequence[Record]) -> Group:
-    rows = [_row(own) for own in grouped(records, lambda r: r.labels.variant).values()]
+    others = of_other_engines(records)
+    variants = grouped(records, lambda r: r.labels.variant).values()
+    rows = [_row(own, DAGGER * any(r.path in others for r in own)) for own in variants]
     rows.sort(key=lambda row: -row.largest[0] if row.largest[1] else math.inf)
     pixels, snr, size = (
         records[0].config_number(f"problem.options.{name}") for name in ("image_size", "snr", "volume_size")
@@ -87,7 +89,7 @@ def _change(record: Record) -> str:
     return str(record.labels.value)
 
 
-def _row(records: Sequence[Record]) -> Row:
+def _row(records: Sequence[Record], mark: str) -> Row:
     own = {change: [r for r in records if _change(r) == change and r.status == "ok"] for change in CHANGES}
     whole = [r for change in ("seed", "noise", "components") for r in own[change]]
 
@@ -96,7 +98,7 @@ def _row(records: Sequence[Record]) -> Row:
 
     errors = [r.metrics["volume_w2"] / r.floors[FLOOR].median for r in whole if "volume_w2" in r.metrics]
     return Row(
-        records[0].labels.variant,
+        records[0].labels.variant + mark,
         series_style(records[0]).colour,
         {change: of(found, "stability_over_floor") for change, found in own.items()},
         {change: of(found, "stability_w2") for change, found in own.items()},

@@ -1,6 +1,7 @@
 """Stability on the page: how many floors each change moves a method by, and which is said to be least stable."""
 
 import csv
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -63,6 +64,18 @@ def test_what_failed_is_no_change_and_comes_last():
     assert group.rows[1].largest[1] == ""
     assert group.sentence.startswith("Least stable: autoencoder, which moves by 1 floors")
     assert "classes" not in group.sentence
+
+
+def test_a_row_that_another_engine_made_in_part_is_marked(moved):
+    older = [
+        msgspec.structs.replace(
+            one, identity=Identity(engine="older"), created="2025-11-19T12:00:00Z", path=Path(one.run_id)
+        )
+        if one.run_id == "class3d-noise-1"
+        else msgspec.structs.replace(one, identity=Identity(engine="newer"), path=Path(one.run_id))
+        for one in moved
+    ]
+    assert [row.label for row in groups(older)[0].rows] == ["classes †", "autoencoder"]
 
 
 def test_the_page_and_the_file_have_the_same_numbers(moved, tmp_path):

@@ -91,7 +91,8 @@ def _change(record: Record) -> str:
 
 def _row(records: Sequence[Record], mark: str) -> Row:
     own = {change: [r for r in records if _change(r) == change and r.status == "ok"] for change in CHANGES}
-    whole = [r for change in ("seed", "noise", "components") for r in own[change]]
+    # one for each replicate: their first estimates are the same
+    whole = list({r.replicate: r for change in ("seed", "noise", "components") for r in own[change]}.values())
 
     def of(records: Sequence[Record], name: str) -> Spread:
         return spread([r.metrics.get(name, math.nan) for r in records])

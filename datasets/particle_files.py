@@ -141,8 +141,8 @@ def euler_angles(rotation: Float[np.ndarray, "n 3 3"]) -> tuple[np.ndarray, np.n
 def write_mrc(path: Path, data: Float[np.ndarray, "n h w"], voxel: float) -> None:
     """Images, if its name ends with "s", or a volume, in float32."""
     with mrcfile.new(path, np.asarray(data, np.float32)) as file:
-        file.voxel_size = voxel
         file.set_image_stack() if path.suffix == ".mrcs" else file.set_volume()
+        file.voxel_size = voxel  # then, as its depth counts the images of a stack otherwise
 
 
 def write_maps(folder: Path, cubes: dict[str, Float[np.ndarray, "3 n"]], width: float) -> list[Path]:
@@ -173,8 +173,10 @@ def read_maps(folder: Path) -> Maps:
     ------
     ValueError
         It holds neither, a file is missing or is no map, maps are no cubes, or differ in size or voxel, hold numbers
-        that are not finite, or weights are negative or all 0.
+        that are not finite or all the same, or weights are negative or all 0.
     """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; wanted one with maps and their weights")
     files, listed = _listed(folder)
     weights = np.asarray(listed, float)
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
@@ -182,6 +184,9 @@ def read_maps(folder: Path) -> Maps:
             f"the weights in {folder} are {weights.tolist()}; wanted finite ones, none negative, not all 0"
         )
     maps, voxels = zip(*map(_read_map, files), strict=True)
+    for file, one, weight in zip(files, maps, weights, strict=True):
+        if weight > 0 and one.min() == one.max():  # RELION empties the maps of classes that have vanished
+            raise ValueError(f"{file} is {one.min():g} everywhere; wanted a map, or the weight 0")
     for file, one, voxel in zip(files, maps, voxels, strict=True):
         if one.shape != maps[0].shape or not np.isclose(voxel, voxels[0], rtol=1e-3):
             raise ValueError(

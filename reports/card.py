@@ -109,13 +109,14 @@ def _pairs(table: dict[str, Any]) -> Table:
 def _metrics(record: Record) -> Table:
     """Each metric at the end and at the start, beside the floors that the record has."""
     floors = [record.data_floors] + ([record.floors] if record.floors != record.data_floors else [])
+    floors = [of for of in floors if of]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("  metric", no_wrap=True)
     for heading in ("value", "÷ floor", *map(_heading, floors), "initial", "best weights"):
         table.add_column(heading)
     for name in dict.fromkeys([*record.metrics, *record.initial_metrics, *record.oracle_metrics]):
         value = record.metrics.get(name, math.nan)
-        floor = record.data_floors.get(name)
+        floor = record.data_floors.get(name) or record.floors.get(name)
         cells = [number(value), number(value / floor.median) if floor and floor.median > 0 else ""]
         cells += [f"{number(f.median)} {interval(f)}" if (f := of.get(name)) else "" for of in floors]
         cells += [number(of.get(name, math.nan)) for of in (record.initial_metrics, record.oracle_metrics)]

@@ -18,7 +18,9 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is no
 
 def stack(
     folder: Folder,
-    problem: Annotated[str, typer.Option(metavar="PROBLEM", help="adk or hsp90.")] = "adk",
+    problem: Annotated[
+        str, typer.Option(metavar="PROBLEM", help="adk, hsp90, or another of a molecule in space.")
+    ] = "adk",
     set_: Settings = None,
     replicate: Annotated[int, typer.Option(min=0, help="Seed of the images.")] = 0,
     structure: Structure = None,
@@ -49,6 +51,8 @@ def stack(
             part.rename(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
+    if run.problem_options.get("pose_error_in_degrees") is None:
+        typer.echo("no poses are written: set problem.pose_error_in_degrees for those of a refinement", err=True)
     typer.echo(folder)
 
 

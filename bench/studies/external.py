@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -80,11 +81,31 @@ def scored(chosen: StackProblem, name: str, maps: particle_files.Maps) -> tuple[
     """The run that found the maps, and what measures it."""
     content = digest(maps.voxels.tobytes() + maps.weights.tobytes())
     config = run_of(chosen, name, {"n_maps": len(maps.weights), "maps": content})
+    options = config.problem_options
+    # at once: what is wrong with a folder makes no record
+    _check_size(maps, options["image_size"] * options["pixel_size_in_angstroms"], options["volume_size"])
 
     def measure(config: RunConfig, _session: Session) -> tuple[Result, Arrays]:
-        return measured(build_instance(config), maps)
+        return measured(instance_of(config), maps)
 
     return config, measure
+
+
+def instance_of(config: RunConfig) -> Instance:
+    """The problem and its truth, without the warning of what its volumes lose: no method works with them here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="volume_size .* leaves signal")
+        return build_instance(config)
+
+
+def _check_size(maps: particle_files.Maps, width: float, voxels: int) -> None:
+    """Raises ValueError for maps that are not as wide as the images, within a thousandth, or have fewer voxels."""
+    size = maps.voxels.shape[-1]
+    if size < voxels or not np.isclose(size * maps.voxel, width, rtol=1e-3):
+        raise ValueError(
+            f"maps are {size * maps.voxel:g} angstroms wide, {size} voxels of {maps.voxel:g}; wanted {width:g} "
+            f"angstroms as the images have, and {voxels} voxels or more"
+        )
 
 
 def measured(instance: Instance, maps: particle_files.Maps) -> tuple[Result, Arrays]:
@@ -97,13 +118,8 @@ def measured(instance: Instance, maps: particle_files.Maps) -> tuple[Result, Arr
     offered, volume = instance.problem.volumes, instance.volume
     if offered is None or volume is None:
         raise ValueError(f"problem {instance.problem.name!r} has no volumes; wanted one that has")
-    cube, size = Cube(offered.size, offered.voxel_size), maps.voxels.shape[-1]
-    if size < cube.size or not np.isclose(size * maps.voxel, cube.width, rtol=1e-3):
-        raise ValueError(
-            f"maps have {size} voxels of {maps.voxel:g} angstroms a side; wanted {cube.size} or more, "
-            f"{cube.width:g} angstroms together"
-        )
-
+    cube = Cube(offered.size, offered.voxel_size)
+    _check_size(maps, cube.width, cube.size)
     found = WeightedPoints(from_voxels(cube, maps.voxels)[:, 1:], maps.weights)
     compare = _in_given_frame if instance.problem.poses is not None else _aligned
     estimate, factor, values, floors = compare(instance, cube, found)

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from cryosip.bench.build import build_instance
 from cryosip.bench.execute import Measure, Session
 from cryosip.bench.measure import Arrays
 from cryosip.bench.studies import aspire_covariance, external
@@ -158,8 +157,8 @@ def found(program: Program) -> Path:
     path = shutil.which(named or program.executable)
     if path is None:
         raise ValueError(
-            f"{named or program.executable} is no program here; install it, or name its executable in "
-            + program.variable
+            f"there is no program {named or program.executable}; install it, or name its executable, "
+            f"{program.executable}, in {program.variable}"
         )
     return Path(path).absolute()
 
@@ -196,10 +195,20 @@ def run_of_program(name: str, stack: Path, out: Path, n_components: int | None, 
 
     def measure(config: RunConfig, _session: Session) -> tuple[Result, Arrays]:
         maps, seconds = _found_by(program, executable, task)
-        result, arrays = external.measured(build_instance(config), maps)
-        return msgspec.structs.replace(result, run_seconds=seconds), arrays
+        result, arrays = external.measured(external.instance_of(config), maps)
+        message = "; ".join(filter(None, [_version(executable), result.message]))
+        return msgspec.structs.replace(result, run_seconds=seconds, message=message), arrays
 
     return config, measure
+
+
+def _version(executable: Path) -> str:
+    """The first line that a program tells of its version, "" where it tells none."""
+    try:
+        told = subprocess.run([executable, "--version"], capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return told.stdout.strip().partition("\n")[0] if told.returncode == 0 else ""
 
 
 def _found_by(program: Program, executable: Path, task: Task) -> tuple[Maps, float]:

@@ -107,9 +107,14 @@ def _row(records: Sequence[Record], mark: str) -> Row:
         {name: spread(of(name)) for name in METRICS | POPULATIONS},
         spread([a / b for a, b in zip(of(DISTANCE), floors, strict=True)]),
         spread([a / b for a, b in zip(of(DISTANCE), of("volume_spread"), strict=True)]),
-        spread([r.setup_seconds + r.run_seconds for r in ok]),
+        spread([_seconds(r) for r in ok]),
         statuses(records),
     )
+
+
+def _seconds(record: Record) -> float:
+    """Of other programs the time to build a method is not known: it is a part of their own."""
+    return record.run_seconds if math.isnan(record.setup_seconds) else record.setup_seconds + record.run_seconds
 
 
 def _context(source: Source) -> Context:

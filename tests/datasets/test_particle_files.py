@@ -49,7 +49,7 @@ def test_a_stack_is_what_relion_and_cryodrgn_read(tmp_path):
     with mrcfile.open(tmp_path / "particles.mrcs") as file:
         np.testing.assert_array_equal(file.data, given.images)
         assert file.is_image_stack()
-        assert float(file.voxel_size["x"]) == 2.5
+        assert file.voxel_size.tolist() == (2.5, 2.5, 2.5)
     tables = starfile.read(tmp_path / "particles.star")
     (optics,) = tables["optics"].to_dict("records")
     assert (optics["rlnImageSize"], optics["rlnImagePixelSize"], optics["rlnAmplitudeContrast"]) == (8, 2.5, 1.0)
@@ -142,7 +142,7 @@ def test_classes_of_relion_are_those_of_the_last_iteration(tmp_path):
         job = "run_ct25" if iteration == 30 else "run"  # it was continued
         names = [f"job/{job}_it{iteration:03d}_class00{k}.mrc" for k in (1, 2)]
         for k, name in enumerate(names):
-            write_map(tmp_path / name.removeprefix("job/"), np.full((4, 4, 4), float(iteration + k)))
+            write_map(tmp_path / name.removeprefix("job/"), iteration + k + np.arange(64.0).reshape(4, 4, 4))
         rows = "\n".join(f"{name} {share}" for name, share in zip(names, shares, strict=True))
         text = f"data_model_classes\n\nloop_\n_rlnReferenceImage #1\n_rlnClassDistribution #2\n{rows}\n"
         (tmp_path / f"{job}_it{iteration:03d}_model.star").write_text(text)
@@ -165,16 +165,21 @@ def test_classes_of_relion_are_those_of_the_last_iteration(tmp_path):
         ("map,weight\na.mrc,1\ncoarse.mrc,1\n", ["a", "coarse"], "has 4 voxels of 5 angstroms a side, and .* of 3"),
         ("map,weight\nsizeless.mrc,1\n", ["sizeless"], "wanted cubes with a size"),
         ("map,weight\ntext.mrc,1\n", ["text"], "cannot be read as a map"),
+        (
+            "map,weight\na.mrc,1\nempty.mrc,.1\n",
+            ["a", "empty"],
+            "empty.mrc is 1 everywhere; wanted a map, or the weight 0",
+        ),
     ],
 )
 def test_what_holds_no_maps_is_refused(tmp_path, table, maps, message):
-    data = {"flat": np.zeros((3, 4, 4)), "nan": np.full((4, 4, 4), np.nan)}
+    data = {"flat": np.zeros((3, 4, 4)), "empty": np.ones((4, 4, 4)), "nan": np.full((4, 4, 4), np.nan)}
     for name in maps:
         if name == "text":
             (tmp_path / "text.mrc").write_text("no map")
         else:
             voxel = {"coarse": 5.0, "sizeless": 0.0}.get(name, 3.0)
-            write_map(tmp_path / f"{name}.mrc", data.get(name, np.zeros((4, 4, 4))), voxel)
+            write_map(tmp_path / f"{name}.mrc", data.get(name, np.arange(64.0).reshape(4, 4, 4)), voxel)
     if table is not None:
         (tmp_path / "weights.csv").write_text(table)
     with pytest.raises(ValueError, match=message):

@@ -85,14 +85,16 @@ def test_maps_of_the_wrong_sign_are_told(instance):
 @pytest.mark.parametrize(
     ("size", "voxel", "message"),
     [
-        (8, 16.0, "maps have 8 voxels of 16 angstroms a side; wanted 16 or more, 128 angstroms together"),
-        (16, 7.0, "maps have 16 voxels of 7 angstroms a side; wanted 16 or more, 128 angstroms together"),
+        (8, 16.0, "maps are 128 angstroms wide, 8 voxels of 16; wanted 128 angstroms .* and 16 voxels or more"),
+        (16, 7.0, "maps are 112 angstroms wide, 16 voxels of 7; wanted 128 angstroms"),
     ],
 )
 def test_maps_of_another_cube_are_refused(instance, size, voxel, message):
     maps = particle_files.Maps(np.ones((1, size, size, size)), np.ones(1), voxel)
     with pytest.raises(ValueError, match=message):
         external.measured(instance, maps)
+    with pytest.raises(ValueError, match=message):  # before there is a record
+        external.scored(CHOSEN, "name", maps)
 
 
 def test_other_maps_have_another_record(instance):

@@ -76,7 +76,9 @@ def test_a_program_is_run_and_its_classes_are_measured(stack, tmp_path, monkeypa
     kept = tmp_path / "kept"
     kept.mkdir()
     classes(kept)
-    refine = program(tmp_path, "my_refine", f"echo $@; cp {kept}/* $(dirname $4)")
+    refine = program(
+        tmp_path, "my_refine", f"[ $1 = --version ] && echo version 9 && exit; echo $@; cp {kept}/* $(dirname $4)"
+    )
     program(tmp_path, "relion_reconstruct", "echo $@")
     monkeypatch.setenv("CRYOSIP_RELION", str(refine))
     out, results = tmp_path / "out", tmp_path / "results"
@@ -87,6 +89,7 @@ def test_a_program_is_run_and_its_classes_are_measured(stack, tmp_path, monkeypa
     assert (record.method, record.study, record.problem) == ("relion", "external", "adk")
     assert record.config_value("method.options.n_components") == 2
     assert record.run_seconds > 0
+    assert record.message == "version 9"
     assert {"volume_w2", "own_area", "bayes_area", "consensus_area"} <= set(record.metrics)
     words = (out / "my_refine.log").read_text()
     assert "--K 2 --skip_align" in words
@@ -188,7 +191,7 @@ def test_latent_coordinates_become_linear_maps(stack, tmp_path, name, volumes_in
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("relion",), "is no program here; install it, or name its executable in CRYOSIP_RELION"),
+        (("relion",), "install it, or name its executable, relion_refine, in CRYOSIP_RELION"),
         (("xmipp",), "program is 'xmipp'; wanted one of"),
     ],
 )

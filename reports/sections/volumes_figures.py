@@ -128,10 +128,12 @@ def _plane(record: Record) -> Plot:
     area = 300 * found[:, 2] / found[:, 2].max() if few else np.minimum(5 * found[:, 2] / found[:, 2].mean(), 60)
 
     def paint(ax: Axes) -> None:
-        ax.scatter(true[:, 0], true[:, 1], s=5, color=INK, alpha=0.18, linewidths=0, label="true volumes")
+        ax.scatter(
+            true[:, 0], true[:, 1], s=5, color=INK, alpha=0.18, linewidths=0, rasterized=True, label="true volumes"
+        )
         colour = series_style(record).colour
         x, y = found[shown, :2].T
-        ax.scatter(x, y, s=area[shown], color=colour, alpha=0.6, linewidths=0, label="estimate")
+        ax.scatter(x, y, s=area[shown], color=colour, alpha=0.6, linewidths=0, rasterized=True, label="estimate")
         both = np.concatenate([true, found[shown, :2]])
         middle, reach = true.mean(0), 1.15 * np.abs(true - true.mean(0)).max(0)
         low, high = (np.quantile(both, q, axis=0) for q in (0.005, 0.995))

@@ -11,6 +11,7 @@ import pandas as pd
 import starfile
 from jaxtyping import Float, Int
 
+from cryosip.datasets.euler_angles import euler_angles
 from cryosip.datasets.projection import AMPLITUDE_CONTRAST, SPHERICAL_ABERRATION
 from cryosip.datasets.protein_images import VOLTAGE_IN_KILOVOLTS
 from cryosip.datasets.protein_poses import ProteinPose
@@ -124,18 +125,6 @@ def _checked(rotation: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 3 3"]
 def _write_pickle(path: Path, content: Any) -> None:
     with open(path, "wb") as file:
         pickle.dump(content, file)
-
-
-def euler_angles(rotation: Float[np.ndarray, "n 3 3"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """RELION's (rot, tilt, psi) in degrees: R = R_z(-psi) R_y(-tilt) R_z(-rot) of rotations of points."""
-    tilt = np.arccos(np.clip(rotation[:, 2, 2], -1, 1))
-    rot = np.arctan2(rotation[:, 2, 1], rotation[:, 2, 0])
-    psi = np.arctan2(rotation[:, 1, 2], -rotation[:, 0, 2])
-    flat = np.abs(np.sin(tilt)) < 1e-6  # rot and psi turn about the same axis
-    sign = np.sign(rotation[:, 2, 2])
-    rot = np.where(flat, 0.0, rot)
-    psi = np.where(flat, np.arctan2(-sign * rotation[:, 1, 0], sign * rotation[:, 0, 0]), psi)
-    return np.rad2deg(rot), np.rad2deg(tilt), np.rad2deg(psi)
 
 
 def write_mrc(path: Path, data: Float[np.ndarray, "n h w"], voxel: float) -> None:

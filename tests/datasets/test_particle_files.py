@@ -12,6 +12,7 @@ import pytest
 import starfile
 
 from cryosip.datasets import particle_files, rotations
+from cryosip.datasets.euler_angles import euler_angles, rotations_of
 from cryosip.datasets.particle_files import Stack
 from cryosip.datasets.protein import adk
 from cryosip.datasets.protein_poses import ProteinPose
@@ -39,8 +40,9 @@ def stack(n=4, size=8, defocus=None, known=True):
 def test_angles_are_those_of_relion():
     flat = [np.diag([1.0, 1, 1]), np.diag([1.0, -1, -1]), np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])]
     matrices = np.concatenate([np.asarray(rotations.uniform(jr.key(0), 50), float), flat])
-    angles = np.stack(particle_files.euler_angles(matrices), axis=1)
+    angles = np.stack(euler_angles(matrices), axis=1)
     np.testing.assert_allclose([relion_matrix(*a) for a in angles], matrices, atol=1e-6)
+    np.testing.assert_allclose(rotations_of(*angles.T), matrices, atol=1e-6)
 
 
 def test_a_stack_is_what_relion_and_cryodrgn_read(tmp_path):

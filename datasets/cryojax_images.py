@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from cryosip.datasets.particle_tables import Ctf
+
 Sampling = Literal["average", "point"]
 PoseClass = Literal["QuaternionPose", "EulerAnglePose", "AxisAnglePose"]
 
@@ -160,6 +162,27 @@ def contrast_transfer(frequency: Float[Array, " k"], defocus: float, voltage_in_
 
     grid = jnp.stack([frequency, jnp.zeros_like(frequency)], axis=1)[None]
     return cxs.AstigmaticCTF(defocus)(grid, wavelength_from_kilovolts(voltage_in_kilovolts))[0]
+
+
+def astigmatic_transfer(frequency: Float[np.ndarray, "h w 2"], ctf: Ctf) -> Float[np.ndarray, "h w"]:
+    """The CTF of one image at frequencies (k_x, k_y) in 1 / angstrom, with its B-factor and scale.
+
+    cryoJAX measures the angle of the defocus from the second axis of its frequencies, RELION from x.
+    """
+    import cryojax.simulator as cxs
+    from cryojax.constants import wavelength_from_kilovolts
+
+    found = cxs.AstigmaticCTF(
+        defocus_in_angstroms=(ctf.defocus_u + ctf.defocus_v) / 2,
+        astigmatism_in_angstroms=ctf.defocus_u - ctf.defocus_v,
+        astigmatism_angle=np.rad2deg(ctf.angle),
+        spherical_aberration_in_mm=ctf.spherical_aberration * 1e-7,
+    )(
+        jnp.asarray(frequency[..., ::-1]), wavelength_from_kilovolts(ctf.voltage), ctf.amplitude_contrast,
+        np.rad2deg(ctf.phase_shift),
+    )  # fmt: skip
+    decay = ctf.scale * np.exp(-ctf.b_factor * (frequency**2).sum(-1) / 4)
+    return decay * np.asarray(found)
 
 
 def slices(

@@ -302,17 +302,25 @@ def separable(profile: Profile, weights: Float[np.ndarray, " a"], centers: Cente
 
 
 def contrast_transfer(
-    frequency: Float[Array, "..."], defocus: Float[Array, "..."], voltage_in_kilovolts: float
+    frequency: Float[Array, "..."],
+    defocus: Float[Array, "..."],
+    voltage_in_kilovolts: float | Float[Array, "..."],
+    spherical_aberration: Float[Array, "..."] | None = None,
+    amplitude_contrast: Float[Array, "..."] | None = None,
+    phase_shift: float | Float[Array, "..."] = 0.0,
 ) -> Float[Array, "..."]:
-    """The CTF at spatial frequencies q in 1 / angstrom, broadcast against defocus z in angstroms [rohou2015].
+    """The CTF at spatial frequencies q in 1 / angstrom, all of them broadcast against each other [rohou2015].
 
-    -sqrt(1 - A^2) sin(chi) - A cos(chi), chi = pi lambda q^2 (z - lambda^2 q^2 C_s / 2), for a spherical aberration C_s
-    of 2.7 mm and an amplitude contrast A of 0.1.
+    -sqrt(1 - A^2) sin(chi) - A cos(chi), chi = pi lambda q^2 (z - lambda^2 q^2 C_s / 2) + phi, for a defocus z and a
+    spherical aberration C_s in angstroms, 2.7 mm by default, an amplitude contrast A, 0.1 by default, and a phase shift
+    phi in radians.
     """
+    aberration = SPHERICAL_ABERRATION if spherical_aberration is None else spherical_aberration
+    amplitude = AMPLITUDE_CONTRAST if amplitude_contrast is None else amplitude_contrast
     volts = 1e3 * voltage_in_kilovolts
-    wavelength = 12.2639 / np.sqrt(
-        volts + 0.97845e-6 * volts**2
+    wavelength = (
+        12.2639 / (volts + 0.97845e-6 * volts**2) ** 0.5
     )  # angstroms, relativistic; the constants are cryoJAX's
     square = frequency**2
-    chi = np.pi * wavelength * square * (defocus - 0.5 * wavelength**2 * square * SPHERICAL_ABERRATION)
-    return -np.sqrt(1 - AMPLITUDE_CONTRAST**2) * jnp.sin(chi) - AMPLITUDE_CONTRAST * jnp.cos(chi)
+    chi = np.pi * wavelength * square * (defocus - 0.5 * wavelength**2 * square * aberration) + phase_shift
+    return -((1 - amplitude**2) ** 0.5) * jnp.sin(chi) - amplitude * jnp.cos(chi)

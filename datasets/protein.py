@@ -186,7 +186,7 @@ def protein(
     trace = load(name, structure, chain)
     modes = normal_modes(trace, cutoff_in_angstroms, experiment.conformations.dimension)
     amplitudes = AMPLITUDES[checks.one_of("amplitude", amplitude, AMPLITUDES)](modes.eigenvalues)
-    molecule, beads = _beads(trace, modes, amplitudes, atoms_per_bead)
+    molecule, beads = beads_of(trace, modes, amplitudes, atoms_per_bead)
     camera = Camera(size, pixel, atom_std, experiment.poses.defocus is not None, scattering)
     return checked(simulate(camera, beads, experiment)._replace(molecule=molecule))
 
@@ -241,7 +241,7 @@ for _factory in (adk, hsp90, adk_volumes, adk_states, adk_entangled):
     _show_options(_factory)
 
 
-def _beads(trace: Trace, modes: Modes, amplitudes: np.ndarray, atoms_per_bead: int) -> tuple[Molecule, Beads]:
+def beads_of(trace: Trace, modes: Modes, amplitudes: np.ndarray, atoms_per_bead: int) -> tuple[Molecule, Beads]:
     """Beads of consecutive atoms, how they move with each z, and how many atoms each holds; ValueError for over 4."""
     if checks.positive_int("atoms_per_bead", atoms_per_bead) > 4:
         raise ValueError(f"atoms_per_bead is {atoms_per_bead}; wanted 1 to 4")

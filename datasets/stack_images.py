@@ -1,0 +1,107 @@
+"""Images of beads as a stack holds them: the CTF of each, astigmatic or not, and weights that make noise white."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from cryosip.datasets.particle_tables import Ctf
+from cryosip.datasets.projection import Squares, contrast_transfer, fourier_basis, on_frequencies, separable
+from cryosip.datasets.protein_images import Beads, bead_centers
+from cryosip.datasets.protein_poses import ProteinPose
+from cryosip.methods.problem import Images, Points
+
+
+class StackPose(NamedTuple):
+    """omega_r of n images: rotations, shifts in angstroms, and the CTF of each, None where there is none."""
+
+    rotation: Float[Array, "n 3 3"]
+    shift: Float[Array, "n 2"]
+    ctf: Ctf | None
+
+
+class Optics(NamedTuple):
+    """Images of `size` pixels of `pixel` angstroms a side, of which the lowest frequencies are kept, as many as an
+    image of `kept` pixels has, an odd number; atoms are Gaussians of std `atom_std` in angstroms.
+
+    `weights` (kept // 2 + 1,) of the frequencies, by their distance from 0, make noise white of std 1; that of the
+    constant is 0, which programs set as they like.
+    """
+
+    size: int
+    pixel: float
+    kept: int
+    atom_std: float
+    weights: Float[np.ndarray, " s"]
+
+
+def coefficients(optics: Optics, images: Float[Array, "n s s"]) -> Squares:
+    """Of the lowest frequencies of whole images, in the orthonormal basis of `fourier_basis`."""
+    basis = jnp.asarray(fourier_basis(optics.size, optics.kept // 2), images.dtype)
+    return jnp.matmul(basis @ images, basis.T, precision="highest")
+
+
+def as_pixels(optics: Optics, squares: Squares) -> Images:
+    """Coefficients as images of `kept` pixels a side, row by row; an orthonormal transform."""
+    basis = jnp.asarray(fourier_basis(optics.kept, optics.kept // 2), squares.dtype)
+    return jnp.matmul(basis.T @ squares, basis, precision="highest").reshape(len(squares), -1)
+
+
+def of_pixels(optics: Optics, images: Images) -> Squares:
+    """The inverse of `as_pixels`."""
+    basis = jnp.asarray(fourier_basis(optics.kept, optics.kept // 2), images.dtype)
+    return jnp.matmul(basis @ images.reshape(-1, optics.kept, optics.kept), basis.T, precision="highest")
+
+
+def clean(optics: Optics, beads: Beads, theta: Points, pose: StackPose) -> Squares:
+    """Coefficients of weighted images; `beads.atoms` are multiplied by the scale of the images."""
+    profile = on_frequencies(optics.size, optics.pixel, optics.atom_std, optics.kept // 2)
+    place = ProteinPose(pose.rotation, pose.shift, jnp.zeros(len(theta)))
+    squares = separable(profile, beads.atoms, bead_centers(beads, theta, place))
+    return whitened(optics, squares if pose.ctf is None else transferred(optics, squares, pose.ctf))
+
+
+def whitened(optics: Optics, squares: Squares) -> Squares:
+    """Coefficients times the weights of their frequencies."""
+    return squares * jnp.asarray(optics.weights[shells(optics.kept)], squares.dtype)
+
+
+def shells(kept: int) -> np.ndarray:
+    """Which of the weights each coefficient has, (kept, kept): its frequency, rounded; the last one in the corners."""
+    k = np.concatenate([[0], np.arange(1, kept // 2 + 1), np.arange(1, kept // 2 + 1)])
+    return np.minimum(np.round(np.hypot(k[:, None], k)).astype(int), kept // 2)
+
+
+def transferred(optics: Optics, squares: Squares, ctf: Ctf) -> Squares:
+    """Images after the CTF: of cosines and sines of k_x and k_y, waves along (k_x, k_y) and (k_x, -k_y) are mixtures.
+
+    With T the CTF of the first and T' of the second, m = (T + T') / 2 and d = (T - T') / 2, products become c c' -> m c
+    c' - d s s', s s' -> m s s' - d c c', c s' -> m c s' + d s c', s c' -> m s c' + d c s'. Without astigmatism d is 0,
+    and the CTF a factor.
+    """
+    half = optics.kept // 2
+    k = jnp.arange(half + 1, dtype=squares.dtype) / (optics.size * optics.pixel)
+    along, across = (_ctf_at(ctf, k, sign * k[:, None], squares.dtype) for sign in (1, -1))
+    mean, difference = (along + across) / 2, (along - across) / 2
+    # of coefficients: each wave but the constant has a cosine and a sine
+    waves = np.concatenate([np.arange(half + 1), np.arange(1, half + 1)])
+    partner = np.concatenate([[0], np.arange(half + 1, 2 * half + 1), np.arange(1, half + 1)])
+    alike = np.concatenate([np.zeros(half + 1), np.ones(half)])
+    # the constant has no sine, but its difference is 0
+    sign = np.where(alike[:, None] == alike, -1.0, 1.0)
+    factor, mixed = (a[:, waves][:, :, waves] for a in (mean, difference))
+    return factor * squares + jnp.asarray(sign, squares.dtype) * mixed * squares[:, partner][:, :, partner]
+
+
+def _ctf_at(ctf: Ctf, k_x: Float[Array, " h"], k_y: Float[Array, "h 1"], dtype: jnp.dtype) -> Float[Array, "n h h"]:
+    """(n, k_y, k_x) of frequencies in 1 / angstrom; the defocus is along `angle` from the x axis the first."""
+    of_image = Ctf(*(jnp.asarray(a, dtype)[:, None, None] for a in ctf))
+    angle = 2 * (jnp.arctan2(k_y, k_x) - of_image.angle)
+    mean, half = (of_image.defocus_u + of_image.defocus_v) / 2, (of_image.defocus_u - of_image.defocus_v) / 2
+    frequency = jnp.hypot(k_x, k_y)
+    found = contrast_transfer(
+        frequency, mean + half * jnp.cos(angle), of_image.voltage, of_image.spherical_aberration,
+        of_image.amplitude_contrast, of_image.phase_shift,
+    )  # fmt: skip
+    return of_image.scale * jnp.exp(-of_image.b_factor * frequency**2 / 4) * found

@@ -243,7 +243,7 @@ def _scale(
     theta = sample_init(key_theta, SCALED_DRAWS)
     there, y = jax.tree.map(lambda a: a[rows], pose), of_pixels(optics, observations[rows])
 
-    def products(one: Points) -> tuple[Weights, Weights]:
+    def products(one: Float[Array, " d"]) -> tuple[Weights, Weights]:
         x = clean(optics, beads, jnp.broadcast_to(one, (len(rows), *one.shape)), there)
         return (x * y).sum((1, 2)), (x**2).sum((1, 2))
 

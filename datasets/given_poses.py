@@ -84,6 +84,16 @@ def turns_within(largest: float, spacing: float) -> Turns:
 NO_TURN = Turns(np.eye(3)[None], np.ones(1))
 
 
+def small_turns(largest: float) -> Turns:
+    """Six rotations, by sqrt(3 / 5) of the angle about each axis and back: exact for what is cubic in the rotation.
+
+    The second moments are those of rotations uniform in a ball of that radius, in radians, which is small: where images
+    change little within it, a denser quadrature tells no more.
+    """
+    axes = np.concatenate([np.eye(3), -np.eye(3)])
+    return Turns(Rotation.from_rotvec(np.sqrt(0.6) * largest * axes).as_matrix(), np.full(6, 1 / 6))
+
+
 def binned(camera: Camera, observations: Images, largest_radius: float) -> Binned:
     """Images on an odd number of pixels no larger than an atom's std, by their lowest Fourier coefficients.
 

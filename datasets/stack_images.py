@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -54,15 +55,20 @@ def of_pixels(optics: Optics, images: Images) -> Squares:
     return jnp.matmul(basis @ images.reshape(-1, optics.kept, optics.kept), basis.T, precision="highest")
 
 
-def clean(optics: Optics, beads: Beads, theta: Points, pose: StackPose) -> Squares:
-    """Coefficients of weighted images; `beads.atoms` are multiplied by the scale of the images."""
+def bare(optics: Optics, beads: Beads, theta: Points, pose: StackPose) -> Squares:
+    """Coefficients of images before the CTF and weights; `beads.atoms` are multiplied by the scale of the images."""
     profile = on_frequencies(optics.size, optics.pixel, optics.atom_std, optics.kept // 2)
     place = ProteinPose(pose.rotation, pose.shift, jnp.zeros(len(theta)))
-    squares = separable(profile, beads.atoms, bead_centers(beads, theta, place))
+    return separable(profile, beads.atoms, bead_centers(beads, theta, place))
+
+
+def clean(optics: Optics, beads: Beads, theta: Points, pose: StackPose) -> Squares:
+    """Coefficients of weighted images after the CTF of each."""
+    squares = bare(optics, beads, theta, pose)
     return whitened(optics, squares if pose.ctf is None else transferred(optics, squares, pose.ctf))
 
 
-def whitened(optics: Optics, squares: Squares) -> Squares:
+def whitened(optics: Optics, squares: Float[Array, "*n c c"]) -> Float[Array, "*n c c"]:
     """Coefficients times the weights of their frequencies."""
     return squares * jnp.asarray(optics.weights[shells(optics.kept)], squares.dtype)
 
@@ -84,14 +90,20 @@ def transferred(optics: Optics, squares: Squares, ctf: Ctf) -> Squares:
     k = jnp.arange(half + 1, dtype=squares.dtype) / (optics.size * optics.pixel)
     along, across = (_ctf_at(ctf, k, sign * k[:, None], squares.dtype) for sign in (1, -1))
     mean, difference = (along + across) / 2, (along - across) / 2
-    # of coefficients: each wave but the constant has a cosine and a sine
-    waves = np.concatenate([np.arange(half + 1), np.arange(1, half + 1)])
-    partner = np.concatenate([[0], np.arange(half + 1, 2 * half + 1), np.arange(1, half + 1)])
-    alike = np.concatenate([np.zeros(half + 1), np.ones(half)])
-    # the constant has no sine, but its difference is 0
-    sign = np.where(alike[:, None] == alike, -1.0, 1.0)
-    factor, mixed = (a[:, waves][:, :, waves] for a in (mean, difference))
-    return factor * squares + jnp.asarray(sign, squares.dtype) * mixed * squares[:, partner][:, :, partner]
+    is_sine = np.arange(2 * half + 1) > half
+    sign = jnp.asarray(np.where(is_sine[:, None] == is_sine, -1.0, 1.0), squares.dtype)
+    partner = squares
+    for axis in (1, 2):
+        mean, difference = (_cosines_and_sines(a, axis) for a in (mean, difference))
+        # the constant has no sine, but its difference is 0
+        constant, cosines, sines = jnp.split(partner, [1, half + 1], axis)
+        partner = jnp.concatenate([constant, sines, cosines], axis)
+    return mean * squares + sign * difference * partner
+
+
+def _cosines_and_sines(of_waves: Float[Array, "n a b"], axis: int) -> Float[Array, "n c d"]:
+    """What belongs to each wave along an axis, for its cosine and, but for the constant, its sine."""
+    return jnp.concatenate([of_waves, jax.lax.slice_in_dim(of_waves, 1, None, axis=axis)], axis)
 
 
 def _ctf_at(ctf: Ctf, k_x: Float[Array, " h"], k_y: Float[Array, "h 1"], dtype: jnp.dtype) -> Float[Array, "n h h"]:

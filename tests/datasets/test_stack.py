@@ -110,21 +110,22 @@ def test_the_factor_of_each_image_is_integrated_out(made, found, tmp_path):
     np.testing.assert_allclose(value, top + np.log(integral), rtol=1e-3, atol=0.02)
 
 
-def test_errors_of_poses_are_integrated_out(made, found, tmp_path):
-    near = recorded(tmp_path, made, images_of(made), pose_error_in_degrees=6.0)
-    turns = turns_within(np.deg2rad(6.0), np.deg2rad(3.0))
+@pytest.mark.parametrize("degrees", [0.6, 4.0])  # six nodes, and many
+def test_errors_of_poses_are_integrated_out(made, found, tmp_path, degrees):
+    near = recorded(tmp_path, made, images_of(made), pose_error_in_degrees=degrees)
+    turns = turns_within(np.deg2rad(degrees), np.deg2rad(degrees / 8))
     theta, y = made.truth.theta[2:3], found.problem.observations[2]
     own = jax.tree.map(lambda a: jnp.repeat(a[2:3], len(turns.weights), axis=0), own_pose(found))
     rotation = jnp.asarray(turns.rotation, jnp.float32) @ own.rotation
     x = near.problem.render(jnp.repeat(theta, len(turns.weights), axis=0), own._replace(rotation=rotation))
     gain = np.asarray((x * y).sum(1) - 0.5 * (x**2).sum(1), float)
     wanted = gain.max() + np.log(turns.weights @ np.exp(gain - gain.max()))
-    assert float(near.problem.log_likelihood(theta, jnp.array([2]))[0]) == pytest.approx(wanted, rel=1e-3, abs=0.02)
+    assert float(near.problem.log_likelihood(theta, jnp.array([2]))[0]) == pytest.approx(wanted, abs=0.1)
     drawn = near.problem.sample_pose(jax.random.key(0), 500)
     cosine = jnp.einsum("nij,mij->nm", drawn.rotation, own_pose(found).rotation).max(1)
     angle = np.rad2deg(np.arccos(np.clip((cosine - 1) / 2, -1, 1)))
-    assert angle.max() < 6.1
-    assert np.median(angle) > 3
+    assert angle.max() < degrees + 0.1
+    assert np.median(angle) > degrees / 2
 
 
 def test_the_first_images_are_taken(made, found, tmp_path):
@@ -145,8 +146,12 @@ def test_what_a_stack_cannot_be_is_refused(made, tmp_path):
         stack(star, structure, pixel_size_in_angstroms=2.0)
     with pytest.raises(ValueError, match="amplitude is 'large'"):
         stack(star, structure, amplitude="large")
-    with pytest.raises(ValueError, match="pose_error_in_degrees is -1.0"):
+    with pytest.raises(ValueError, match=r"pose_error_in_degrees is -1\.0"):
         stack(star, structure, pose_error_in_degrees=-1.0)
+    with pytest.raises(
+        ValueError, match=r"pose_error_in_degrees is 90, and images tell rotations of 0\.5\d degrees apart"
+    ):
+        stack(star, structure, pose_error_in_degrees=90.0, **OPTIONS)
     tables = starfile.read(star)
     tables["particles"] = tables["particles"].drop(columns=["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"])
     starfile.write(tables, tmp_path / "no_angles.star")

@@ -11,7 +11,7 @@ FOLDERS = ("methods", "datasets", "records", "bench", "reports")
 SOURCES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if path.parent.name != "benchmarks"]
 
 
-@pytest.mark.parametrize("document", ["docs/python.md", "docs/records.md", "docs/extending.md"])
+@pytest.mark.parametrize("document", ["docs/python.md", "docs/real-data.md", "docs/records.md", "docs/extending.md"])
 def test_code_blocks_run(document, capsys):
     """Those that are a file of their own by themselves too; lines for a registry are another test's."""
     text = (ROOT / document).read_text()

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import starfile
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from scipy.spatial.transform import Rotation
 
 from cryosip.datasets.euler_angles import rotations_of
 from cryosip.methods import checks
 
 Column = Float[np.ndarray, " n"]
+OfImages = Float[Array | np.ndarray, " n"]
 MILLIMETRE, MICROMETRE, DEGREE = 1e7, 1e4, np.pi / 180  # in angstroms and radians
 READ = (
     "rlnImageName", "rlnImagePixelSize", "rlnImageSize", "rlnMagnification", "rlnDetectorPixelSize",
@@ -46,15 +47,15 @@ class Ctf(NamedTuple):
     voltage in kilovolts, the amplitude contrast, the B-factor in angstroms^2 and a factor of all.
     """
 
-    defocus_u: Column
-    defocus_v: Column
-    angle: Column
-    voltage: Column
-    spherical_aberration: Column
-    amplitude_contrast: Column
-    phase_shift: Column
-    b_factor: Column
-    scale: Column
+    defocus_u: OfImages
+    defocus_v: OfImages
+    angle: OfImages
+    voltage: OfImages
+    spherical_aberration: OfImages
+    amplitude_contrast: OfImages
+    phase_shift: OfImages
+    b_factor: OfImages
+    scale: OfImages
 
 
 class Table(NamedTuple):

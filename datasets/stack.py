@@ -175,9 +175,10 @@ def _first(table: Particles, n: int | None) -> Particles:
 
 
 def _poses(table: Particles) -> StackPose:
-    def single(a: np.ndarray) -> Array:
+    def single(a: Array | np.ndarray) -> Array:
         return jnp.asarray(a, jnp.float32)
 
+    assert table.rotation is not None
     ctf = None if table.ctf is None else Ctf(*map(single, table.ctf))
     return StackPose(single(table.rotation), single(table.shift), ctf)
 

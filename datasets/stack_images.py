@@ -108,12 +108,10 @@ def _cosines_and_sines(of_waves: Float[Array, "n a b"], axis: int) -> Float[Arra
 
 def _ctf_at(ctf: Ctf, k_x: Float[Array, " h"], k_y: Float[Array, "h 1"], dtype: jnp.dtype) -> Float[Array, "n h h"]:
     """(n, k_y, k_x) of frequencies in 1 / angstrom; the defocus is along `angle` from the x axis the first."""
-    of_image = Ctf(*(jnp.asarray(a, dtype)[:, None, None] for a in ctf))
-    angle = 2 * (jnp.arctan2(k_y, k_x) - of_image.angle)
-    mean, half = (of_image.defocus_u + of_image.defocus_v) / 2, (of_image.defocus_u - of_image.defocus_v) / 2
-    frequency = jnp.hypot(k_x, k_y)
-    found = contrast_transfer(
-        frequency, mean + half * jnp.cos(angle), of_image.voltage, of_image.spherical_aberration,
-        of_image.amplitude_contrast, of_image.phase_shift,
-    )  # fmt: skip
-    return of_image.scale * jnp.exp(-of_image.b_factor * frequency**2 / 4) * found
+    u, v, angle, voltage, aberration, amplitude, shift, b_factor, scale = (
+        jnp.asarray(a, dtype)[:, None, None] for a in ctf
+    )
+    frequency, away = jnp.hypot(k_x, k_y), jnp.arctan2(k_y, k_x) - angle
+    defocus = (u + v) / 2 + (u - v) / 2 * jnp.cos(2 * away)
+    found = contrast_transfer(frequency, defocus, voltage, aberration, amplitude, shift)
+    return scale * jnp.exp(-b_factor * frequency**2 / 4) * found

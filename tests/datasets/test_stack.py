@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import starfile
+from scipy.spatial.transform import Rotation
 
 from cryosip.datasets import particle_files, prody_adapter
-from cryosip.datasets.given_poses import turns_within
+from cryosip.datasets.given_poses import small_turns, turns_within
 from cryosip.datasets.particle_files import Stack
 from cryosip.datasets.protein import adk
 from cryosip.datasets.stack import stack
@@ -108,6 +109,13 @@ def test_the_factor_of_each_image_is_integrated_out(made, found, tmp_path):
     integral = np.exp(exponent - top).sum(0) * (factor[1] - factor[0]) / (0.3 * np.sqrt(2 * np.pi))
     value = spread.problem.log_likelihood(theta, image)
     np.testing.assert_allclose(value, top + np.log(integral), rtol=1e-3, atol=0.02)
+
+
+def test_six_turns_have_the_moments_of_all_rotations_by_no_more_than_an_angle():
+    for turns in (small_turns(0.1), turns_within(0.1, 0.01)):
+        vectors = Rotation.from_matrix(turns.rotation).as_rotvec()
+        np.testing.assert_allclose(turns.weights @ vectors, 0.0, atol=1e-9)
+        np.testing.assert_allclose((vectors.T * turns.weights) @ vectors, 0.1**2 / 5 * np.eye(3), rtol=0.02, atol=1e-9)
 
 
 @pytest.mark.parametrize("degrees", [0.6, 4.0])  # six nodes, and many

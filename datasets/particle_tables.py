@@ -146,6 +146,7 @@ def _size_of(kind: Sequence[float]) -> str:
 
 
 def pixel_size(path: Path, table: Table, given: float | None) -> float:
+    """In angstroms: the given one, else that of the table; ValueError where it has none, several, or none above 0."""
     columns = table.columns
     if given is not None:
         return checks.positive("pixel_size_in_angstroms", given)
@@ -182,6 +183,9 @@ def _numbers(path: Path, table: Table, name: str, otherwise: float | None = None
 
 
 def ctf(path: Path, table: Table) -> Ctf | None:
+    """That of each image, None where the table has none or a constant; ValueError for images that are changed by it,
+    and columns that are missing or no numbers.
+    """
     column = partial(_numbers, path, table)
     for name in CHANGED:
         if column(name, 0.0).any():

@@ -170,7 +170,7 @@ def test_beads_keep_mass_and_center(atoms_per_bead):
     trace = structures.load("adk")
     modes = protein.normal_modes(trace, 15.0, 4)
     amplitudes = np.array([1.0, 2.0, 3.0, 4.0])
-    molecule, beads = protein._beads(trace, modes, amplitudes, atoms_per_bead)
+    molecule, beads = protein.beads_of(trace, modes, amplitudes, atoms_per_bead)
     atoms = beads.atoms
     assert len(atoms) == len(molecule.rest) == -(-214 // atoms_per_bead)
     assert atoms.sum() == 214

@@ -141,8 +141,7 @@ def stack(
             f"the structure has a radius of {radius:.0f} angstroms, and images are {optics.size * optics.pixel:.0f} "
             "angstroms wide; wanted images that hold it"
         )
-    observations, noise = _whitened_images(table, optics, radius)
-    optics = optics._replace(weights=np.concatenate([[0.0], 1 / noise[1:]]))
+    observations, noise, optics = _whitened_images(table, optics, radius)
     sample_init = partial(_uniform, half_width, molecule.motions.shape[0])
     scale = _scale(optics, beads, observations, pose, sample_init, checks.non_negative_int("seed", seed))
     scaled = beads._replace(atoms=np.full(1, scale) * beads.atoms)
@@ -190,8 +189,9 @@ def _optics(table: Particles, atom_std: float) -> Optics:
     return Optics(table.size, table.pixel, kept, atom_std, np.ones(kept // 2 + 1))
 
 
-def _whitened_images(table: Particles, optics: Optics, radius: float) -> tuple[Images, Float[np.ndarray, " s"]]:
-    """The images (m, kept^2), weighted so that noise is white, and the std of the noise at each frequency before.
+def _whitened_images(table: Particles, optics: Optics, radius: float) -> tuple[Images, Float[np.ndarray, " s"], Optics]:
+    """The images (m, kept^2), weighted so that noise is white, the std of the noise at each frequency before, and the
+    optics with these weights.
 
     Noise is that of the pixels further than the radius from where the molecule is; at the constant, where no image
     tells it, that of the next frequency.
@@ -222,7 +222,7 @@ def _whitened_images(table: Particles, optics: Optics, radius: float) -> tuple[I
         raise ValueError(f"images of {table.source} are constant where no molecule is; wanted images with their noise")
     weighted = optics._replace(weights=np.concatenate([[0.0], 1 / noise[1:]]))
     finish = jax.jit(lambda squares: as_pixels(weighted, whitened(weighted, squares)))
-    return jnp.concatenate([finish(squares) for squares in found]), noise
+    return jnp.concatenate([finish(squares) for squares in found]), noise, weighted
 
 
 def _outside(optics: Optics, radius: float, shift: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n k k"]:

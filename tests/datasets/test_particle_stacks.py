@@ -13,7 +13,6 @@ import starfile
 from scipy.spatial.transform import Rotation
 
 from cryosip.datasets import particle_files, rotations
-from cryosip.datasets.euler_angles import euler_angles
 from cryosip.datasets.particle_files import Stack
 from cryosip.datasets.particle_stacks import read_images, read_particles
 from cryosip.datasets.protein_poses import ProteinPose
@@ -217,8 +216,3 @@ def test_examples_are_read_or_refused_by_name(name):
     assert (len(found.place), found.size) == (n, size)
     assert found.pixel == pytest.approx(pixel, abs=1e-3)
     assert np.isfinite(read_images(found, np.arange(n))).all()
-
-
-def test_angles_of_flat_views_come_back():
-    flat = np.array([np.diag([1.0, 1, 1]), np.diag([1.0, -1, -1])])
-    assert np.isfinite(np.stack(euler_angles(flat))).all()

@@ -17,9 +17,9 @@ LEVELS = 3  # of folders above a table in which its project may begin: RELION wr
 class Particles(NamedTuple):
     """Images of one size on disk.
 
-    `files` are their stacks, and `place` (n, 2) the file and the place in it, from 0, of each. `ctf` is None where
-    there is none, `rotation` where no refinement has told it: a point X of the molecule is seen at (R X)_xy + shift,
-    shifts in angstroms. `message` says what of the table is not used.
+    `files` are their stacks, `place` (n, 2) the file and the place in it, from 0, of each, and `rows` (n,) their places
+    in the table, from 0. `ctf` is None where there is none, `rotation` where no refinement has told it: a point X of
+    the molecule is seen at (R X)_xy + shift, shifts in angstroms. `message` says what of the table is not used.
     """
 
     source: Path
@@ -27,6 +27,7 @@ class Particles(NamedTuple):
     pixel: float
     files: tuple[Path, ...]
     place: Int[np.ndarray, "n 2"]
+    rows: Int[np.ndarray, " n"]
     ctf: Ctf | None
     rotation: Float[np.ndarray, "n 3 3"] | None
     shift: Float[np.ndarray, "n 2"]
@@ -70,7 +71,7 @@ def read_particles(
     files, place, size = _stacks(path, table)
     rotation, shift = pose(path, table, pixel)
     unused = f"columns that are not used: {', '.join(table.unused)}" if table.unused else ""
-    return Particles(path, size, pixel, files, place, ctf(path, table), rotation, shift, unused)
+    return Particles(path, size, pixel, files, place, table.rows, ctf(path, table), rotation, shift, unused)
 
 
 def read_images(particles: Particles, rows: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k s s"]:

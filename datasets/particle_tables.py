@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import starfile
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from scipy.spatial.transform import Rotation
 
 from cryosip.datasets.euler_angles import rotations_of
@@ -59,10 +59,14 @@ class Ctf(NamedTuple):
 
 
 class Table(NamedTuple):
-    """One row for each image, in the names of RELION, and those of its columns that nothing here reads."""
+    """One row for each image, in the names of RELION, and those of its columns that nothing here reads.
+
+    `rows` (n,) are their places in the file, from 0.
+    """
 
     columns: dict[str, np.ndarray]
     unused: tuple[str, ...]
+    rows: Int[np.ndarray, " n"]
 
 
 def read_table(path: Path) -> Table:
@@ -92,7 +96,8 @@ def _of_relion(path: Path) -> Table:
         new = ["rlnOpticsGroup", *(c for c in optics if c not in particles)]
         particles = particles.merge(optics[new], on="rlnOpticsGroup", how="left", validate="many_to_one")
     columns = {str(name): particles[name].to_numpy() for name in particles}
-    return Table({n: c for n, c in columns.items() if n in READ}, tuple(n for n in columns if n not in READ))
+    read, unused = {n: c for n, c in columns.items() if n in READ}, tuple(n for n in columns if n not in READ)
+    return Table(read, unused, np.arange(len(particles)))
 
 
 def _of_cryosparc(path: Path) -> Table:
@@ -119,7 +124,7 @@ def _of_cryosparc(path: Path) -> Table:
         pixel = rows["alignments3D/psize_A"] if "alignments3D/psize_A" in names else rows["blob/psize_A"]
         columns |= {f"rlnOrigin{axis}Angst": shift[:, i] * pixel for i, axis in enumerate("XY")}
         used |= {"alignments3D/pose", "alignments3D/shift", "alignments3D/psize_A"}
-    return Table(columns, tuple(name for name in names if name not in used))
+    return Table(columns, tuple(name for name in names if name not in used), np.arange(len(rows)))
 
 
 def in_group(path: Path, table: Table, wanted: str | None) -> Table:
@@ -138,7 +143,7 @@ def in_group(path: Path, table: Table, wanted: str | None) -> Table:
         return table
     if wanted not in kinds:
         raise ValueError(f"optics_group is {wanted!r}; wanted one of {path}: {told}")
-    return table._replace(columns={name: a[names == wanted] for name, a in columns.items()})
+    return Table({name: a[names == wanted] for name, a in columns.items()}, table.unused, table.rows[names == wanted])
 
 
 def _size_of(kind: Sequence[float]) -> str:

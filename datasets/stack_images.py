@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cryosip.datasets.particle_tables import Ctf
-from cryosip.datasets.projection import Squares, contrast_transfer, fourier_basis, on_frequencies, separable
+from cryosip.datasets.projection import Squares, contrast_transfer, fourier_basis, separable
 from cryosip.datasets.protein_images import Beads, bead_centers
 from cryosip.datasets.protein_poses import ProteinPose
+from cryosip.datasets.wave_profile import on_waves
 from cryosip.methods.problem import Images, Points
 
 
@@ -57,7 +58,7 @@ def of_pixels(optics: Optics, images: Images) -> Squares:
 
 def bare(optics: Optics, beads: Beads, theta: Points, pose: StackPose) -> Squares:
     """Coefficients of images before the CTF and weights; `beads.atoms` are multiplied by the scale of the images."""
-    profile = on_frequencies(optics.size, optics.pixel, optics.atom_std, optics.kept // 2)
+    profile = on_waves(optics.size, optics.pixel, optics.atom_std, optics.kept // 2)
     place = ProteinPose(pose.rotation, pose.shift, jnp.zeros(len(theta)))
     return separable(profile, beads.atoms, bead_centers(beads, theta, place))
 
@@ -88,7 +89,7 @@ def transferred(optics: Optics, squares: Squares, ctf: Ctf) -> Squares:
     """
     half = optics.kept // 2
     k = jnp.arange(half + 1, dtype=squares.dtype) / (optics.size * optics.pixel)
-    along, across = (_ctf_at(ctf, k, sign * k[:, None], squares.dtype) for sign in (1, -1))
+    along, across = (ctf_at(ctf, k, sign * k[:, None]) for sign in (1, -1))
     mean, difference = (along + across) / 2, (along - across) / 2
     is_sine = np.arange(2 * half + 1) > half
     sign = jnp.asarray(np.where(is_sine[:, None] == is_sine, -1.0, 1.0), squares.dtype)
@@ -106,10 +107,10 @@ def _cosines_and_sines(of_waves: Float[Array, "n a b"], axis: int) -> Float[Arra
     return jnp.concatenate([of_waves, jax.lax.slice_in_dim(of_waves, 1, None, axis=axis)], axis)
 
 
-def _ctf_at(ctf: Ctf, k_x: Float[Array, " h"], k_y: Float[Array, "h 1"], dtype: jnp.dtype) -> Float[Array, "n h h"]:
+def ctf_at(ctf: Ctf, k_x: Float[Array, " w"], k_y: Float[Array, "h 1"]) -> Float[Array, "n h w"]:
     """(n, k_y, k_x) of frequencies in 1 / angstrom; the defocus is along `angle` from the x axis the first."""
     u, v, angle, voltage, aberration, amplitude, shift, b_factor, scale = (
-        jnp.asarray(a, dtype)[:, None, None] for a in ctf
+        jnp.asarray(a, k_x.dtype)[:, None, None] for a in ctf
     )
     frequency, away = jnp.hypot(k_x, k_y), jnp.arctan2(k_y, k_x) - angle
     defocus = (u + v) / 2 + (u - v) / 2 * jnp.cos(2 * away)

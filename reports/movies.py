@@ -120,8 +120,32 @@ def modes(records: Sequence[Record], prefix: str) -> list[Plot]:
 
 
 def _mode(beads: Array, move: Array, i: int, name: str) -> Plot:
-    """Two views of the trace from one end of Fig. 7 to the other and back, and a mark that shows z."""
-    ends = (STANDS[0], STANDS[-1])
+    """From one end of Fig. 7 to the other and back."""
+    caption = (
+        f"The trace of {len(beads)} beads between z = {STANDS[0]:g} and z = {STANDS[-1]:g}, as in Fig. 7, in two views "
+        "a quarter turn apart, coloured from the first residue to the last; thin, where it moves: at rest."
+    )
+    return swinging(name, f"Fig. 7 in motion: mode {i + 1}", caption, beads, move, STANDS)
+
+
+def swinging(name: str, title: str, caption: str, beads: Array, move: Array, stands: Sequence[float]) -> Plot:
+    """Two views of a molecule from one end of a mode to the other and back, and a mark that shows z.
+
+    Parameters
+    ----------
+    name, title, caption
+        Those of the figure.
+    beads, move
+        (b, 3) at rest, and what a step of 1 in z adds.
+    stands
+        Values of z in ascending order: those side by side on paper, the first and the last of them the ends.
+
+    Returns
+    -------
+    Plot
+        The figure with its movie, beads and moves as its table.
+    """
+    ends = (stands[0], stands[-1])
     traces = [
         np.stack([points + np.array([left, 0.0]) for points, left in view])
         for view in zip(*(views(beads + z * move, beads) for z in ends), strict=True)
@@ -137,37 +161,42 @@ def _mode(beads: Array, move: Array, i: int, name: str) -> Plot:
             ax.plot(points[:, 0] + across, points[:, 1], color=INK, linewidth=0.6, alpha=0.3)
         ax.plot([middle - reach, middle + reach], [level, level], color=INK, linewidth=0.8, alpha=0.5)
         for side, z, ha in ((-1, ends[0], "right"), (1, ends[1], "left")):
-            ax.text(middle + side * 1.1 * reach, level, f"z = {z:g}", ha=ha, va="center")
+            ax.text(middle + side * 1.1 * reach, level, f"z = {z:.3g}", ha=ha, va="center")
         ax.set(xlim=(left - margin, right + margin), ylim=(level - margin, top + margin), aspect=1)
         ax.set_axis_off()
 
-    runs = [(run[0], run[-1] + 2) for run in np.array_split(np.arange(len(beads)), min(RUNS, len(beads)))]
-    colors = [to_hex(color) for color in matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(runs)))]
-
     def stills(ax: Axes) -> None:
-        across, down = 1.1 * np.ptp(every[:, 0]) / 2, 1.15 * (top - bottom)
-        for column, z in enumerate(STANDS):
-            for row, (points, _) in enumerate(views(beads + z * move, beads)):
-                x, y = (points + np.array([column * across, -row * down])).T
-                for (start, stop), color in zip(runs, colors, strict=True):
-                    ax.plot(x[start:stop], y[start:stop], color=color, linewidth=1.0)
-            ax.text(beads[:, 0].mean() + column * across, bottom - 1.05 * down, f"z = {z:g}", ha="center", va="top")
-        ax.set_aspect(1)
-        ax.set_axis_off()
+        side_by_side(ax, [beads + z * move for z in stands], beads, [f"z = {z:.3g}" for z in stands])
 
-    tracks = [
-        Track(trace[:, start:stop], color, 1.8)
-        for trace in traces
-        for (start, stop), color in zip(runs, colors, strict=True)
-    ]
+    tracks = [Track(trace[:, start:stop], color, 1.8) for trace in traces for start, stop, color in _runs(len(beads))]
     tracks.append(Track(np.array([[[middle + side * reach, level]] for side in (-1, 1)]), INK, 7.0, dots=True))
     height = 5.0 * (top - level + 2 * margin) / (right - left + 2 * margin)
     movie = moving(f"{name}-moving", paint, (5.0, min(height, 5.0)), tracks, swing())
-    caption = (
-        f"The trace of {len(beads)} beads between z = {ends[0]:g} and z = {ends[1]:g}, as in Fig. 7, in two views a "
-        "quarter turn apart, coloured from the first residue to the last; thin, where it moves: at rest."
-    )
     rows = np.column_stack([beads, move]).tolist()
-    title = f"Fig. 7 in motion: mode {i + 1}"
     return Plot(name, title, caption, draw(name, stills, (5.0, 3.0)), ["x", "y", "z", "dx/dz", "dy/dz", "dz/dz"],
                 rows, movie)  # fmt: skip
+
+
+def _runs(n_beads: int) -> list[tuple[int, int, str]]:
+    """Parts of a trace that leave no gap, from a bead to before another, each with its colour."""
+    parts = np.array_split(np.arange(n_beads), min(RUNS, n_beads))
+    colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(parts)))
+    return [(int(part[0]), int(part[-1]) + 2, to_hex(color)) for part, color in zip(parts, colors, strict=True)]
+
+
+def side_by_side(ax: Axes, shapes: Sequence[Array], reference: Array, labels: Sequence[str]) -> None:
+    """Draw the traces of shapes (b, 3) in columns, two views of each below one another, and its label below these.
+
+    `reference` (b, 3) decides where labels stand and how far apart views are laid out.
+    """
+    every = np.concatenate([points + np.array([left, 0.0]) for s in shapes for points, left in views(s, reference)])
+    (_, bottom), (_, top) = every.min(0), every.max(0)
+    across, down = 1.1 * np.ptp(every[:, 0]) / 2, 1.15 * (top - bottom)
+    for column, (shape, label) in enumerate(zip(shapes, labels, strict=True)):
+        for row, (points, _) in enumerate(views(shape, reference)):
+            x, y = (points + np.array([column * across, -row * down])).T
+            for start, stop, color in _runs(len(shape)):
+                ax.plot(x[start:stop], y[start:stop], color=color, linewidth=1.0)
+        ax.text(reference[:, 0].mean() + column * across, bottom - 1.05 * down, label, ha="center", va="top")
+    ax.set_aspect(1)
+    ax.set_axis_off()

@@ -18,9 +18,10 @@ ROOMS = {
     "bench": {"bench", "datasets", "methods", "records"},
     "bench/studies": {"bench/studies", "bench", "datasets", "methods", "records"},
     "bench/check": {"bench/check", "bench", "datasets", "methods", "records"},
+    "bench/recovery": {"bench/recovery", "bench", "datasets", "methods", "records"},
     "bench/speed": {"bench/speed", "bench/check", "bench", "datasets", "methods", "records"},
-    "bench/app": {"bench/app", "bench/studies", "bench/check", "bench/speed", "bench", "reports", "reports/sections",
-                  "datasets", "methods", "records"},
+    "bench/app": {"bench/app", "bench/studies", "bench/check", "bench/speed", "bench/recovery", "bench", "reports",
+                  "reports/sections", "datasets", "methods", "records"},
 }  # fmt: skip
 LINES, FUNCTION_LINES, FLOORS = 350, 60, 5
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("methods", "datasets", "records", "bench", "bench/studies", "bench/check", "bench/speed", "bench/app",
-         "reports", "reports/sections")  # fmt: skip
+ROOMS = ("methods", "datasets", "records", "bench", "bench/studies", "bench/check", "bench/speed", "bench/recovery",
+         "bench/app", "reports", "reports/sections")  # fmt: skip
 DATA = {"records/record.schema.json", "bench/studies/tuned.json", "reports/page.css", "reports/page.js", "py.typed",
         "__init__.py", "reports/published/records.tar.zst"}  # fmt: skip
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cryosip.bench.app import exchange, reading
+from cryosip.bench.app import exchange, reading, recovering
 from cryosip.bench.app.messages import plain_errors
 from cryosip.bench.app.options import (
     OUTSIDE,
@@ -247,6 +247,7 @@ for command in (
     exchange.score,
     exchange.external,
     exchange.maps,
+    recovering.recover,
 ):
     app.command(command.__name__.strip("_"))(command)
 

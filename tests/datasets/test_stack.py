@@ -1,5 +1,7 @@
 """Stacks as problems: noise, scale and likelihood are those that the images were made with, whatever their contrast."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from cryosip.datasets import particle_files, prody_adapter
 from cryosip.datasets.given_poses import small_turns, turns_within
 from cryosip.datasets.particle_files import Stack
 from cryosip.datasets.protein import adk
+from cryosip.datasets.imaging import likelihood_of, observed, poses_of, problem_of
 from cryosip.datasets.stack import stack
 from cryosip.datasets.stack_images import as_pixels, coefficients, whitened
 
@@ -39,7 +42,9 @@ def written(folder, instance, images, pose=True):
 
 
 def recorded(folder, instance, images, **options):
-    return stack(written(folder, instance, images), prody_adapter.adenylate_kinase(), **(OPTIONS | options))
+    """The imaging, with its problem of all images."""
+    imaging = stack(written(folder, instance, images), prody_adapter.adenylate_kinase(), **(OPTIONS | options))
+    return SimpleNamespace(imaging=imaging, problem=problem_of(imaging), **imaging._asdict())
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +179,14 @@ def test_what_a_stack_cannot_be_is_refused(made, tmp_path):
 def test_clean_images_have_no_constant(made, found):
     beads_at = found.problem.render(made.truth.theta[:3], jax.tree.map(lambda a: a[:3], own_pose(found)))
     np.testing.assert_allclose(beads_at.mean(1), 0.0, atol=1e-4)
+
+
+def test_some_images_have_the_problem_of_their_own(found):
+    rows = np.array([7, 3, 250])
+    few = problem_of(found.imaging, rows)
+    np.testing.assert_allclose(few.observations, found.problem.observations[rows], atol=1e-4)
+    theta = jnp.array([[1.0, -2.0], [5.0, 5.0], [0.0, 3.0]])
+    wanted = found.problem.log_likelihood(theta, jnp.asarray(rows))
+    np.testing.assert_allclose(few.log_likelihood(theta, jnp.arange(3)), wanted, rtol=1e-5)
+    given = observed(found.particles, found.optics, rows), poses_of(found.particles, rows)
+    np.testing.assert_allclose(likelihood_of(found.imaging)(*given, theta, jnp.arange(3)), wanted, rtol=1e-5)

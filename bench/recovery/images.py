@@ -1,0 +1,115 @@
+"""The images of a stack with the likelihoods of structures, and which of them are particles at all."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from cryosip import __version__
+from cryosip.bench.recovery import belief, tables
+from cryosip.bench.recovery.methods import CHOICES
+from cryosip.bench.recovery.tables import OfImages, Table
+from cryosip.datasets.imaging import Imaging
+from cryosip.datasets.stack import stack
+from cryosip.methods import checks
+from cryosip.methods.tabulated import Grid, refined
+from cryosip.records.files import digest
+from cryosip.records.schema import Options
+
+FINE = {1: 113, 2: 29, 3: 13}  # points along each mode of the distribution that is shown
+FEWEST = 20  # images
+
+Report = Callable[[str], None]
+Rows = Int[np.ndarray, " n"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to recover, by which methods; `stack_options` are those of `stack`."""
+
+    particles: str
+    structure: tuple[str, ...]
+    methods: tuple[str, ...] = tuple(CHOICES)
+    stack_options: Options = field(default_factory=dict)
+    seed: int = 0
+
+
+class Images(NamedTuple):
+    """Images with the likelihoods of structures: a table, and `log_values` (m, k) on the grid that is shown.
+
+    `junk` (m,) is the probability of each to be noise alone, and `rows` are those that take part.
+    """
+
+    imaging: Imaging
+    of: OfImages
+    table: Table
+    fine: Grid
+    log_values: Float[np.ndarray, "m k"]
+    junk: Float[np.ndarray, " m"]
+    junk_share: float
+    rows: Rows
+
+
+def checked(request: Request) -> Request:
+    """ValueError for methods that are unknown, or none, and more modes than can be shown."""
+    if not request.methods:
+        raise ValueError(f"no method is given; wanted one or more of {', '.join(CHOICES)}")
+    for name in request.methods:
+        checks.one_of("method", name, CHOICES)
+    n_modes = checks.positive_int("n_modes", request.stack_options.get("n_modes", 2))
+    if n_modes not in FINE:
+        raise ValueError(f"n_modes is {n_modes}; wanted 1 to {max(FINE)}, of which a grid can be shown")
+    return request
+
+
+def seen(request: Request, folder: Path, report: Report) -> Images:
+    """The likelihoods of all images, and which of them are particles."""
+    structures = request.structure[0] if len(request.structure) == 1 else list(request.structure)
+    report(f"reading {request.particles}")
+    imaging = stack(request.particles, structures, seed=request.seed, **request.stack_options)
+    if imaging.particles.message:
+        report(imaging.particles.message)
+    m, of = len(imaging.particles.place), tables.of_images(imaging)
+    if m < FEWEST:
+        raise ValueError(f"{request.particles} has {m} images; wanted {FEWEST} or more")
+    grid = tables.fitting_grid(imaging, of)
+    report(f"likelihoods of {m:,} images on {len(grid.points):,} structures")
+    table = tables.of_stack(imaging, of, grid, folder / "table", identity(request, imaging, grid), Clock(m, report))
+    fine = Grid(grid.lower, grid.upper, FINE[grid.dimension])
+    log_values = refined(grid, table.coefficients, fine.count)
+    share, junk = belief.junk_probabilities(log_values)
+    rows = np.flatnonzero(junk <= 0.5)
+    if len(rows) < max(FEWEST, 0.05 * m):  # noise alone, or all but: whoever asks gets an answer to that
+        rows = np.arange(m)
+    return Images(imaging, of, table, fine, log_values, junk, share, rows)
+
+
+def identity(request: Request, imaging: Imaging, grid: Grid) -> str:
+    """Of all that a table depends on: a run that is started again reads what an equal one has left."""
+    files = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in imaging.particles.files]
+    numbers = (imaging.optics.weights, imaging.beads.atoms, imaging.beads.rest, imaging.beads.motions, grid.points,
+               imaging.turns.rotation, imaging.turns.weights, np.asarray(imaging.scale_std))  # fmt: skip
+    hashes = [digest(np.ascontiguousarray(np.asarray(a, np.float64)).tobytes()) for a in numbers]
+    return str((__version__, imaging.particles.source.stat().st_mtime_ns, files, hashes, request.stack_options))
+
+
+class Clock:
+    """Says every ten seconds how many images are done, and how long the rest will take."""
+
+    def __init__(self, total: int, report: Report) -> None:
+        self.total, self.report, self.begun = total, report, time.monotonic()
+        self.first: int | None = None
+        self.due = self.begun + 10
+
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        self.first = done if self.first is None else self.first
+        if now < self.due or done == self.first:
+            return
+        left = (now - self.begun) / (done - self.first) * (self.total - done)
+        self.report(f"{done:,} of {self.total:,} images, about {left:.0f} s left")
+        self.due = now + 10

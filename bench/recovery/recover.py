@@ -1,0 +1,223 @@
+"""From a stack and a structure to a distribution of conformations, and what there is to say whether to believe it."""
+
+import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.random as jr
+import numpy as np
+from jaxtyping import Float
+
+from cryosip import __version__
+from cryosip.bench.recovery import belief, files, views
+from cryosip.bench.recovery.distribution import (
+    Estimate,
+    basins,
+    estimated,
+    free_energy,
+    halves_of_resamples,
+    likelihoods,
+    marginal,
+    smoothed,
+    with_interval,
+)
+from cryosip.bench.recovery.images import Images, Report, Request, Rows, checked, seen
+from cryosip.bench.recovery.methods import CHOICES
+from cryosip.bench.recovery.outcomes import JUDGED, outcome
+from cryosip.datasets.class_maps import class_maps
+from cryosip.datasets.imaging import observed
+from cryosip.methods.method import WeightedPoints
+from cryosip.records.files import check_writable
+from cryosip.records.recovery import Between, MethodOutcome, Recovery, write
+
+PAIRS = 20  # of resampled halves
+SHOWN = "reweighting"
+QUANTILES = np.linspace(0.01, 0.99, 99)
+AT_A_TIME = 5_000  # images whose posteriors are computed
+
+Arrays = dict[str, np.ndarray]
+
+
+class Posteriors(NamedTuple):
+    """Of each image, under the distribution: mean and std (m, d) of theta, the basin of most weight, shares (m, b)."""
+
+    mean: Float[np.ndarray, "m d"]
+    std: Float[np.ndarray, "m d"]
+    shares: Float[np.ndarray, "m b"]
+
+
+def recover(request: Request, folder: Path, report: Report, command: str = "") -> Recovery:
+    """Runs the methods and writes recovery.json, its arrays, and the files of structures, maps and images.
+
+    The distribution that is shown with intervals is that of EM on the weights of a grid of structures, stopped by
+    cross-validation: `reweighting`, which runs in any case. Images that noise alone explains better take no part.
+
+    Raises ValueError where `checked`, `stack` or the reading of images refuse, OSError where files are missing or
+    cannot be written. A method that fails is in the record, with its message.
+    """
+    checked(request)
+    check_writable(folder)
+    images = seen(request, folder, report)
+    found: list[MethodOutcome] = []
+    arrays: Arrays = {}
+    for name in dict.fromkeys([*request.methods, SHOWN]):
+        report(f"{name} ...")
+        one, points = outcome(images, name, CHOICES[name], request)
+        found.append(one)
+        if points is not None:
+            arrays |= {f"theta_{name}": np.asarray(points.theta), f"weights_{name}": np.asarray(points.weights)}
+    report("intervals, simulated images and files")
+    rng = np.random.default_rng(request.seed)
+    likelihood = likelihoods(images.log_values[images.rows])
+    estimate = estimated(likelihood, rng)
+    pairs = halves_of_resamples(likelihood, estimate.steps, rng, PAIRS)
+    del likelihood
+    posteriors, peaks = posteriors_of(images, estimate)
+    arrays |= (
+        shown(images, estimate, posteriors, peaks)
+        | {"shares": posteriors.shares[images.rows].mean(0)}
+        | judged(images, estimate, request.seed)
+    )
+    written = write_files(images, posteriors, peaks, folder)
+    recovery = record(request, images, found, estimate, pairs, posteriors, written, command)
+    write(folder, recovery, arrays)
+    return recovery
+
+
+def posteriors_of(images: Images, estimate: Estimate) -> tuple[Posteriors, Rows]:
+    """Those of all images, and the peaks of the distribution, as places on the grid."""
+    points = images.fine.points
+    std = np.zeros(images.fine.dimension)
+    label, peaks = np.zeros(len(points), int), np.zeros(1, int)
+    for smoothing in (False, True):  # by half of what an image tells: peaks that are finer are chance
+        weights = smoothed(images.fine, estimate.weights, std / 2) if smoothing else estimate.weights
+        label, peaks = basins(images.fine, weights)
+        found = _posteriors(images, estimate.weights, points, label, len(peaks))
+        std = np.median(found.std, axis=0)
+    return found, peaks
+
+
+def _posteriors(
+    images: Images, weights: np.ndarray, points: np.ndarray, label: np.ndarray, n_basins: int
+) -> Posteriors:
+    parts = []
+    member = (label[:, None] == np.arange(n_basins)).astype(float)
+    with np.errstate(divide="ignore"):
+        log_weights = np.log(weights)
+    for start in range(0, len(images.log_values), AT_A_TIME):
+        joint = images.log_values[start : start + AT_A_TIME] + log_weights
+        share = np.exp(joint - joint.max(1, keepdims=True))
+        share /= share.sum(1, keepdims=True)
+        mean = share @ points
+        parts.append((mean, np.sqrt(np.maximum(share @ points**2 - mean**2, 0.0)), share @ member))
+    return Posteriors(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def shown(images: Images, estimate: Estimate, posteriors: Posteriors, peaks: Rows) -> Arrays:
+    """The distribution for figures, with intervals."""
+    fine, n = images.fine, len(images.rows)
+    step = (fine.upper - fine.lower) / (fine.count - 1)
+    arrays: Arrays = {}
+    for name in ("density", "cumulative"):
+        rows = []
+        for mode in range(fine.dimension):
+            value, resampled = (marginal(fine, w, mode) / step[mode] for w in (estimate.weights, estimate.resampled))
+            if name == "cumulative":
+                value, resampled = (np.cumsum(a * step[mode], axis=-1) for a in (value, resampled))
+            rows.append(with_interval(value, resampled))
+        for suffix, parts in zip(("", "_low", "_high"), zip(*rows, strict=True), strict=True):
+            arrays[name + suffix] = np.stack(parts)
+    if fine.dimension > 1:
+        arrays["free_energy"], arrays["free_energy_std"] = free_energy(fine, estimate, n)
+    arrays["representatives"], arrays["shares"] = fine.points[peaks], posteriors.shares[images.rows].mean(0)
+    molecule = images.imaging.molecule
+    arrays["beads"], arrays["motions"] = molecule.rest, molecule.motions.reshape(fine.dimension, -1)
+    return arrays
+
+
+def judged(images: Images, estimate: Estimate, seed: int) -> Arrays:
+    """Simulated images beside the observed ones, and what is recovered from them."""
+    imaging, rows = images.imaging, images.rows
+    some = np.sort(np.random.default_rng(seed).choice(rows, min(JUDGED, len(rows)), replace=False))
+    table, made, log_values = belief.calibration(
+        imaging, images.of, images.table.grid, images.fine, estimate, some, seed
+    )
+    real = observed(imaging.particles, imaging.optics, some)
+    truth = WeightedPoints(images.fine.points, estimate.weights)
+    powers = [
+        views.power(imaging.optics, belief.simulated(imaging, truth, some, jr.key(seed + 1 + i)).images)
+        for i in range(PAIRS)
+    ]
+    groups = views.like_directions(imaging, some)
+    return {
+        "calibration": table,
+        "power": np.stack([views.power(imaging.optics, real), *np.quantile(powers, belief.LEVELS, axis=0)]),
+        "gains_observed": np.quantile(images.log_values[some].max(1), QUANTILES),
+        "gains_simulated": np.quantile(log_values.max(1), QUANTILES),
+        "view_observed": views.averages(imaging, real, some, groups),
+        "view_simulated": views.averages(imaging, made.images, some, groups),
+    }
+
+
+def write_files(images: Images, posteriors: Posteriors, peaks: Rows, folder: Path) -> list[str]:
+    """Posteriors of images, structures and maps of the peaks; the names of the files."""
+    imaging, rows = images.imaging, images.rows
+    gain, label = images.log_values.max(1), posteriors.shares.argmax(1)
+    for stale in (*folder.glob("class-*.mrc"), *folder.glob("mode-*.pdb")):  # of an earlier run with more of them
+        stale.unlink()
+    files.write_posteriors(folder, imaging.particles, posteriors.mean, posteriors.std, gain, label, images.junk)
+    theta, shares = images.fine.points[peaks], posteriors.shares[rows].mean(0)
+    middle = imaging.particles.size // 2 * imaging.particles.pixel
+    files.write_structures(folder, imaging.molecule, theta, shares, imaging.half_width, middle)
+    maps = class_maps(imaging, rows, posteriors.shares[rows])
+    files.write_class_maps(folder, maps, imaging.particles.pixel)
+    names = (files.POSTERIORS, files.PARTICLES, files.STRUCTURES, "mode-*.pdb", "class-*.mrc")
+    return [path.name for name in names for path in sorted(folder.glob(name))]
+
+
+def record(
+    request: Request, images: Images, found: list[MethodOutcome], estimate: Estimate, pairs: np.ndarray,
+    posteriors: Posteriors, written: list[str], command: str,
+) -> Recovery:  # fmt: skip
+    """All numbers of the page."""
+    imaging, fine = images.imaging, images.fine
+    particles = imaging.particles
+    m, se = len(images.junk), images.junk.std() / np.sqrt(len(images.junk))
+    low, high = np.clip(images.junk_share + 1.645 * se * np.array([-1, 1]), 0, 1)
+    best = images.log_values[images.rows].max(1)
+    spread = belief.spread(fine, np.vstack([estimate.weights, *estimate.resampled]))
+    return Recovery(
+        version=__version__,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        command=command,
+        particles=Path(request.particles).name,
+        structure=", ".join(Path(s).name for s in request.structure),
+        chain=imaging.molecule.chain,
+        n_images=m,
+        image_size=particles.size,
+        pixel_in_angstroms=particles.pixel,
+        options=dict(request.stack_options) | {"seed": request.seed, "frequencies": imaging.optics.kept // 2,
+                                               "pose_nodes": len(imaging.turns.weights),
+                                               "table": images.table.grid.count, "em_steps": estimate.steps},
+        scale=imaging.scale,
+        lower=fine.lower.tolist(),
+        upper=fine.upper.tolist(),
+        shown=SHOWN,
+        methods=found,
+        resampling=belief.between(np.array([belief.distance(fine, *pair) for pair in pairs])),
+        spread=belief.between(spread[1:], spread[0]),
+        junk_share=Between(images.junk_share, float(low), float(high)),
+        unexplained_share=belief.unexplained(images.table.squares[images.rows], best, imaging.optics.kept**2 - 1),
+        posterior_std=np.median(posteriors.std[images.rows], axis=0).tolist(),
+        files=written,
+        notes=notes(images),
+    )  # fmt: skip
+
+
+def notes(images: Images) -> list[str]:
+    """What a reader must know of this run."""
+    m, n, message = len(images.junk), len(images.rows), images.imaging.particles.message
+    return [
+        *([f"{m - n:,} of {m:,} images are noise rather than the molecule, and take no part."] if n < m else []),
+        *([f"The table of particles has {message}."] if message else []),
+    ]

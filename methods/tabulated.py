@@ -1,0 +1,98 @@
+"""Likelihoods of images on a grid of structures, and by cubic splines of all structures between."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from cryosip.methods.problem import Points, Weights
+
+FEWEST = 4  # points of an axis that a cubic needs
+
+
+class Grid(NamedTuple):
+    """`count` points at equal steps from lower to upper, both (d,), along each of d axes; the last one is fastest."""
+
+    lower: Float[np.ndarray, " d"]
+    upper: Float[np.ndarray, " d"]
+    count: int
+
+    @property
+    def dimension(self) -> int:
+        """d"""
+        return len(self.lower)
+
+    @property
+    def points(self) -> Float[np.ndarray, "k d"]:
+        """All of them."""
+        axes = [np.linspace(low, high, self.count) for low, high in zip(self.lower, self.upper, strict=True)]
+        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, self.dimension)
+
+
+def spline_matrix(count: int) -> Float[np.ndarray, "c n"]:
+    """What takes values at `count` points to count + 2 coefficients of a cubic B-spline through them.
+
+    At both ends it is one cubic over the outer two steps (not-a-knot), so that it errs there as little as within.
+    """
+    rows = np.zeros((count + 2, count + 2))
+    for i in range(count):
+        rows[i, i : i + 3] = 1 / 6, 4 / 6, 1 / 6
+    rows[count, :5] = rows[count + 1, -5:] = 1, -4, 6, -4, 1
+    return np.linalg.inv(rows)[:, :count]
+
+
+def basis(t: Float[Array, " n"]) -> Float[Array, "n 4"]:
+    """The four cubic B-splines that are not 0, at a place t in [0, 1] between two knots."""
+    return jnp.stack(
+        [(1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6], axis=1
+    )
+
+
+def coefficients(grid: Grid, table: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m c"]:
+    """Those of the splines through each row of a table of values on the grid.
+
+    Raises ValueError for grids of fewer than 4 points along an axis.
+    """
+    if grid.count < FEWEST + 1:
+        raise ValueError(f"the grid has {grid.count} points along an axis; wanted {FEWEST + 1} or more")
+    solve = spline_matrix(grid.count).astype(table.dtype)
+    values = table.reshape(-1, *(grid.count,) * grid.dimension)
+    for axis in range(1, grid.dimension + 1):
+        values = np.moveaxis(np.tensordot(values, solve, (axis, 1)), -1, axis)
+    return np.ascontiguousarray(values.reshape(len(table), -1))
+
+
+def interpolated(grid: Grid, coefficients: Float[Array, "m c"]) -> Callable[[Points, Int[Array, " n"]], Weights]:
+    """The splines as a function of pairs (theta, row of the table); outside of the grid the value at its border."""
+    lower, step = jnp.asarray(grid.lower), (grid.upper - grid.lower) / (grid.count - 1)
+    side = grid.count + 2
+
+    def value(theta: Points, image: Int[Array, " n"]) -> Weights:
+        place = jnp.clip((theta - lower.astype(theta.dtype)) / jnp.asarray(step, theta.dtype), 0, grid.count - 1)
+        cell = jnp.clip(jnp.floor(place), 0, grid.count - 2)
+        first = cell.astype(jnp.int32)
+        index, weight = jnp.zeros((len(theta), 1), jnp.int32), jnp.ones((len(theta), 1), theta.dtype)
+        for axis in range(grid.dimension):
+            along = first[:, axis, None] + jnp.arange(4)
+            factor = basis(place[:, axis] - cell[:, axis])
+            index = (index[:, :, None] * side + along[:, None]).reshape(len(theta), -1)
+            weight = (weight[:, :, None] * factor[:, None]).reshape(len(theta), -1)
+        return (coefficients[image[:, None], index] * weight).sum(1)
+
+    return value
+
+
+def refined(grid: Grid, coefficients: Float[np.ndarray, "m c"], count: int) -> Float[np.ndarray, "m k"]:
+    """The splines on a grid of `count` points along each axis, of the same ends."""
+    place = np.linspace(0, grid.count - 1, count)
+    cell = np.minimum(np.floor(place), grid.count - 2).astype(int)
+    rows = np.zeros((count, grid.count + 2))
+    factor = np.asarray(basis(jnp.asarray(place - cell)), float)
+    rows[np.arange(count)[:, None], cell[:, None] + np.arange(4)] = factor
+    rows = rows.astype(coefficients.dtype)
+    values = coefficients.reshape(-1, *(grid.count + 2,) * grid.dimension)
+    for axis in range(1, grid.dimension + 1):
+        values = np.moveaxis(np.tensordot(values, rows, (axis, 1)), -1, axis)
+    return values.reshape(len(coefficients), -1)

@@ -91,7 +91,7 @@ def class_maps(
         for i, (first, second) in enumerate(zip(*halves, strict=True)):
             both = Sums(*(a + b for a, b in zip(first, second, strict=True)))
             whole, *parts = (_masked(mask, _map(sums, size)) for sums in (both, first, second))
-            maps[start + i] = _filtered(whole, *parts)
+            maps[i] = _filtered(whole, *parts)
     return maps
 
 
@@ -140,7 +140,7 @@ def _observed(
     found = scipy.fft.rfft2(images)[:, waves.y, waves.x]
     width = particles.size * particles.pixel
     turn = 2 * np.pi / width * (particles.shift[rows] @ np.stack([waves.x, waves.y]))
-    found = (np.exp(1j * turn) * found).astype(np.complex64)
+    found = (np.sign(imaging.scale) * np.exp(1j * turn) * found).astype(np.complex64)
     if particles.ctf is None:
         return found, np.ones(found.shape, np.float32)
     ctf = Ctf(*(np.asarray(a)[rows] for a in particles.ctf))

@@ -1,7 +1,7 @@
 """Likelihoods of images on a grid of structures, and by cubic splines of all structures between."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -43,11 +43,9 @@ def spline_matrix(count: int) -> Float[np.ndarray, "c n"]:
     return np.linalg.inv(rows)[:, :count]
 
 
-def basis(t: Float[Array, " n"]) -> Float[Array, "n 4"]:
+def basis(t: Any) -> tuple[Any, Any, Any, Any]:
     """The four cubic B-splines that are not 0, at a place t in [0, 1] between two knots."""
-    return jnp.stack(
-        [(1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6], axis=1
-    )
+    return (1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6
 
 
 def coefficients(grid: Grid, table: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m c"]:
@@ -76,7 +74,7 @@ def interpolated(grid: Grid, coefficients: Float[Array, "m c"]) -> Callable[[Poi
         index, weight = jnp.zeros((len(theta), 1), jnp.int32), jnp.ones((len(theta), 1), theta.dtype)
         for axis in range(grid.dimension):
             along = first[:, axis, None] + jnp.arange(4)
-            factor = basis(place[:, axis] - cell[:, axis])
+            factor = jnp.stack(basis(place[:, axis] - cell[:, axis]), axis=1)
             index = (index[:, :, None] * side + along[:, None]).reshape(len(theta), -1)
             weight = (weight[:, :, None] * factor[:, None]).reshape(len(theta), -1)
         return (coefficients[image[:, None], index] * weight).sum(1)
@@ -89,8 +87,7 @@ def refined(grid: Grid, coefficients: Float[np.ndarray, "m c"], count: int) -> F
     place = np.linspace(0, grid.count - 1, count)
     cell = np.minimum(np.floor(place), grid.count - 2).astype(int)
     rows = np.zeros((count, grid.count + 2))
-    factor = np.asarray(basis(jnp.asarray(place - cell)), float)
-    rows[np.arange(count)[:, None], cell[:, None] + np.arange(4)] = factor
+    rows[np.arange(count)[:, None], cell[:, None] + np.arange(4)] = np.stack(basis(place - cell), axis=1)
     rows = rows.astype(coefficients.dtype)
     values = coefficients.reshape(-1, *(grid.count + 2,) * grid.dimension)
     for axis in range(1, grid.dimension + 1):

@@ -82,14 +82,15 @@ class Recovery(Struct, frozen=True, forbid_unknown_fields=True):
     arrays_hash: Text = ""
 
 
-def write(folder: Path, recovery: Recovery, arrays: dict[str, np.ndarray]) -> None:
-    """The arrays first, then the record, each whole or not at all."""
+def write(folder: Path, recovery: Recovery, arrays: dict[str, np.ndarray]) -> Recovery:
+    """The arrays first, then the record, each whole or not at all; returns what is on disk."""
     folder.mkdir(parents=True, exist_ok=True)
     data = io.BytesIO()
     np.savez_compressed(data, allow_pickle=False, **arrays)  # type: ignore[arg-type]
     recovery = msgspec.structs.replace(recovery, arrays_hash=digest(data.getvalue()))
     write_bytes(folder / ARRAYS, data.getvalue())
     write_text(folder / FILE, msgspec.json.format(msgspec.json.encode(recovery), indent=1).decode() + "\n")
+    return recovery
 
 
 def read(folder: Path) -> tuple[Recovery, dict[str, Array]]:

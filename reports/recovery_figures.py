@@ -139,7 +139,7 @@ def smoothed(heights: Array) -> Array:
     std = max(STEP, RANGE * len(heights))
     reach = min(int(np.ceil(3 * std)), (len(heights) - 1) // 2)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / std) ** 2)
-    return np.convolve(heights, kernel, "same")
+    return np.convolve(heights, kernel / kernel.sum(), "same")
 
 
 def _cumulative(recovery: Recovery, arrays: Arrays, mode: int) -> Plot:

@@ -16,7 +16,7 @@ NARROW, WIDE = 0.8, 1.25  # recovered std / std beyond which a distribution is t
 
 def sentences(recovery: Recovery, arrays: Mapping[str, Array]) -> list[str]:
     """The conclusions, the most important first; the distribution is described only where the images say something."""
-    described = distribution(recovery, arrays) if True else []
+    described = distribution(recovery, arrays) if informative(recovery) else []
     parts = [evidence(recovery), *described, halves(recovery), resolution(recovery, arrays), junk(recovery)]
     return [sentence for sentence in [*parts, calibration(arrays)] if sentence]
 

@@ -160,4 +160,4 @@ def smoothed(grid: Grid, weights: Weights, std: Float[np.ndarray, " d"]) -> Weig
     """After a Gaussian of these stds along each mode."""
     step = (grid.upper - grid.lower) / (grid.count - 1)
     cells = weights.reshape((grid.count,) * grid.dimension)
-    return gaussian_filter(cells, std / step, mode="nearest").ravel()
+    return gaussian_filter(cells, std / step, mode="reflect").ravel()  # which keeps the sum

@@ -22,6 +22,7 @@ from cryosip.records.schema import Options
 
 FINE = {1: 113, 2: 29, 3: 13}  # points along each mode of the distribution that is shown
 FEWEST = 20  # images
+SURELY = 0.9  # images that are noise alone with more than this probability take no part
 
 Report = Callable[[str], None]
 Rows = Int[np.ndarray, " n"]
@@ -82,7 +83,7 @@ def seen(request: Request, folder: Path, report: Report) -> Images:
     fine = Grid(grid.lower, grid.upper, FINE[grid.dimension])
     log_values = refined(grid, table.coefficients, fine.count)
     share, junk = belief.junk_probabilities(log_values)
-    rows = np.flatnonzero(junk <= 0.5)
+    rows = np.flatnonzero(junk <= SURELY)
     if len(rows) < max(FEWEST, 0.05 * m):  # noise alone, or all but: whoever asks gets an answer to that
         rows = np.arange(m)
     return Images(imaging, of, table, fine, log_values, junk, share, rows)

@@ -79,9 +79,7 @@ def recover(request: Request, folder: Path, report: Report, command: str = "") -
         | judged(images, estimate, request.seed)
     )
     written = write_files(images, posteriors, peaks, folder)
-    recovery = record(request, images, found, estimate, pairs, posteriors, written, command)
-    write(folder, recovery, arrays)
-    return recovery
+    return write(folder, record(request, images, found, estimate, pairs, posteriors, written, command), arrays)
 
 
 def posteriors_of(images: Images, estimate: Estimate) -> tuple[Posteriors, Rows]:

@@ -45,11 +45,11 @@ def averages(imaging: Imaging, images: Images, rows: Rows, groups: list[Rows]) -
         if pose.ctf is not None:
             seen = as_pixels(optics, transferred(optics, of_pixels(optics, seen), pose.ctf))
         squares = np.asarray(seen).reshape(-1, optics.kept, optics.kept)
-        found.append(_aligned(optics, squares, jax.tree.map(np.asarray, pose)).mean(0))
+        found.append(aligned(optics, squares, jax.tree.map(np.asarray, pose)).mean(0))
     return np.stack(found)
 
 
-def _aligned(optics: Optics, images: Float[np.ndarray, "n k k"], pose: StackPose) -> Float[np.ndarray, "n k k"]:
+def aligned(optics: Optics, images: Float[np.ndarray, "n k k"], pose: StackPose) -> Float[np.ndarray, "n k k"]:
     """In the middle, and turned as the first; (x, y) of an image turned by phi is at the rotation by phi of (x, y)."""
     turn = np.asarray(pose.rotation) @ np.asarray(pose.rotation)[0].T
     phi = np.arctan2(turn[:, 1, 0] - turn[:, 0, 1], turn[:, 0, 0] + turn[:, 1, 1])

@@ -91,7 +91,7 @@ def class_maps(
         for i, (first, second) in enumerate(zip(*halves, strict=True)):
             both = Sums(*(a + b for a, b in zip(first, second, strict=True)))
             whole, *parts = (_masked(mask, _map(sums, size)) for sums in (both, first, second))
-            maps[i] = _filtered(whole, *parts)
+            maps[start + i] = _filtered(whole, *parts)
     return maps
 
 

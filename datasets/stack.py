@@ -9,6 +9,7 @@ from cryosip.datasets.imaging import Imaging, fitted
 from cryosip.datasets.motions import motions_of
 from cryosip.datasets.particle_stacks import Particles, read_particles
 from cryosip.datasets.particle_tables import Ctf
+from cryosip.datasets.structures import load
 from cryosip.methods import checks
 
 OF_MODES, OF_ENSEMBLE = 14.0, 5.0  # half widths of theta
@@ -20,6 +21,7 @@ def stack(
     chain: str = "A",
     n_modes: int = 2,
     trajectory: str | Path | None = None,
+    in_map: bool = False,
     n_observations: int | None = None,
     optics_group: str | None = None,
     pixel_size_in_angstroms: float | None = None,
@@ -54,6 +56,9 @@ def stack(
         2 by default.
     trajectory
         A DCD or an XTC file of the structure, of whose frames theta are the principal components.
+    in_map
+        Whether the structure has the coordinates of the map that poses belong to: its voxel size // 2 is the origin. By
+        default the origin is the mean of the (first) structure's C-alphas.
     n_observations
         The first of the images; all by default.
     optics_group, pixel_size_in_angstroms
@@ -97,6 +102,11 @@ def stack(
     error = float(np.deg2rad(checks.non_negative("pose_error_in_degrees", pose_error_in_degrees)))
     seed = checks.non_negative_int("seed", seed)
     molecule, beads = motions_of(structure, chain, n_modes, trajectory, atoms_per_bead, cutoff_in_angstroms, amplitude)
+    if checks.boolean("in_map", in_map):
+        first = structure if isinstance(structure, str | Path) else structure[0]
+        middle = table.size // 2 * table.pixel
+        offset = load(str(first), first, chain).coordinates.mean(0) - middle
+        molecule, beads = molecule._replace(rest=molecule.rest + offset), beads._replace(rest=beads.rest + offset)
     return fitted(table, molecule, beads, atom_std, error, scale_std, half_width, seed)
 
 

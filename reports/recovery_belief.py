@@ -105,7 +105,7 @@ def _views(observed: Array, simulated: Array) -> Plot:
         block, column = divmod(index, across)
         for part, image in enumerate((observed[index], simulated[index])):
             top, left = (2 * block + part) * pitch, column * pitch
-            picture[top : top + size, left : left + size] = image  # the first row of an image is at its bottom
+            picture[top : top + size, left : left + size] = image[::-1]  # the first row of an image is at its bottom
 
     def paint(ax: Axes) -> None:
         ax.imshow(picture, cmap="gray", interpolation="nearest")

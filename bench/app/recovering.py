@@ -33,6 +33,13 @@ Trajectory = Annotated[
         metavar="FILE", help="DCD or XTC file of the structure: theta are principal components of its frames."
     ),
 ]
+InMap = Annotated[
+    bool,
+    typer.Option(
+        "--in-map/--centred",
+        help="Whether the structure lies in the map that poses belong to, or its centre is that of the box.",
+    ),
+]
 Modes = Annotated[int, typer.Option(min=1, max=3, help="How many modes: coordinates of a conformation.")]
 HalfWidth = Annotated[
     float | None,
@@ -58,6 +65,7 @@ def recover(
     method: Methods = None,
     chain: Chain = "A",
     trajectory: Trajectory = None,
+    in_map: InMap = False,
     modes: Modes = 2,
     half_width: HalfWidth = None,
     pose_error: PoseError = 2.0,
@@ -83,6 +91,7 @@ def recover(
     given = {
         "chain": chain,
         "trajectory": None if trajectory is None else str(trajectory),
+        "in_map": in_map,
         "n_modes": modes,
         "init_half_width": half_width,
         "pose_error_in_degrees": pose_error,

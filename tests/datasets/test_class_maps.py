@@ -16,10 +16,12 @@ from cryosip.datasets import particle_files, prody_adapter, rotations
 from cryosip.datasets.class_maps import class_maps
 from cryosip.datasets.given_poses import NO_TURN
 from cryosip.datasets.imaging import Imaging, poses_of
+from cryosip.datasets.instance import Molecule
 from cryosip.datasets.motions import motions_of
 from cryosip.datasets.particle_files import Stack
 from cryosip.datasets.particle_stacks import read_particles
 from cryosip.datasets.projection import fourier_basis
+from cryosip.datasets.protein_images import Beads
 from cryosip.datasets.protein_poses import ProteinPose
 from cryosip.datasets.stack_images import Optics, clean
 
@@ -163,6 +165,18 @@ def test_outside_of_the_molecule_there_is_nothing_and_a_class_without_images_is_
     found = class_maps(imaging, np.arange(N), np.stack([np.ones(N), np.zeros(N)], axis=1))
     assert found[0].max() > 0
     assert not found[1].any()
+
+
+def test_far_from_the_middle_density_is_as_high(tmp_path):
+    """Insertion alone would leave 0.9 of a bead that is 11 voxels off."""
+    rest = np.array([[0.0, 0.0, 0.0], [20.0, -50.0, 10.0]])
+    still = np.zeros((2, 2, 3))
+    beads = Beads(np.ones(2), jnp.asarray(rest, jnp.float32), jnp.asarray(still, jnp.float32))
+    molecule = Molecule("none", "A", 2, rest, still, np.ones(2), np.ones(2), np.ones(2))
+    given = made(tmp_path, (molecule, beads), noise_std=0.01)
+    (found,) = class_maps(given, np.arange(N), np.ones((N, 1)))
+    middle, far = found[16, 16, 16], found[18, 6, 20]
+    assert far == pytest.approx(middle, rel=0.04)
 
 
 def test_images_of_an_odd_size_are_refused(imaging):

@@ -5,15 +5,16 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import prody
 import pytest
 import starfile
 from scipy.spatial.transform import Rotation
 
 from cryosip.datasets import particle_files, prody_adapter
 from cryosip.datasets.given_poses import small_turns, turns_within
+from cryosip.datasets.imaging import likelihood_of, observed, poses_of, problem_of
 from cryosip.datasets.particle_files import Stack
 from cryosip.datasets.protein import adk
-from cryosip.datasets.imaging import likelihood_of, observed, poses_of, problem_of
 from cryosip.datasets.stack import stack
 from cryosip.datasets.stack_images import as_pixels, coefficients, whitened
 
@@ -190,3 +191,21 @@ def test_some_images_have_the_problem_of_their_own(found):
     np.testing.assert_allclose(few.log_likelihood(theta, jnp.arange(3)), wanted, rtol=1e-5)
     given = observed(found.particles, found.optics, rows), poses_of(found.particles, rows)
     np.testing.assert_allclose(likelihood_of(found.imaging)(*given, theta, jnp.arange(3)), wanted, rtol=1e-5)
+
+
+def test_a_structure_in_the_map_is_where_it_lies(made, found, tmp_path):
+    """Moved by an offset, it is seen where shifts by the offset, as it is turned, put it."""
+    offset = np.array([5.0, -3.0, 2.0])
+    atoms = prody.parsePDB(str(prody_adapter.adenylate_kinase()), subset="ca", chain="A")
+    middle = SIZE // 2 * PIXEL
+    atoms.setCoords(atoms.getCoords() - atoms.getCoords().mean(0) + middle + offset)
+    prody.writePDB(str(tmp_path / "moved.pdb"), atoms)
+    star = written(tmp_path, made, images_of(made))
+    moved = stack(star, tmp_path / "moved.pdb", in_map=True, **OPTIONS)
+    np.testing.assert_allclose(moved.molecule.rest, found.molecule.rest + offset, atol=2e-3)
+    pose = jax.tree.map(lambda a: a[:5], own_pose(found))
+    theta = jnp.zeros((5, 2))
+    away = jnp.einsum("nij,j->ni", pose.rotation, jnp.asarray(offset, jnp.float32))[:, :2]
+    there = found.imaging._replace(beads=moved.beads._replace(atoms=found.beads.atoms))
+    here = problem_of(found.imaging, np.arange(5)).render(theta, pose._replace(shift=pose.shift + away))
+    np.testing.assert_allclose(problem_of(there, np.arange(5)).render(theta, pose), here, atol=2e-3)

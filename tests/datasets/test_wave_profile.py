@@ -27,7 +27,7 @@ def test_images_move_with_their_atoms():
     assert float(jnp.abs(slope - (ahead - behind) / (2 * step)).max()) < 2e-3 * float(jnp.abs(image).max())
 
 
-@pytest.mark.parametrize("dtype, bound", [(np.float32, 5e-7), (np.float64, 2e-10)])
+@pytest.mark.parametrize(("dtype", "bound"), [(np.float32, 5e-7), (np.float64, 2e-10)])
 def test_the_cosine_of_turns(dtype, bound):
     with jax.enable_x64(dtype is np.float64):
         turns = np.linspace(-3, 3, 1201).astype(dtype)[:, None]

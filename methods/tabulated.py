@@ -13,11 +13,11 @@ FEWEST = 4  # points of an axis that a cubic needs
 
 
 class Grid(NamedTuple):
-    """`count` points at equal steps from lower to upper, both (d,), along each of d axes; the last one is fastest."""
+    """`per_axis` points at equal steps from lower to upper, both (d,), on each of d axes; the last is fastest."""
 
     lower: Float[np.ndarray, " d"]
     upper: Float[np.ndarray, " d"]
-    count: int
+    per_axis: int
 
     @property
     def dimension(self) -> int:
@@ -27,7 +27,7 @@ class Grid(NamedTuple):
     @property
     def points(self) -> Float[np.ndarray, "k d"]:
         """All of them."""
-        axes = [np.linspace(low, high, self.count) for low, high in zip(self.lower, self.upper, strict=True)]
+        axes = [np.linspace(low, high, self.per_axis) for low, high in zip(self.lower, self.upper, strict=True)]
         return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, self.dimension)
 
 
@@ -53,10 +53,10 @@ def coefficients(grid: Grid, table: Float[np.ndarray, "m k"]) -> Float[np.ndarra
 
     Raises ValueError for grids of fewer than 4 points along an axis.
     """
-    if grid.count < FEWEST + 1:
-        raise ValueError(f"the grid has {grid.count} points along an axis; wanted {FEWEST + 1} or more")
-    solve = spline_matrix(grid.count).astype(table.dtype)
-    values = table.reshape(-1, *(grid.count,) * grid.dimension)
+    if grid.per_axis < FEWEST + 1:
+        raise ValueError(f"the grid has {grid.per_axis} points along an axis; wanted {FEWEST + 1} or more")
+    solve = spline_matrix(grid.per_axis).astype(table.dtype)
+    values = table.reshape(-1, *(grid.per_axis,) * grid.dimension)
     for axis in range(1, grid.dimension + 1):
         values = np.moveaxis(np.tensordot(values, solve, (axis, 1)), -1, axis)
     return np.ascontiguousarray(values.reshape(len(table), -1))
@@ -64,12 +64,12 @@ def coefficients(grid: Grid, table: Float[np.ndarray, "m k"]) -> Float[np.ndarra
 
 def interpolated(grid: Grid, coefficients: Float[Array, "m c"]) -> Callable[[Points, Int[Array, " n"]], Weights]:
     """The splines as a function of pairs (theta, row of the table); outside of the grid the value at its border."""
-    lower, step = jnp.asarray(grid.lower), (grid.upper - grid.lower) / (grid.count - 1)
-    side = grid.count + 2
+    lower, step = jnp.asarray(grid.lower), (grid.upper - grid.lower) / (grid.per_axis - 1)
+    side = grid.per_axis + 2
 
     def value(theta: Points, image: Int[Array, " n"]) -> Weights:
-        place = jnp.clip((theta - lower.astype(theta.dtype)) / jnp.asarray(step, theta.dtype), 0, grid.count - 1)
-        cell = jnp.clip(jnp.floor(place), 0, grid.count - 2)
+        place = jnp.clip((theta - lower.astype(theta.dtype)) / jnp.asarray(step, theta.dtype), 0, grid.per_axis - 1)
+        cell = jnp.clip(jnp.floor(place), 0, grid.per_axis - 2)
         first = cell.astype(jnp.int32)
         index, weight = jnp.zeros((len(theta), 1), jnp.int32), jnp.ones((len(theta), 1), theta.dtype)
         for axis in range(grid.dimension):
@@ -84,12 +84,12 @@ def interpolated(grid: Grid, coefficients: Float[Array, "m c"]) -> Callable[[Poi
 
 def refined(grid: Grid, coefficients: Float[np.ndarray, "m c"], count: int) -> Float[np.ndarray, "m k"]:
     """The splines on a grid of `count` points along each axis, of the same ends."""
-    place = np.linspace(0, grid.count - 1, count)
-    cell = np.minimum(np.floor(place), grid.count - 2).astype(int)
-    rows = np.zeros((count, grid.count + 2))
+    place = np.linspace(0, grid.per_axis - 1, count)
+    cell = np.minimum(np.floor(place), grid.per_axis - 2).astype(int)
+    rows = np.zeros((count, grid.per_axis + 2))
     rows[np.arange(count)[:, None], cell[:, None] + np.arange(4)] = np.stack(basis(place - cell), axis=1)
     rows = rows.astype(coefficients.dtype)
-    values = coefficients.reshape(-1, *(grid.count + 2,) * grid.dimension)
+    values = coefficients.reshape(-1, *(grid.per_axis + 2,) * grid.dimension)
     for axis in range(1, grid.dimension + 1):
         values = np.moveaxis(np.tensordot(values, rows, (axis, 1)), -1, axis)
     return values.reshape(len(coefficients), -1)

@@ -48,8 +48,8 @@ class Recovery(Struct, frozen=True, forbid_unknown_fields=True):
     Of `d` modes and `n` steps between `lower` and `upper` along each, the arrays hold, of the distribution `shown`:
     `density`, `density_low`, `density_high` (d, n) along each mode, `cumulative` and its two (d, n); where d > 1 the
     free energy of the first two modes in k_B T above its lowest, `free_energy` and `free_energy_std` (n, n), the first
-    mode along rows, NaN where no image is; `representatives` (s, d) and `shares` (s,); the molecule as `beads` (b, 3) and `motions`
-    (d, 3 b), in angstroms.
+    mode along rows, NaN where no image is; `representatives` (s, d) and `shares` (s,); the molecule as `beads` (b, 3)
+    and `motions` (d, 3 b), in angstroms.
     Of the images: `view_observed`, `view_simulated` (v, s, s), averages of images from like directions; `power` (3, f),
     the mean square of images at each frequency in units of noise, observed, and the 5 % and 95 % quantiles of simulated
     images; `gains_observed`, `gains_simulated` (g,), quantiles of the log-likelihood of an image over that of noise
@@ -86,7 +86,7 @@ def write(folder: Path, recovery: Recovery, arrays: dict[str, np.ndarray]) -> Re
     """The arrays first, then the record, each whole or not at all; returns what is on disk."""
     folder.mkdir(parents=True, exist_ok=True)
     data = io.BytesIO()
-    np.savez_compressed(data, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(data, allow_pickle=False, **arrays)
     recovery = msgspec.structs.replace(recovery, arrays_hash=digest(data.getvalue()))
     write_bytes(folder / ARRAYS, data.getvalue())
     write_text(folder / FILE, msgspec.json.format(msgspec.json.encode(recovery), indent=1).decode() + "\n")

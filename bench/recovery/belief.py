@@ -29,7 +29,7 @@ LogLikelihood = Callable[[Float[Array, "n d"], Int[Array, " n"]], Float[Array, "
 
 AT_A_TIME = 500  # images that are simulated, or structures whose likelihoods are read
 OUTLIER_P_VALUE = 1e-4
-NULL_DRAWS = 10
+NULL_DRAWS = 16
 INNER = 0.02, 0.98  # of a cumulative: intervals are counted where it is not all but 0 or 1
 
 
@@ -91,17 +91,22 @@ def energy_distance(x: Float[np.ndarray, "n p"], y: Float[np.ndarray, "n p"]) ->
     own pose, or with itself.
     """
     n = len(x)
-    between = mean_distance(x, y) * n - np.linalg.norm(x - y, axis=1).mean()
-    return float((2 * between - mean_distance(x, x) * n - mean_distance(y, y) * n) / (n - 1))
+    across = mean_distance(x, y) * n - np.linalg.norm(x - y, axis=1).mean()
+    return float((2 * across - mean_distance(x, x) * n - mean_distance(y, y) * n) / (n - 1))
 
 
 def image_distance(
     imaging: Imaging, estimate: WeightedPoints, observations: Images, rows: Int[np.ndarray, " n"], seed: int
 ) -> Between:
-    """D^2 between observations and images simulated in their poses, beside that between two sets of simulated ones."""
+    """The mean D^2 of the observations from sets of images that are simulated in their poses, beside that of each set
+    from the others: were observations such a set, they would be no further.
+    """
     sets = [np.asarray(simulated(imaging, estimate, rows, jr.key(seed + i)).images) for i in range(NULL_DRAWS)]
-    value = energy_distance(sets[0], np.asarray(observations))
-    return between(np.array([energy_distance(a, b) for a, b in zip(sets, sets[1:] + sets[:1], strict=True)]), value)
+    apart = np.array(
+        [[np.nan if a is b else energy_distance(a, b) for a in sets] for b in [*sets, np.asarray(observations)]]
+    )
+    from_others = np.nanmean(apart, axis=1)
+    return between(from_others[:-1], float(from_others[-1]))
 
 
 def distance(grid: Grid, one: Float[np.ndarray, " k"], other: Float[np.ndarray, " k"]) -> float:
@@ -122,8 +127,8 @@ def junk_probabilities(log_values: Float[np.ndarray, "m k"]) -> tuple[float, Flo
     share = 0.5
     for _ in range(100):
         probability = scipy.special.expit(np.log(share) - np.log1p(-share) - structure)
-        share = float(np.clip(probability.mean(), 1e-6, 1 - 1e-6))
-    return share, probability
+        share = float(np.clip(probability.mean(), 1e-6, 1 - 1e-6))  # what is 0 stays 0
+    return float(probability.mean()), probability
 
 
 def unexplained(squares: Float[np.ndarray, " m"], best: Float[np.ndarray, " m"], p: int) -> float:
@@ -149,14 +154,14 @@ def calibration(
             for s in range(0, len(rows), step)
         ]
     )
-    log_values = refined(table_grid, coefficients(table_grid, values), fine.count)
+    log_values = refined(table_grid, coefficients(table_grid, values), fine.per_axis)
     again = estimated(likelihoods(log_values), np.random.default_rng(seed))
     return np.stack([_compared(fine, mode, estimate, again) for mode in range(fine.dimension)]), made, log_values
 
 
 def _compared(fine: Grid, mode: int, true: Estimate, again: Estimate) -> Float[np.ndarray, " 4"]:
     """The std of both along a mode, the share of the intervals of `again` that hold, and the largest error."""
-    axis = np.linspace(fine.lower[mode], fine.upper[mode], fine.count)
+    axis = np.linspace(fine.lower[mode], fine.upper[mode], fine.per_axis)
     along = [marginal(fine, weights, mode) for weights in (true.weights, again.weights)]
     stds = [np.sqrt(p @ axis**2 - (p @ axis) ** 2) for p in along]
     wanted, found = (np.cumsum(p) for p in along)

@@ -101,7 +101,7 @@ def halves_of_resamples(
 def marginal(grid: Grid, weights: Float[np.ndarray, "*b k"], mode: int) -> Float[np.ndarray, "*b n"]:
     """The weights along one mode."""
     shape = weights.shape[:-1]
-    cells = weights.reshape(*shape, *(grid.count,) * grid.dimension)
+    cells = weights.reshape(*shape, *(grid.per_axis,) * grid.dimension)
     return cells.sum(tuple(len(shape) + axis for axis in range(grid.dimension) if axis != mode))
 
 
@@ -121,7 +121,7 @@ def free_energy(
     """
 
     def plane(weights: np.ndarray) -> np.ndarray:
-        n = grid.count
+        n = grid.per_axis
         return weights.reshape(*weights.shape[:-1], n, n, -1).sum(-1)
 
     whole, resampled = plane(estimate.weights), plane(estimate.resampled)
@@ -138,7 +138,7 @@ def basins(grid: Grid, weights: Weights) -> tuple[Int[np.ndarray, " k"], Int[np.
 
     Peaks with less than 3 % of the weight, and all but the largest eight, are left to the nearest of the others.
     """
-    n, d, k = grid.count, grid.dimension, len(weights)
+    n, d, k = grid.per_axis, grid.dimension, len(weights)
     cells = np.pad(weights.reshape((n,) * d), 1, constant_values=-1.0)
     numbers = np.pad(np.arange(k).reshape((n,) * d), 1)
     offsets = np.stack(np.meshgrid(*[[0, -1, 1]] * d, indexing="ij"), -1).reshape(-1, d)
@@ -158,6 +158,6 @@ def basins(grid: Grid, weights: Weights) -> tuple[Int[np.ndarray, " k"], Int[np.
 
 def smoothed(grid: Grid, weights: Weights, std: Float[np.ndarray, " d"]) -> Weights:
     """After a Gaussian of these stds along each mode."""
-    step = (grid.upper - grid.lower) / (grid.count - 1)
-    cells = weights.reshape((grid.count,) * grid.dimension)
+    step = (grid.upper - grid.lower) / (grid.per_axis - 1)
+    cells = weights.reshape((grid.per_axis,) * grid.dimension)
     return gaussian_filter(cells, std / step, mode="reflect").ravel()  # which keeps the sum

@@ -21,6 +21,7 @@ from cryosip.records.files import digest
 from cryosip.records.schema import Options
 
 FINE = {1: 113, 2: 29, 3: 13}  # points along each mode of the distribution that is shown
+KEPT = "table"  # the folder of what is computed, for a resume
 FEWEST = 20  # images
 SURELY = 0.9  # images that are noise alone with more than this probability take no part
 
@@ -42,8 +43,12 @@ class Request:
 class Images(NamedTuple):
     """Images with the likelihoods of structures: a table, and `log_values` (m, k) on the grid that is shown.
 
-    `junk` (m,) is the probability of each to be noise alone, and `rows` are those that take part.
+    `junk` (m,) is the probability of each to be noise alone, and `rows` are those that take part. `identity` is a hash
+    of all that they depend on, and `kept` the folder of what equal runs have left.
     """
+
+    kept: Path
+    identity: str
 
     imaging: Imaging
     of: OfImages
@@ -79,14 +84,15 @@ def seen(request: Request, folder: Path, report: Report) -> Images:
         raise ValueError(f"{request.particles} has {m} images; wanted {FEWEST} or more")
     grid = tables.fitting_grid(imaging, of)
     report(f"likelihoods of {m:,} images on {len(grid.points):,} structures")
-    table = tables.of_stack(imaging, of, grid, folder / "table", identity(request, imaging, grid), Clock(m, report))
+    kept, name = folder / KEPT, identity(request, imaging, grid)
+    table = tables.of_stack(imaging, of, grid, kept, name, Clock(m, report))
     fine = Grid(grid.lower, grid.upper, FINE[grid.dimension])
-    log_values = refined(grid, table.coefficients, fine.count)
+    log_values = refined(grid, table.coefficients, fine.per_axis)
     share, junk = belief.junk_probabilities(log_values)
     rows = np.flatnonzero(junk <= SURELY)
     if len(rows) < max(FEWEST, 0.05 * m):  # noise alone, or all but: whoever asks gets an answer to that
         rows = np.arange(m)
-    return Images(imaging, of, table, fine, log_values, junk, share, rows)
+    return Images(kept, name, imaging, of, table, fine, log_values, junk, share, rows)
 
 
 def identity(request: Request, imaging: Imaging, grid: Grid) -> str:
@@ -95,7 +101,8 @@ def identity(request: Request, imaging: Imaging, grid: Grid) -> str:
     numbers = (imaging.optics.weights, imaging.beads.atoms, imaging.beads.rest, imaging.beads.motions, grid.points,
                imaging.turns.rotation, imaging.turns.weights, np.asarray(imaging.scale_std))  # fmt: skip
     hashes = [digest(np.ascontiguousarray(np.asarray(a, np.float64)).tobytes()) for a in numbers]
-    return str((__version__, imaging.particles.source.stat().st_mtime_ns, files, hashes, request.stack_options))
+    parts = (__version__, imaging.particles.source.stat().st_mtime_ns, files, hashes, request.stack_options)
+    return digest(str(parts).encode())[:12]
 
 
 class Clock:

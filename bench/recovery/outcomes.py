@@ -1,6 +1,7 @@
 """A method on all images, and on each half of them to be judged by the other."""
 
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 
 from cryosip.bench import metrics
@@ -10,9 +11,11 @@ from cryosip.bench.recovery.methods import FEW, Choice, by_likelihood, recovered
 from cryosip.datasets.imaging import observed, problem_of
 from cryosip.methods.method import WeightedPoints
 from cryosip.methods.tabulated import interpolated
+from cryosip.records.files import digest, write_arrays
 from cryosip.records.recovery import MethodOutcome
 
-JUDGED = 1_000  # images, at most, that are simulated for each comparison
+JUDGED = 1_000  # images, at most, that are simulated for the distribution that is shown
+COMPARED = 500  # for each method
 
 
 def halves(rows: Rows) -> tuple[Rows, Rows]:
@@ -25,6 +28,24 @@ def few(rows: Rows, seed: int) -> Rows:
     if len(rows) <= FEW:
         return rows
     return np.sort(np.random.default_rng(seed).choice(rows, FEW, replace=False))
+
+
+def outcome_kept(
+    images: Images, name: str, choice: Choice, request: Request
+) -> tuple[MethodOutcome, WeightedPoints | None]:
+    """That of `outcome`, or what an equal run has left on disk."""
+    same = digest(repr((images.identity, choice, request.seed)).encode())[:12]
+    path = images.kept / f"{name}-{same}.npz"
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as arrays:
+            found = msgspec.json.decode(arrays["outcome"].tobytes(), type=MethodOutcome)
+            return found, WeightedPoints(arrays["theta"], arrays["weights"])
+    found, estimate = outcome(images, name, choice, request)
+    if estimate is not None:
+        text = np.frombuffer(msgspec.json.encode(found), np.uint8)
+        theta, weights = map(np.asarray, estimate)
+        write_arrays(path, {"outcome": text, "theta": theta, "weights": weights})
+    return found, estimate
 
 
 def outcome(images: Images, name: str, choice: Choice, request: Request) -> tuple[MethodOutcome, WeightedPoints | None]:
@@ -56,7 +77,7 @@ def outcome(images: Images, name: str, choice: Choice, request: Request) -> tupl
             for estimate, other in zip((first, second), others[::-1], strict=True)
         ]
     )
-    judged = others[1][:JUDGED]
+    judged = others[1][:COMPARED]
     pixels = observed(images.imaging.particles, images.imaging.optics, judged)
     found = MethodOutcome(
         name=name,

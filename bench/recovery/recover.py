@@ -23,7 +23,7 @@ from cryosip.bench.recovery.distribution import (
 )
 from cryosip.bench.recovery.images import Images, Report, Request, Rows, checked, seen
 from cryosip.bench.recovery.methods import CHOICES
-from cryosip.bench.recovery.outcomes import JUDGED, outcome
+from cryosip.bench.recovery.outcomes import JUDGED, outcome_kept
 from cryosip.datasets.class_maps import class_maps
 from cryosip.datasets.imaging import observed
 from cryosip.methods.method import WeightedPoints
@@ -62,7 +62,7 @@ def recover(request: Request, folder: Path, report: Report, command: str = "") -
     arrays: Arrays = {}
     for name in dict.fromkeys([*request.methods, SHOWN]):
         report(f"{name} ...")
-        one, points = outcome(images, name, CHOICES[name], request)
+        one, points = outcome_kept(images, name, CHOICES[name], request)
         found.append(one)
         if points is not None:
             arrays |= {f"theta_{name}": np.asarray(points.theta), f"weights_{name}": np.asarray(points.weights)}
@@ -114,7 +114,7 @@ def _posteriors(
 def shown(images: Images, estimate: Estimate, posteriors: Posteriors, peaks: Rows) -> Arrays:
     """The distribution for figures, with intervals."""
     fine, n = images.fine, len(images.rows)
-    step = (fine.upper - fine.lower) / (fine.count - 1)
+    step = (fine.upper - fine.lower) / (fine.per_axis - 1)
     arrays: Arrays = {}
     for name in ("density", "cumulative"):
         rows = []
@@ -196,7 +196,7 @@ def record(
         pixel_in_angstroms=particles.pixel,
         options=dict(request.stack_options) | {"seed": request.seed, "frequencies": imaging.optics.kept // 2,
                                                "pose_nodes": len(imaging.turns.weights),
-                                               "table": images.table.grid.count, "em_steps": estimate.steps},
+                                               "table": images.table.grid.per_axis, "em_steps": estimate.steps},
         scale=imaging.scale,
         lower=fine.lower.tolist(),
         upper=fine.upper.tolist(),

@@ -14,7 +14,7 @@ from cryosip.datasets.imaging import Imaging, likelihood_of, observed, poses_of
 from cryosip.datasets.stack_images import StackPose
 from cryosip.methods.problem import Images, Points
 from cryosip.methods.tabulated import Grid, coefficients, interpolated
-from cryosip.records.files import digest, write_arrays
+from cryosip.records.files import write_arrays
 
 BATCH = 250  # images
 COUNTS = (9, 13, 19, 27, 39)  # points along an axis that are tried
@@ -90,7 +90,7 @@ def _batch(
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Coefficients and |y|^2 of one batch; the last one is filled up with its last image, so that shapes are equal."""
     stop = min(start + BATCH, len(imaging.particles.place))
-    path = None if folder is None else folder / f"{start:07d}-{digest(identity.encode())[:12]}.npz"
+    path = None if folder is None else folder / f"{start:07d}-{identity}.npz"
     if path is not None and path.is_file():
         with np.load(path, allow_pickle=False) as kept:
             values, squares = kept["values"], kept["squares"]

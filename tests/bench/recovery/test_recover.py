@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cryosip.bench.recovery import tables, views
+from cryosip.bench.recovery import outcomes, tables, views
 from cryosip.bench.recovery.images import Request, checked
 from cryosip.bench.recovery.recover import recover
 from cryosip.bench.studies.external import StackProblem, write_stack
@@ -80,7 +80,7 @@ def test_an_interrupted_table_goes_on(imaging, of, tmp_path, monkeypatch):
 def test_the_grid_is_as_fine_as_images_want(imaging, of, monkeypatch):
     coarse = tables.fitting_grid(imaging, of)
     monkeypatch.setattr(tables, "TOLERANCE", 1e-2)
-    assert tables.fitting_grid(imaging, of).count > coarse.count
+    assert tables.fitting_grid(imaging, of).per_axis > coarse.per_axis
     monkeypatch.setattr(tables, "TOLERANCE", 1e-9)
     with pytest.raises(ValueError, match=r"39 structures along each mode leave errors of .*wanted 1e-09"):
         tables.fitting_grid(imaging, of)
@@ -118,7 +118,7 @@ def test_the_power_of_white_noise_is_one(imaging):
     assert views.power(imaging.optics, observed(imaging.particles, imaging.optics, np.arange(120)))[0] > 1.5
 
 
-def test_a_distribution_is_recovered(star, tmp_path):
+def test_a_distribution_is_recovered(star, tmp_path, monkeypatch):
     said = []
     request = Request(str(star), (STRUCTURE,), ("reweighting",), READ)
     found = recover(request, tmp_path, said.append, "cryosip recover")
@@ -143,6 +143,12 @@ def test_a_distribution_is_recovered(star, tmp_path):
     assert inside.mean() > 0.7
     assert Path(tmp_path / "table").is_dir()
     assert any("likelihoods of 120 images" in line for line in said)
+    # the same again, from what is on disk
+    monkeypatch.setattr(outcomes, "outcome", None)
+    monkeypatch.setattr(tables, "observed", None)
+    same = recover(request, tmp_path, said.append, "cryosip recover")
+    assert same.methods == found.methods
+    assert same.arrays_hash == found.arrays_hash
 
 
 def test_what_cannot_be_recovered_is_refused(star, tmp_path):

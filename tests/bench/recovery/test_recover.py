@@ -145,7 +145,7 @@ def test_a_distribution_is_recovered(star, tmp_path, monkeypatch):
     assert any("likelihoods of 120 images" in line for line in said)
     # the same again, from what is on disk
     monkeypatch.setattr(outcomes, "outcome", None)
-    monkeypatch.setattr(tables, "observed", None)
+    monkeypatch.setattr(tables, "write_arrays", None)
     same = recover(request, tmp_path, said.append, "cryosip recover")
     assert same.methods == found.methods
     assert same.arrays_hash == found.arrays_hash

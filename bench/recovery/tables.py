@@ -17,8 +17,8 @@ from cryosip.methods.tabulated import Grid, coefficients, interpolated
 from cryosip.records.files import write_arrays
 
 BATCH = 250  # images
-COUNTS = (9, 13, 19, 27, 39)  # points along an axis that are tried
-TRIED_IMAGES, TRIED_PLACES = 24, 24
+COUNTS = (7, 9, 11, 13, 16, 19, 23, 28, 34, 41)  # points along an axis that are tried
+TRIED_IMAGES, TRIED_PLACES = 12, 48
 NEAR = 6.0  # nats below the likeliest structure of an image, within which others matter
 TOLERANCE = 0.05  # root mean square error of the log-likelihood there
 

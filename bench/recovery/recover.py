@@ -28,7 +28,7 @@ from cryosip.datasets.class_maps import class_maps
 from cryosip.datasets.imaging import observed
 from cryosip.methods.method import WeightedPoints
 from cryosip.records.files import check_writable
-from cryosip.records.recovery import Between, MethodOutcome, Recovery, write
+from cryosip.records.recovery import MethodOutcome, Recovery, write
 
 PAIRS = 20  # of resampled halves
 SHOWN = "reweighting"
@@ -180,8 +180,6 @@ def record(
     """All numbers of the page."""
     imaging, fine = images.imaging, images.fine
     particles = imaging.particles
-    m, se = len(images.junk), images.junk.std() / np.sqrt(len(images.junk))
-    low, high = np.clip(images.junk_share + 1.645 * se * np.array([-1, 1]), 0, 1)
     best = images.log_values[images.rows].max(1)
     spread = belief.spread(fine, np.vstack([estimate.weights, *estimate.resampled]))
     return Recovery(
@@ -191,7 +189,7 @@ def record(
         particles=Path(request.particles).name,
         structure=", ".join(Path(s).name for s in request.structure),
         chain=imaging.molecule.chain,
-        n_images=m,
+        n_images=len(images.junk),
         image_size=particles.size,
         pixel_in_angstroms=particles.pixel,
         options=dict(request.stack_options) | {"seed": request.seed, "frequencies": imaging.optics.kept // 2,
@@ -204,7 +202,7 @@ def record(
         methods=found,
         resampling=belief.between(np.array([belief.distance(fine, *pair) for pair in pairs])),
         spread=belief.between(spread[1:], spread[0]),
-        junk_share=Between(images.junk_share, float(low), float(high)),
+        junk_share=images.junk_share,
         unexplained_share=belief.unexplained(images.table.squares[images.rows], best, imaging.optics.kept**2 - 1),
         posterior_std=np.median(posteriors.std[images.rows], axis=0).tolist(),
         files=written,

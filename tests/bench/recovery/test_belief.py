@@ -14,9 +14,20 @@ def test_junk_is_what_noise_explains_better():
     rng = np.random.default_rng(0)
     gains = np.concatenate([rng.normal(-30, 3, 100), rng.normal(30, 3, 300)])
     share, probability = junk_probabilities(gains[:, None] + rng.normal(size=(400, 7)))
-    assert share == pytest.approx(0.25, abs=1e-3)
+    assert share.value == pytest.approx(0.25, abs=0.01)
+    width = 1.645 * np.sqrt(0.25 * 0.75 / 400)  # of the binomial distribution
+    assert (share.low, share.high) == pytest.approx((0.25 - width, 0.25 + width), abs=0.015)
     assert (probability[:100] > 0.99).all()
     assert (probability[100:] < 0.01).all()
+
+
+def test_where_images_say_nothing_the_share_of_junk_may_be_any():
+    share, _ = junk_probabilities(1e-3 * np.random.default_rng(0).normal(size=(400, 7)))
+    assert (share.low, share.high) == (0.0, 1.0)
+    none, probability = junk_probabilities(np.full((400, 7), 30.0))
+    assert (none.value, none.low) == (0.0, 0.0)
+    assert none.high == pytest.approx(2.71 / 2 / 400, rel=0.1)
+    assert probability.max() < 1e-6
 
 
 def test_misfits_beyond_noise_are_counted():

@@ -15,10 +15,14 @@ NARROW, WIDE = 0.8, 1.25  # recovered std / std beyond which a distribution is t
 
 
 def sentences(recovery: Recovery, arrays: Mapping[str, Array]) -> list[str]:
-    """The conclusions, the most important first; the distribution is described only where the images say something."""
-    described = distribution(recovery, arrays) if informative(recovery) else []
-    parts = [evidence(recovery), *described, halves(recovery), resolution(recovery, arrays), junk(recovery)]
-    return [sentence for sentence in [*parts, calibration(arrays)] if sentence]
+    """The conclusions, the most important first; where the images say nothing, that and the share of junk alone."""
+    parts = [evidence(recovery)]
+    if informative(recovery):
+        parts += [*distribution(recovery, arrays), halves(recovery), resolution(recovery, arrays)]
+    parts.append(junk(recovery))
+    if informative(recovery):
+        parts.append(calibration(arrays))
+    return [sentence for sentence in parts if sentence]
 
 
 def outcome(recovery: Recovery) -> MethodOutcome | None:

@@ -54,12 +54,15 @@ def held_out(
     rows: Int[np.ndarray, " n"],
 ) -> Float[np.ndarray, " n"]:
     """log p(y_i) under an estimate over that under equal weights on the grid, of images it was not fitted to."""
-    theta = jnp.asarray(estimate.theta, jnp.float32)
-    values = np.asarray(of_all_pairs(log_likelihood, theta, jnp.asarray(rows)), float).T
+    theta, gains = jnp.asarray(estimate.theta, jnp.float32), []
     with np.errstate(divide="ignore"):
-        gain = scipy.special.logsumexp(values + np.log(np.asarray(estimate.weights, float)), axis=1)
-    seen = grid_log_values[rows]
-    return gain - scipy.special.logsumexp(seen, axis=1) + np.log(seen.shape[1])
+        log_weights = np.log(np.asarray(estimate.weights, float))
+    for start in range(0, len(rows), AT_A_TIME):
+        batch = rows[start : start + AT_A_TIME]
+        values = np.asarray(of_all_pairs(log_likelihood, theta, jnp.asarray(batch)), float).T
+        equal = scipy.special.logsumexp(grid_log_values[batch], axis=1) - np.log(grid_log_values.shape[1])
+        gains.append(scipy.special.logsumexp(values + log_weights, axis=1) - equal)
+    return np.concatenate(gains)
 
 
 def simulated(

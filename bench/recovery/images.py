@@ -22,7 +22,7 @@ from cryosip.records.recovery import Between
 from cryosip.records.schema import Options
 
 FINE = {1: 113, 2: 29, 3: 13}  # points along each mode of the distribution that is shown
-KEPT = "table"  # the folder of what is computed, for a resume
+CACHE = "table"  # the folder of what is computed, for a resume
 FEWEST = 20  # images
 SURELY = 0.9  # images that are noise alone with more than this probability take no part
 
@@ -45,10 +45,10 @@ class Images(NamedTuple):
     """Images with the likelihoods of structures: a table, and `log_values` (m, k) on the grid that is shown.
 
     `junk` (m,) is the probability of each to be noise alone, and `rows` are those that take part. `identity` is a hash
-    of all that they depend on, and `kept` the folder of what equal runs have left.
+    of all that they depend on, and `cache` the folder of what equal runs have left.
     """
 
-    kept: Path
+    cache: Path
     identity: str
 
     imaging: Imaging
@@ -73,7 +73,7 @@ def checked(request: Request) -> Request:
     return request
 
 
-def seen(request: Request, folder: Path, report: Report) -> Images:
+def with_likelihoods(request: Request, folder: Path, report: Report) -> Images:
     """The likelihoods of all images, and which of them are particles."""
     structures = request.structure[0] if len(request.structure) == 1 else list(request.structure)
     report(f"reading {request.particles}")
@@ -85,15 +85,15 @@ def seen(request: Request, folder: Path, report: Report) -> Images:
         raise ValueError(f"{request.particles} has {m} images; wanted {FEWEST} or more")
     grid = tables.fitting_grid(imaging, of)
     report(f"likelihoods of {m:,} images on {len(grid.points):,} structures")
-    kept, name = folder / KEPT, identity(request, imaging, grid)
-    table = tables.of_stack(imaging, of, grid, kept, name, Clock(m, report))
+    cache, name = folder / CACHE, identity(request, imaging, grid)
+    table = tables.of_stack(imaging, of, grid, cache, name, Clock(m, report))
     fine = Grid(grid.lower, grid.upper, FINE[grid.dimension])
     log_values = refined(grid, table.coefficients, fine.per_axis)
     share, junk = belief.junk_probabilities(log_values)
     rows = np.flatnonzero(junk <= SURELY)
     if len(rows) < max(FEWEST, 0.05 * m):  # noise alone, or all but: whoever asks gets an answer to that
         rows = np.arange(m)
-    return Images(kept, name, imaging, of, table, fine, log_values, junk, share, rows)
+    return Images(cache, name, imaging, of, table, fine, log_values, junk, share, rows)
 
 
 def identity(request: Request, imaging: Imaging, grid: Grid) -> str:

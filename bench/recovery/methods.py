@@ -57,19 +57,19 @@ def by_likelihood(imaging_problem: Problem, table: Table) -> Problem:
 
     `imaging_problem` is that of any of the images: box, prior and initial distribution are its own.
     """
-    seen = jnp.asarray(table.coefficients)
+    splines = jnp.asarray(table.coefficients)
     return Problem(
         name=imaging_problem.name,
-        observations=seen,
+        observations=splines,
         noise_std=1.0,
         # the likelihood is given, and nothing is rendered
-        render=lambda theta, _pose: jnp.zeros((len(theta), seen.shape[1]), seen.dtype),
+        render=lambda theta, _pose: jnp.zeros((len(theta), splines.shape[1]), splines.dtype),
         sample_pose=no_pose,
         pose_quadrature=one_node,
         sample_init=imaging_problem.sample_init,
         log_prior=imaging_problem.log_prior,
         theta_box=imaging_problem.theta_box,
-        log_likelihood=interpolated(table.grid, seen),
+        log_likelihood=interpolated(table.grid, splines),
     )
 
 

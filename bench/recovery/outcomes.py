@@ -30,12 +30,12 @@ def few(rows: Rows, seed: int) -> Rows:
     return np.sort(np.random.default_rng(seed).choice(rows, FEW, replace=False))
 
 
-def outcome_kept(
+def cached_outcome(
     images: Images, name: str, choice: Choice, request: Request
 ) -> tuple[MethodOutcome, WeightedPoints | None]:
     """That of `outcome`, or what an equal run has left on disk."""
     same = digest(repr((images.identity, choice, request.seed)).encode())[:12]
-    path = images.kept / f"{name}-{same}.npz"
+    path = images.cache / f"{name}-{same}.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as arrays:
             found = msgspec.json.decode(arrays["outcome"].tobytes(), type=MethodOutcome)
@@ -52,13 +52,13 @@ def outcome(images: Images, name: str, choice: Choice, request: Request) -> tupl
     """A method on all images, and on either half, whose estimates are judged by the other."""
     rows = few(images.rows, request.seed) if choice.few else images.rows
     if choice.by_likelihood:
-        problem, own = by_likelihood(problem_of(images.imaging, rows[:FEWEST]), images.table), rows
+        problem, places = by_likelihood(problem_of(images.imaging, rows[:FEWEST]), images.table), rows
     else:
-        problem, own = problem_of(images.imaging, rows), np.arange(len(rows))
-    whole = recovered(problem, name, choice, own, request.seed)
+        problem, places = problem_of(images.imaging, rows), np.arange(len(rows))
+    whole = recovered(problem, name, choice, places, request.seed)
     if whole.estimate is None:
         return MethodOutcome(name, choice.options, "error", whole.message, whole.seconds, len(rows)), None
-    parts = [recovered(problem, name, choice, some, request.seed) for some in halves(own)]
+    parts = [recovered(problem, name, choice, half, request.seed) for half in halves(places)]
     estimates = [part.estimate for part in parts]
     if None in estimates:
         message = next(part.message for part in parts if part.estimate is None)

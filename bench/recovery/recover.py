@@ -21,9 +21,9 @@ from cryosip.bench.recovery.distribution import (
     smoothed,
     with_interval,
 )
-from cryosip.bench.recovery.images import Images, Report, Request, Rows, checked, seen
+from cryosip.bench.recovery.images import Images, Report, Request, Rows, checked, with_likelihoods
 from cryosip.bench.recovery.methods import CHOICES
-from cryosip.bench.recovery.outcomes import JUDGED, outcome_kept
+from cryosip.bench.recovery.outcomes import JUDGED, cached_outcome
 from cryosip.datasets.class_maps import class_maps
 from cryosip.datasets.imaging import observed
 from cryosip.methods.method import WeightedPoints
@@ -57,13 +57,13 @@ def recover(request: Request, folder: Path, report: Report, command: str = "") -
     """
     checked(request)
     check_writable(folder)
-    images = seen(request, folder, report)
+    images = with_likelihoods(request, folder, report)
     found: list[MethodOutcome] = []
     arrays: Arrays = {}
     for name in dict.fromkeys([*request.methods, SHOWN]):
         report(f"{name} ...")
-        one, points = outcome_kept(images, name, CHOICES[name], request)
-        found.append(one)
+        result, points = cached_outcome(images, name, CHOICES[name], request)
+        found.append(result)
         if points is not None:
             arrays |= {f"theta_{name}": np.asarray(points.theta), f"weights_{name}": np.asarray(points.weights)}
     report("intervals, simulated images and files")
@@ -76,7 +76,7 @@ def recover(request: Request, folder: Path, report: Report, command: str = "") -
     arrays |= (
         shown(images, estimate, posteriors, peaks)
         | {"shares": posteriors.shares[images.rows].mean(0)}
-        | judged(images, estimate, request.seed)
+        | compared(images, estimate, request.seed)
     )
     written = write_files(images, posteriors, peaks, folder)
     return write(folder, record(request, images, found, estimate, pairs, posteriors, written, command), arrays)
@@ -133,27 +133,27 @@ def shown(images: Images, estimate: Estimate, posteriors: Posteriors, peaks: Row
     return arrays
 
 
-def judged(images: Images, estimate: Estimate, seed: int) -> Arrays:
+def compared(images: Images, estimate: Estimate, seed: int) -> Arrays:
     """Simulated images beside the observed ones, and what is recovered from them."""
     imaging, rows = images.imaging, images.rows
-    some = np.sort(np.random.default_rng(seed).choice(rows, min(JUDGED, len(rows)), replace=False))
+    subset = np.sort(np.random.default_rng(seed).choice(rows, min(JUDGED, len(rows)), replace=False))
     table, made, log_values = belief.calibration(
-        imaging, images.of, images.table.grid, images.fine, estimate, some, seed
+        imaging, images.of, images.table.grid, images.fine, estimate, subset, seed
     )
-    real = observed(imaging.particles, imaging.optics, some)
+    real = observed(imaging.particles, imaging.optics, subset)
     truth = WeightedPoints(images.fine.points, estimate.weights)
     powers = [
-        views.power(imaging.optics, belief.simulated(imaging, truth, some, jr.key(seed + 1 + i)).images)
+        views.power(imaging.optics, belief.simulated(imaging, truth, subset, jr.key(seed + 1 + i)).images)
         for i in range(PAIRS)
     ]
-    groups = views.like_directions(imaging, some)
+    groups = views.like_directions(imaging, subset)
     return {
         "calibration": table,
         "power": np.stack([views.power(imaging.optics, real), *np.quantile(powers, belief.LEVELS, axis=0)]),
-        "gains_observed": np.quantile(images.log_values[some].max(1), QUANTILES),
+        "gains_observed": np.quantile(images.log_values[subset].max(1), QUANTILES),
         "gains_simulated": np.quantile(log_values.max(1), QUANTILES),
-        "view_observed": views.averages(imaging, real, some, groups),
-        "view_simulated": views.averages(imaging, made.images, some, groups),
+        "view_observed": views.averages(imaging, real, subset, groups),
+        "view_simulated": views.averages(imaging, made.images, subset, groups),
     }
 
 

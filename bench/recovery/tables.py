@@ -53,13 +53,13 @@ def fitting_grid(imaging: Imaging, of: OfImages) -> Grid:
     """
     m, d, width = len(imaging.particles.place), len(imaging.molecule.motions), imaging.half_width
     rows = np.linspace(0, m - 1, min(TRIED_IMAGES, m)).astype(int)
-    seen = observed(imaging.particles, imaging.optics, rows), poses_of(imaging.particles, rows)
+    data = observed(imaging.particles, imaging.optics, rows), poses_of(imaging.particles, rows)
     places = width * jr.uniform(jr.key(0), (TRIED_PLACES, d), minval=-1.0)
-    exact = np.asarray(of(*seen, places))
+    exact = np.asarray(of(*data, places))
     error = np.inf
     for count in COUNTS:
         grid = Grid(np.full(d, -width), np.full(d, width), count)
-        values = np.asarray(of(*seen, jnp.asarray(grid.points, places.dtype)))
+        values = np.asarray(of(*data, jnp.asarray(grid.points, places.dtype)))
         spline = interpolated(grid, jnp.asarray(coefficients(grid, values)))
         pairs = jnp.tile(places, (len(rows), 1)), jnp.repeat(jnp.arange(len(rows)), TRIED_PLACES)
         near = exact > values.max(1, keepdims=True) - NEAR
@@ -92,8 +92,8 @@ def _batch(
     stop = min(start + BATCH, len(imaging.particles.place))
     path = None if folder is None else folder / f"{start:07d}-{identity}.npz"
     if path is not None and path.is_file():
-        with np.load(path, allow_pickle=False) as kept:
-            values, squares = kept["values"], kept["squares"]
+        with np.load(path, allow_pickle=False) as file:
+            values, squares = file["values"], file["squares"]
     else:
         rows = np.minimum(np.arange(start, start + BATCH), stop - 1)
         y = observed(imaging.particles, imaging.optics, rows)

@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, Int
 
 from cryosip.methods.problem import Points, Weights
 
-FEWEST = 4  # points of an axis that a cubic needs
+FEWEST = 5  # points of an axis
+AT_A_TIME = 5_000  # rows of a table
 
 
 class Grid(NamedTuple):
@@ -51,15 +52,11 @@ def basis(t: Any) -> tuple[Any, Any, Any, Any]:
 def coefficients(grid: Grid, table: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m c"]:
     """Those of the splines through each row of a table of values on the grid.
 
-    Raises ValueError for grids of fewer than 4 points along an axis.
+    Raises ValueError for grids of fewer than 5 points along an axis.
     """
-    if grid.per_axis < FEWEST + 1:
-        raise ValueError(f"the grid has {grid.per_axis} points along an axis; wanted {FEWEST + 1} or more")
-    solve = spline_matrix(grid.per_axis).astype(table.dtype)
-    values = table.reshape(-1, *(grid.per_axis,) * grid.dimension)
-    for axis in range(1, grid.dimension + 1):
-        values = np.moveaxis(np.tensordot(values, solve, (axis, 1)), -1, axis)
-    return np.ascontiguousarray(values.reshape(len(table), -1))
+    if grid.per_axis < FEWEST:
+        raise ValueError(f"the grid has {grid.per_axis} points along an axis; wanted {FEWEST} or more")
+    return _along_axes(table, spline_matrix(grid.per_axis).astype(table.dtype), grid.dimension)
 
 
 def interpolated(grid: Grid, coefficients: Float[Array, "m c"]) -> Callable[[Points, Int[Array, " n"]], Weights]:
@@ -82,14 +79,22 @@ def interpolated(grid: Grid, coefficients: Float[Array, "m c"]) -> Callable[[Poi
     return value
 
 
-def refined(grid: Grid, coefficients: Float[np.ndarray, "m c"], count: int) -> Float[np.ndarray, "m k"]:
-    """The splines on a grid of `count` points along each axis, of the same ends."""
-    place = np.linspace(0, grid.per_axis - 1, count)
+def refined(grid: Grid, coefficients: Float[np.ndarray, "m c"], per_axis: int) -> Float[np.ndarray, "m k"]:
+    """The splines on a grid of `per_axis` points along each axis, of the same ends."""
+    place = np.linspace(0, grid.per_axis - 1, per_axis)
     cell = np.minimum(np.floor(place), grid.per_axis - 2).astype(int)
-    rows = np.zeros((count, grid.per_axis + 2))
-    rows[np.arange(count)[:, None], cell[:, None] + np.arange(4)] = np.stack(basis(place - cell), axis=1)
-    rows = rows.astype(coefficients.dtype)
-    values = coefficients.reshape(-1, *(grid.per_axis + 2,) * grid.dimension)
-    for axis in range(1, grid.dimension + 1):
-        values = np.moveaxis(np.tensordot(values, rows, (axis, 1)), -1, axis)
-    return values.reshape(len(coefficients), -1)
+    rows = np.zeros((per_axis, grid.per_axis + 2))
+    rows[np.arange(per_axis)[:, None], cell[:, None] + np.arange(4)] = np.stack(basis(place - cell), axis=1)
+    values = np.empty((len(coefficients), per_axis**grid.dimension), coefficients.dtype)
+    for start in range(0, len(values), AT_A_TIME):
+        block = coefficients[start : start + AT_A_TIME]
+        values[start : start + AT_A_TIME] = _along_axes(block, rows.astype(block.dtype), grid.dimension)
+    return values
+
+
+def _along_axes(values: Float[np.ndarray, "m a"], matrix: Float[np.ndarray, "n c"], d: int) -> Float[np.ndarray, "m b"]:
+    """Each of d axes of c numbers multiplied by the matrix."""
+    cells = values.reshape(-1, *(matrix.shape[1],) * d)
+    for axis in range(1, d + 1):
+        cells = np.moveaxis(np.tensordot(cells, matrix, (axis, 1)), -1, axis)
+    return np.ascontiguousarray(cells.reshape(len(values), -1))

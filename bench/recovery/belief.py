@@ -47,6 +47,14 @@ def between(values: np.ndarray, value: float | None = None) -> Between:
     return Between(float(middle if value is None else value), float(low), float(high))
 
 
+def log_mean_likelihood(log_values: Float[np.ndarray, "m k"]) -> Float[np.ndarray, " m"]:
+    """log of the mean likelihood of all structures."""
+    found = np.empty(len(log_values))
+    for start in range(0, len(found), AT_A_TIME):
+        found[start : start + AT_A_TIME] = scipy.special.logsumexp(log_values[start : start + AT_A_TIME], axis=1)
+    return found - np.log(log_values.shape[1])
+
+
 def held_out(
     estimate: WeightedPoints,
     log_likelihood: LogLikelihood,
@@ -60,8 +68,8 @@ def held_out(
     for start in range(0, len(rows), AT_A_TIME):
         batch = rows[start : start + AT_A_TIME]
         values = np.asarray(of_all_pairs(log_likelihood, theta, jnp.asarray(batch)), float).T
-        equal = scipy.special.logsumexp(grid_log_values[batch], axis=1) - np.log(grid_log_values.shape[1])
-        gains.append(scipy.special.logsumexp(values + log_weights, axis=1) - equal)
+        evidence = scipy.special.logsumexp(values + log_weights, axis=1)
+        gains.append(evidence - log_mean_likelihood(grid_log_values[batch]))
     return np.concatenate(gains)
 
 
@@ -129,7 +137,7 @@ def junk_probabilities(log_values: Float[np.ndarray, "m k"]) -> tuple[Between, F
 
     The share is the most likely one; its interval has all whose likelihood ratio is within the 90 % quantile.
     """
-    structure = scipy.special.logsumexp(log_values, axis=1) - np.log(log_values.shape[1])
+    structure = log_mean_likelihood(log_values)
     small = np.geomspace(1e-6, 0.02, 60)
     shares = np.concatenate([[0.0], small, np.linspace(0.02, 0.98, 241)[1:-1], 1 - small[::-1], [1.0]])
     with np.errstate(divide="ignore"):

@@ -68,7 +68,7 @@ def recover(request: Request, folder: Path, report: Report, command: str = "") -
             arrays |= {f"theta_{name}": np.asarray(points.theta), f"weights_{name}": np.asarray(points.weights)}
     report("intervals, simulated images and files")
     rng = np.random.default_rng(request.seed)
-    likelihood = likelihoods(images.log_values[images.rows])
+    likelihood = likelihoods(images.log_values, images.rows)
     estimate = estimated(likelihood, rng)
     pairs = halves_of_resamples(likelihood, estimate.steps, rng, PAIRS)
     del likelihood
@@ -180,7 +180,7 @@ def record(
     """All numbers of the page."""
     imaging, fine = images.imaging, images.fine
     particles = imaging.particles
-    best = images.log_values[images.rows].max(1)
+    best = images.log_values.max(1)[images.rows]
     spread = belief.spread(fine, np.vstack([estimate.weights, *estimate.resampled]))
     return Recovery(
         version=__version__,

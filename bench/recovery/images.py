@@ -41,7 +41,7 @@ class Request:
     seed: int = 0
 
 
-class Images(NamedTuple):
+class ScoredImages(NamedTuple):
     """Images with the likelihoods of structures: a table, and `log_values` (m, k) on the grid that is shown.
 
     `junk` (m,) is the probability of each to be noise alone, and `rows` are those that take part. `identity` is a hash
@@ -50,7 +50,6 @@ class Images(NamedTuple):
 
     cache: Path
     identity: str
-
     imaging: Imaging
     of: OfImages
     table: Table
@@ -73,7 +72,7 @@ def checked(request: Request) -> Request:
     return request
 
 
-def with_likelihoods(request: Request, folder: Path, report: Report) -> Images:
+def with_likelihoods(request: Request, folder: Path, report: Report) -> ScoredImages:
     """The likelihoods of all images, and which of them are particles."""
     structures = request.structure[0] if len(request.structure) == 1 else list(request.structure)
     report(f"reading {request.particles}")
@@ -93,7 +92,7 @@ def with_likelihoods(request: Request, folder: Path, report: Report) -> Images:
     rows = np.flatnonzero(junk <= SURELY)
     if len(rows) < max(FEWEST, 0.05 * m):  # noise alone, or all but: whoever asks gets an answer to that
         rows = np.arange(m)
-    return Images(cache, name, imaging, of, table, fine, log_values, junk, share, rows)
+    return ScoredImages(cache, name, imaging, of, table, fine, log_values, junk, share, rows)
 
 
 def identity(request: Request, imaging: Imaging, grid: Grid) -> str:

@@ -38,7 +38,7 @@ WEIGHTED: Options = {"discrepancy": {"name": "data-kl"}, "n_particles": 32, "sto
 CHOICES: dict[str, Choice] = {
     "posterior-npmle": Choice({"n_support": 200}, 242, few=True),  # the search, 12 refinements, 30 steps of EM
     "mixture": Choice(MIXTURE, 5 * 30 + 60),
-    "reweighting": Choice({"n_support": 800, "stop_on_held_out": True}, 200),
+    "reweighting": Choice({"n_support": 841, "stop_on_held_out": True}, 200),
     "weighted-flow": Choice(WEIGHTED, 40),
     "flow": Choice(FLOW | {"stop": "held-out"}, 200, by_likelihood=False, few=True),
 }

@@ -6,7 +6,7 @@ import numpy as np
 
 from cryosip.bench import metrics
 from cryosip.bench.recovery import belief
-from cryosip.bench.recovery.images import FEWEST, Images, Request, Rows
+from cryosip.bench.recovery.images import FEWEST, Request, Rows, ScoredImages
 from cryosip.bench.recovery.methods import FEW, Choice, by_likelihood, recovered
 from cryosip.datasets.imaging import observed, problem_of
 from cryosip.methods.method import WeightedPoints
@@ -31,7 +31,7 @@ def few(rows: Rows, seed: int) -> Rows:
 
 
 def cached_outcome(
-    images: Images, name: str, choice: Choice, request: Request
+    images: ScoredImages, name: str, choice: Choice, request: Request
 ) -> tuple[MethodOutcome, WeightedPoints | None]:
     """That of `outcome`, or what an equal run has left on disk."""
     same = digest(repr((images.identity, choice, request.seed)).encode())[:12]
@@ -48,7 +48,9 @@ def cached_outcome(
     return found, estimate
 
 
-def outcome(images: Images, name: str, choice: Choice, request: Request) -> tuple[MethodOutcome, WeightedPoints | None]:
+def outcome(
+    images: ScoredImages, name: str, choice: Choice, request: Request
+) -> tuple[MethodOutcome, WeightedPoints | None]:
     """A method on all images, and on either half, whose estimates are judged by the other."""
     rows = few(images.rows, request.seed) if choice.few else images.rows
     if choice.by_likelihood:

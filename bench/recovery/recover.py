@@ -21,7 +21,7 @@ from cryosip.bench.recovery.distribution import (
     smoothed,
     with_interval,
 )
-from cryosip.bench.recovery.images import Images, Report, Request, Rows, checked, with_likelihoods
+from cryosip.bench.recovery.images import Report, Request, Rows, ScoredImages, checked, with_likelihoods
 from cryosip.bench.recovery.methods import CHOICES
 from cryosip.bench.recovery.outcomes import JUDGED, cached_outcome
 from cryosip.datasets.class_maps import class_maps
@@ -82,7 +82,7 @@ def recover(request: Request, folder: Path, report: Report, command: str = "") -
     return write(folder, record(request, images, found, estimate, pairs, posteriors, written, command), arrays)
 
 
-def posteriors_of(images: Images, estimate: Estimate) -> tuple[Posteriors, Rows]:
+def posteriors_of(images: ScoredImages, estimate: Estimate) -> tuple[Posteriors, Rows]:
     """Those of all images, and the peaks of the distribution, as places on the grid."""
     points = images.fine.points
     std = np.zeros(images.fine.dimension)
@@ -96,7 +96,7 @@ def posteriors_of(images: Images, estimate: Estimate) -> tuple[Posteriors, Rows]
 
 
 def _posteriors(
-    images: Images, weights: np.ndarray, points: np.ndarray, label: np.ndarray, n_basins: int
+    images: ScoredImages, weights: np.ndarray, points: np.ndarray, label: np.ndarray, n_basins: int
 ) -> Posteriors:
     parts = []
     member = (label[:, None] == np.arange(n_basins)).astype(float)
@@ -111,7 +111,7 @@ def _posteriors(
     return Posteriors(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def shown(images: Images, estimate: Estimate, posteriors: Posteriors, peaks: Rows) -> Arrays:
+def shown(images: ScoredImages, estimate: Estimate, posteriors: Posteriors, peaks: Rows) -> Arrays:
     """The distribution for figures, with intervals."""
     fine, n = images.fine, len(images.rows)
     step = (fine.upper - fine.lower) / (fine.per_axis - 1)
@@ -133,7 +133,7 @@ def shown(images: Images, estimate: Estimate, posteriors: Posteriors, peaks: Row
     return arrays
 
 
-def compared(images: Images, estimate: Estimate, seed: int) -> Arrays:
+def compared(images: ScoredImages, estimate: Estimate, seed: int) -> Arrays:
     """Simulated images beside the observed ones, and what is recovered from them."""
     imaging, rows = images.imaging, images.rows
     subset = np.sort(np.random.default_rng(seed).choice(rows, min(JUDGED, len(rows)), replace=False))
@@ -157,7 +157,7 @@ def compared(images: Images, estimate: Estimate, seed: int) -> Arrays:
     }
 
 
-def write_files(images: Images, posteriors: Posteriors, peaks: Rows, folder: Path) -> list[str]:
+def write_files(images: ScoredImages, posteriors: Posteriors, peaks: Rows, folder: Path) -> list[str]:
     """Posteriors of images, structures and maps of the peaks; the names of the files."""
     imaging, rows = images.imaging, images.rows
     gain, label = images.log_values.max(1), posteriors.shares.argmax(1)
@@ -174,7 +174,7 @@ def write_files(images: Images, posteriors: Posteriors, peaks: Rows, folder: Pat
 
 
 def record(
-    request: Request, images: Images, found: list[MethodOutcome], estimate: Estimate, pairs: np.ndarray,
+    request: Request, images: ScoredImages, found: list[MethodOutcome], estimate: Estimate, pairs: np.ndarray,
     posteriors: Posteriors, written: list[str], command: str,
 ) -> Recovery:  # fmt: skip
     """All numbers of the page."""
@@ -210,7 +210,7 @@ def record(
     )  # fmt: skip
 
 
-def notes(images: Images) -> list[str]:
+def notes(images: ScoredImages) -> list[str]:
     """What a reader must know of this run."""
     m, n, message = len(images.junk), len(images.rows), images.imaging.particles.message
     return [

@@ -24,6 +24,7 @@ from cryosip.datasets.stack_images import (
     coefficients,
     of_pixels,
     shells,
+    slopes,
     transferred,
     whitened,
 )
@@ -44,8 +45,9 @@ class Imaging(NamedTuple):
 
     The images of `beads` have the contrast of the stack: their atoms are `scale` times the molecule's, negative where
     its contrast is the opposite. `noise` (s,) is the std of the noise of a pixel at each frequency, in units of the
-    stack. Rotations are off by no more than `pose_error`, in radians, an integral with the nodes `turns`; `scale_std`
-    is that of the factor of an image. theta lies within `half_width` of 0 in each mode.
+    stack. Rotations are off by no more than `pose_error`, in radians, an integral with the nodes `turns`; shifts by a
+    Gaussian of std `shift_error` along each axis, in angstroms; `scale_std` is that of the factor of an image. theta
+    lies within `half_width` of 0 in each mode.
     """
 
     particles: Particles
@@ -56,12 +58,14 @@ class Imaging(NamedTuple):
     noise: Float[np.ndarray, " s"]
     turns: Turns
     pose_error: float
+    shift_error: float
     scale_std: float
     half_width: float
 
 
 def fitted(
-    particles: Particles, molecule: Molecule, beads: Beads, atom_std: float, pose_error: float, scale_std: float,
+    particles: Particles, molecule: Molecule, beads: Beads, atom_std: float, pose_error: float, shift_error: float,
+    scale_std: float,
     half_width: float, seed: int,
 ) -> Imaging:  # fmt: skip
     """With noise, scale and a quadrature that suit the stack, measured on some of its images; lengths in angstroms.
@@ -86,7 +90,9 @@ def fitted(
     scale = _scale(optics, beads, observations, pose, _uniform(half_width, d, key_theta, SCALED_DRAWS))
     beads = beads._replace(atoms=np.full(1, scale) * beads.atoms)
     turns = _turns(optics, beads, pose, pose_error, d)
-    return Imaging(particles, molecule, beads, optics, scale, noise, turns, pose_error, scale_std, half_width)
+    return Imaging(
+        particles, molecule, beads, optics, scale, noise, turns, pose_error, shift_error, scale_std, half_width
+    )
 
 
 def problem_of(imaging: Imaging, rows: Int[np.ndarray, " m"] | None = None) -> Problem:
@@ -104,7 +110,7 @@ def problem_of(imaging: Imaging, rows: Int[np.ndarray, " m"] | None = None) -> P
         observations=observations,
         noise_std=1.0,
         render=jax.jit(lambda theta, pose: as_pixels(optics, clean(optics, beads, theta, pose)), inline=True),
-        sample_pose=partial(_sample_pose, pose, imaging.pose_error),
+        sample_pose=partial(_sample_pose, imaging, pose),
         pose_quadrature=lambda _order: (pose, jnp.full(len(observations), 1 / len(observations))),
         sample_init=partial(_uniform, width, d),
         log_prior=lambda theta: -1.5 * (theta**2).sum(1) / width**2,
@@ -229,12 +235,19 @@ def _turns(optics: Optics, beads: Beads, pose: StackPose, largest: float, d: int
     return small_turns(largest) if largest <= 1.25 * sigma else turns_within(largest, 2 * sigma)
 
 
-def _sample_pose(pose: StackPose, error: float, key: PRNGKey, n: int) -> StackPose:
-    """Those of n of the images, drawn with replacement, each off by no more than the error, in radians."""
+def _sample_pose(imaging: Imaging, pose: StackPose, key: PRNGKey, n: int) -> StackPose:
+    """Those of n of the images, drawn with replacement, with errors."""
     key_image, key_error = jr.split(key)
     rows = jr.randint(key_image, (n,), 0, len(pose.shift))
-    drawn: StackPose = jax.tree.map(lambda a: a[rows], pose)
-    return drawn if error == 0 else drawn._replace(rotation=with_error(error, key_error, drawn.rotation))
+    return with_errors(imaging, key_error, jax.tree.map(lambda a: a[rows], pose))
+
+
+def with_errors(imaging: Imaging, key: PRNGKey, pose: StackPose) -> StackPose:
+    """Poses as they may be, where those are given: rotations and shifts are off."""
+    key_rotation, key_shift = jr.split(key)
+    if imaging.pose_error > 0:
+        pose = pose._replace(rotation=with_error(imaging.pose_error, key_rotation, pose.rotation))
+    return pose._replace(shift=pose.shift + imaging.shift_error * jr.normal(key_shift, pose.shift.shape))
 
 
 def _uniform(half_width: float, d: int, key: PRNGKey, n: int) -> Points:
@@ -242,11 +255,26 @@ def _uniform(half_width: float, d: int, key: PRNGKey, n: int) -> Points:
     return half_width * jr.uniform(key, (n, d), minval=-1.0)
 
 
+def _over_shifts(
+    optics: Optics, variance: float, x: Float[Array, "b q c c"], y: Float[Array, "b c c"]
+) -> Float[Array, "b q"]:
+    """log of the integral over shifts, of images x (b, q) for each y."""
+    by_x, by_y = slopes(optics, x)
+    g_x, g_y = (jnp.einsum("bqij,bij->bq", slope, y, precision="highest") for slope in (by_x, by_y))
+    xx, xy, yy = ((s * t).sum((2, 3)) for s, t in ((by_x, by_x), (by_x, by_y), (by_y, by_y)))
+    p_x, p_y = xx + 1 / variance, yy + 1 / variance
+    determinant = p_x * p_y - xy**2
+    fit = (p_y * g_x**2 - 2 * xy * g_x * g_y + p_x * g_y**2) / determinant
+    return 0.5 * fit - 0.5 * jnp.log(variance**2 * determinant)
+
+
 def likelihood_of(imaging: Imaging) -> Likelihood:
     """log p(y_i | theta) of pairs (theta, i), up to a constant of y_i, where y_i are observations in poses.
 
     It is 0 where there is no molecule. With b = <y, x>, q = |x|^2 and v = s^2, the integral over the factor of the
-    image is exp((b + v b^2 / 2 - q / 2) / (1 + v q)) / sqrt(1 + v q).
+    image is exp((b + v b^2 / 2 - q / 2) / (1 + v q)) / sqrt(1 + v q). Where shifts err by a Gaussian of variance u, and
+    x + S t is the image after one by t, short beside an atom, it is also exp(g^T (A + 1 / u)^-1 g / 2) / sqrt|1 + u A|,
+    with g = S^T y, since S^T x = 0, and A = S^T S.
     """
     optics, beads, turns = imaging.optics, imaging.beads, imaging.turns
     variance, n_nodes = imaging.scale_std**2, len(turns.weights)
@@ -263,12 +291,15 @@ def likelihood_of(imaging: Imaging) -> Likelihood:
         if own.ctf is not None:
             x = jax.vmap(partial(transferred, optics), (1, None), 1)(x, own.ctf)
         x = whitened(optics, x)
-        along = jnp.einsum("bqij,bij->bq", x, of_pixels(optics, observations[image]), precision="highest")
+        y = of_pixels(optics, observations[image])
+        along = jnp.einsum("bqij,bij->bq", x, y, precision="highest")
         norm = (x**2).sum((2, 3))
         gain = along - 0.5 * norm
         if variance > 0:
             spread = 1 + variance * norm
             gain = (along + 0.5 * variance * along**2 - 0.5 * norm) / spread - 0.5 * jnp.log(spread)
+        if imaging.shift_error > 0:
+            gain += _over_shifts(optics, imaging.shift_error**2, x, y)
         return jax.nn.logsumexp(gain, axis=1, b=weights)
 
     def by_blocks(

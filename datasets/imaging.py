@@ -25,6 +25,7 @@ from cryosip.datasets.stack_images import (
     of_pixels,
     shells,
     slopes,
+    transfer,
     transferred,
     whitened,
 )
@@ -104,7 +105,7 @@ def problem_of(imaging: Imaging, rows: Int[np.ndarray, " m"] | None = None) -> P
     optics, beads, width = imaging.optics, imaging.beads, imaging.half_width
     pose, d = poses_of(imaging.particles, rows), len(imaging.molecule.motions)
     observations = observed(imaging.particles, optics, rows)
-    likelihood = likelihood_of(imaging)
+    likelihood, ready = likelihood_of(imaging), with_transfer(optics, pose)
     return Problem(
         name="stack",
         observations=observations,
@@ -115,7 +116,7 @@ def problem_of(imaging: Imaging, rows: Int[np.ndarray, " m"] | None = None) -> P
         sample_init=partial(_uniform, width, d),
         log_prior=lambda theta: -1.5 * (theta**2).sum(1) / width**2,
         theta_box=(jnp.full(d, -width), jnp.full(d, width)),
-        log_likelihood=jax.jit(lambda theta, image: likelihood(observations, pose, theta, image), inline=True),
+        log_likelihood=jax.jit(lambda theta, image: likelihood(observations, ready, theta, image), inline=True),
     )
 
 
@@ -128,6 +129,11 @@ def poses_of(particles: Particles, rows: Int[np.ndarray, " n"]) -> StackPose:
 
     ctf = None if particles.ctf is None else Ctf(*(single(np.asarray(a)) for a in particles.ctf))
     return StackPose(single(particles.rotation), single(particles.shift), ctf)
+
+
+def with_transfer(optics: Optics, pose: StackPose) -> StackPose:
+    """The same poses, with the factors of their CTFs: a likelihood need not compute them for each pair."""
+    return pose._replace(ctf=transfer(optics, pose.ctf)) if isinstance(pose.ctf, Ctf) else pose
 
 
 def observed(particles: Particles, optics: Optics, rows: Int[np.ndarray, " n"]) -> Images:

@@ -15,12 +15,19 @@ from cryosip.datasets.wave_profile import on_waves
 from cryosip.methods.problem import Images, Points
 
 
+class Transfer(NamedTuple):
+    """What the coefficients of n images are multiplied with by their CTF, as `transfer` makes it."""
+
+    mean: Float[Array, "n c c"]
+    difference: Float[Array, "n c c"] | None
+
+
 class StackPose(NamedTuple):
     """omega_r of n images: rotations, shifts in angstroms, and the CTF of each, None where there is none."""
 
     rotation: Float[Array, "n 3 3"]
     shift: Float[Array, "n 2"]
-    ctf: Ctf | None
+    ctf: Ctf | Transfer | None
 
 
 class Optics(NamedTuple):
@@ -97,26 +104,40 @@ def shells(kept: int) -> np.ndarray:
     return np.minimum(np.round(np.hypot(k[:, None], k)).astype(int), kept // 2)
 
 
-def transferred(optics: Optics, squares: Squares, ctf: Ctf) -> Squares:
-    """Images after the CTF: of cosines and sines of k_x and k_y, waves along (k_x, k_y) and (k_x, -k_y) are mixtures.
+def transfer(optics: Optics, ctf: Ctf) -> Transfer:
+    """The factors of `transferred`, for images that are needed again and again.
 
-    With T the CTF of the first and T' of the second, m = (T + T') / 2 and d = (T - T') / 2, products become c c' -> m c
-    c' - d s s', s s' -> m s s' - d c c', c s' -> m c s' + d s c', s c' -> m s c' + d c s'. Without astigmatism d is 0,
-    and the CTF a factor.
+    With T the CTF of waves along (k_x, k_y) and T' of those along (k_x, -k_y), they are m = (T + T') / 2, and d = (T -
+    T') / 2 with its sign, None for a CTF that is known to have no astigmatism.
     """
     half = optics.kept // 2
-    k = jnp.arange(half + 1, dtype=squares.dtype) / (optics.size * optics.pixel)
+    k = jnp.arange(half + 1, dtype=jnp.asarray(ctf.defocus_u).dtype) / (optics.size * optics.pixel)
     along, across = (ctf_at(ctf, k, sign * k[:, None]) for sign in (1, -1))
-    mean, difference = (along + across) / 2, (along - across) / 2
-    is_sine = np.arange(2 * half + 1) > half
-    sign = jnp.asarray(np.where(is_sine[:, None] == is_sine, -1.0, 1.0), squares.dtype)
-    partner = squares
+    mean, difference = ((along + sign * across) / 2 for sign in (1, -1))
     for axis in (1, 2):
         mean, difference = (_cosines_and_sines(a, axis) for a in (mean, difference))
+    traced = isinstance(ctf.defocus_u, jax.core.Tracer)
+    if not traced and np.array_equal(ctf.defocus_u, ctf.defocus_v):
+        return Transfer(mean, None)
+    is_sine = np.arange(2 * half + 1) > half
+    return Transfer(mean, jnp.where(is_sine[:, None] == is_sine, -1.0, 1.0).astype(k.dtype) * difference)
+
+
+def transferred(optics: Optics, squares: Squares, ctf: Ctf | Transfer) -> Squares:
+    """Images after the CTF: of cosines and sines of k_x and k_y, waves along (k_x, k_y) and (k_x, -k_y) are mixtures.
+
+    Products become c c' -> m c c' - d s s', s s' -> m s s' - d c c', c s' -> m c s' + d s c', s c' -> m s c' + d c s',
+    with the m and d of `transfer`. Without astigmatism d is 0, and the CTF a factor.
+    """
+    factors = ctf if isinstance(ctf, Transfer) else transfer(optics, ctf)
+    if factors.difference is None:
+        return factors.mean * squares
+    partner = squares
+    for axis in (1, 2):
         # the constant has no sine, but its difference is 0
-        constant, cosines, sines = jnp.split(partner, [1, half + 1], axis)
+        constant, cosines, sines = jnp.split(partner, [1, optics.kept // 2 + 1], axis)
         partner = jnp.concatenate([constant, sines, cosines], axis)
-    return mean * squares + sign * difference * partner
+    return factors.mean * squares + factors.difference * partner
 
 
 def _cosines_and_sines(of_waves: Float[Array, "n a b"], axis: int) -> Float[Array, "n c d"]:

@@ -10,7 +10,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
-from cryosip.datasets.imaging import Imaging, likelihood_of, observed, poses_of
+from cryosip.datasets.imaging import Imaging, likelihood_of, observed, poses_of, with_transfer
 from cryosip.datasets.stack_images import StackPose
 from cryosip.methods.problem import Images, Points
 from cryosip.methods.tabulated import Grid, coefficients, interpolated
@@ -38,10 +38,13 @@ def of_images(imaging: Imaging) -> OfImages:
     likelihood = likelihood_of(imaging)
 
     @jax.jit
-    def of(observations: Float[Array, "b p"], pose: StackPose, theta: Float[Array, "k d"]) -> Float[Array, "b k"]:
+    def compiled(observations: Float[Array, "b p"], pose: StackPose, theta: Float[Array, "k d"]) -> Float[Array, "b k"]:
         b, k = len(observations), len(theta)
         pairs = jnp.tile(theta, (b, 1)), jnp.repeat(jnp.arange(b), k)
         return likelihood(observations, pose, *pairs).reshape(b, k)
+
+    def of(observations: Float[Array, "b p"], pose: StackPose, theta: Float[Array, "k d"]) -> Float[Array, "b k"]:
+        return compiled(observations, with_transfer(imaging.optics, pose), theta)
 
     return of
 

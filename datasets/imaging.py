@@ -46,9 +46,9 @@ class Imaging(NamedTuple):
 
     The images of `beads` have the contrast of the stack: their atoms are `scale` times the molecule's, negative where
     its contrast is the opposite. `noise` (s,) is the std of the noise of a pixel at each frequency, in units of the
-    stack. Rotations are off by no more than `pose_error`, in radians, an integral with the nodes `turns`; shifts by a
-    Gaussian of std `shift_error` along each axis, in angstroms; `scale_std` is that of the factor of an image. theta
-    lies within `half_width` of 0 in each mode.
+    stack, and `noise_error` (s,) the relative std of its square as it was measured. Rotations are off by no more than
+    `pose_error`, in radians, an integral with the nodes `turns`; shifts by a Gaussian of std `shift_error` along each
+    axis, in angstroms; `scale_std` is that of the factor of an image. theta lies within `half_width` of 0.
     """
 
     particles: Particles
@@ -57,6 +57,7 @@ class Imaging(NamedTuple):
     optics: Optics
     scale: float
     noise: Float[np.ndarray, " s"]
+    noise_error: Float[np.ndarray, " s"]
     turns: Turns
     pose_error: float
     shift_error: float
@@ -83,7 +84,7 @@ def fitted(
         )
     key_rows, key_theta = jr.split(jr.key(seed))
     rows = np.asarray(jr.permutation(key_rows, len(particles.place)))
-    noise = _noise(particles, optics, radius, np.sort(rows[:MEASURED]))
+    noise, noise_error = _noise(particles, optics, radius, np.sort(rows[:MEASURED]))
     optics = optics._replace(weights=np.concatenate([[0.0], 1 / noise[1:]]))
     some = np.sort(rows[:SCALED_IMAGES])
     pose, d = poses_of(particles, some), len(molecule.motions)
@@ -92,7 +93,18 @@ def fitted(
     beads = beads._replace(atoms=np.full(1, scale) * beads.atoms)
     turns = _turns(optics, beads, pose, pose_error, d)
     return Imaging(
-        particles, molecule, beads, optics, scale, noise, turns, pose_error, shift_error, scale_std, half_width
+        particles,
+        molecule,
+        beads,
+        optics,
+        scale,
+        noise,
+        noise_error,
+        turns,
+        pose_error,
+        shift_error,
+        scale_std,
+        half_width,
     )
 
 
@@ -159,9 +171,11 @@ def _optics(particles: Particles, atom_std: float) -> Optics:
     return Optics(particles.size, particles.pixel, 2 * half + 1, atom_std, np.ones(half + 1))
 
 
-def _noise(particles: Particles, optics: Optics, radius: float, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, " s"]:
+def _noise(
+    particles: Particles, optics: Optics, radius: float, rows: Int[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]:
     """The std of the noise at each frequency, of the pixels further than the radius from where the molecule is; at the
-    constant, which no image tells, that of the next frequency.
+    constant, which no image tells, that of the next frequency. Then the relative std of its square.
     """
     member = shells(optics.kept).ravel()
     counts = np.bincount(member)
@@ -186,7 +200,7 @@ def _noise(particles: Particles, optics: Optics, radius: float, rows: Int[np.nda
         raise ValueError(
             f"images of {particles.source} are constant where no molecule is; wanted images with their noise"
         )
-    return noise
+    return noise, np.sqrt(2 / (counts * share))
 
 
 def _outside(optics: Optics, radius: float, shift: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n k k"]:

@@ -222,7 +222,7 @@ def pose(path: Path, table: Table, pixel: float) -> tuple[Float[np.ndarray, "n 3
     rotation = columns.get("rotation")
     told = [name for name in ANGLES if name in columns]
     if told and len(told) < len(ANGLES):
-        raise ValueError(f"{path} has {' and '.join(told)} alone; wanted {', '.join(ANGLES)}, or none of them")
+        raise ValueError(f"{path} has {' and '.join(told)} alone; wanted all of {', '.join(ANGLES)}")
     if told:
         rotation = rotations_of(*(_numbers(path, table, name) for name in ANGLES))
     axes = [

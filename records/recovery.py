@@ -25,8 +25,9 @@ class MethodOutcome(Struct, frozen=True, forbid_unknown_fields=True):
     """A method on all images, and on each half of them to be judged by the other.
 
     `held_out` is the gain in log-likelihood of an image of the other half over that of equal weights in the box, in
-    nats, and `held_out_error` its standard error. `image_distance` is the energy distance between images of the other
-    half and images simulated from the estimate; its `low` and `high` are what two sets of simulated images have.
+    nats, and `held_out_error` its standard error. `image_distance` is the squared energy distance between images of
+    the other half and images simulated from the estimate; its `low` and `high` are those of images simulated from the
+    estimate of that half.
     `halves` is the W2 between the estimates of both halves. The arrays hold its `theta_NAME` and `weights_NAME`.
     """
 
@@ -48,8 +49,8 @@ class Recovery(Struct, frozen=True, forbid_unknown_fields=True):
     Of `d` modes and `n` steps between `lower` and `upper` along each, the arrays hold, of the distribution `shown`:
     `density`, `density_low`, `density_high` (d, n) along each mode, `cumulative` and its two (d, n); where d > 1 the
     free energy of the first two modes in k_B T above its lowest, `free_energy` and `free_energy_std` (n, n), the first
-    mode along rows, NaN where no image is; `representatives` (s, d) and `shares` (s,); the molecule as `beads` (b, 3)
-    and `motions` (d, 3 b), in angstroms.
+    mode along rows, NaN where no image is; `representatives` (s, d) and `shares`, `shares_low`, `shares_high` (s,); the
+    molecule as `beads` (b, 3) and `motions` (d, 3 b), in angstroms. Points of a grid include both ends.
     Of the images: `view_observed`, `view_simulated` (v, s, s), averages of images from like directions; `power` (3, f),
     the mean square of images at each frequency in units of noise, observed, and the 5 % and 95 % quantiles of simulated
     images; `gains_observed`, `gains_simulated` (g,), quantiles of the log-likelihood of an image over that of noise
@@ -93,8 +94,9 @@ def write(folder: Path, recovery: Recovery, arrays: dict[str, np.ndarray]) -> Re
     return recovery
 
 
-def read(folder: Path) -> tuple[Recovery, dict[str, Array]]:
+def read(folder: str | Path) -> tuple[Recovery, dict[str, Array]]:
     """The record and its arrays; ValueError where the folder holds none, or arrays of another."""
+    folder = Path(folder)
     try:
         recovery = msgspec.json.decode((folder / FILE).read_bytes(), type=Recovery)
         data = (folder / ARRAYS).read_bytes()

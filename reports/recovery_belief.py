@@ -10,7 +10,8 @@ from cryosip.records.recovery import MethodOutcome, Recovery
 from cryosip.records.schema import Array
 from cryosip.reports.drawing import GREY
 from cryosip.reports.recovery_figures import Arrays
-from cryosip.reports.style import INK, Plot, draw, log_axes, named_style
+from cryosip.reports.recovery_sentences import frequencies_outside
+from cryosip.reports.style import INK, Plot, draw, named_style
 
 ACROSS = 6  # views in a row
 OBSERVED, SIMULATED = "#4477aa", GREY  # no colours of methods, which a reader can switch off
@@ -58,16 +59,17 @@ def predictive(recovery: Recovery, arrays: Arrays) -> list[Plot]:
 def _power(recovery: Recovery, power: Array) -> Plot:
     observed, low, high = power
     frequency = np.arange(1, len(observed) + 1) / (recovery.image_size * recovery.pixel_in_angstroms)
-    outside = int(((observed < low) | (observed > high)).sum())
+    outside, middle = frequencies_outside(power), (low + high) / 2
 
     def paint(ax: Axes) -> None:
-        ax.fill_between(frequency, low, high, color=SIMULATED, alpha=0.4, linewidth=0, label="simulated, 5–95 %")
-        ax.plot(frequency, observed, color=OBSERVED, linewidth=1.6, label="observed")
-        ax.set(xlabel="frequency, 1/Å", ylabel="mean square, noise = 1")
-        log_axes(ax, "y")
+        ends = low / middle, high / middle
+        ax.fill_between(frequency, *ends, color=SIMULATED, alpha=0.4, linewidth=0, label="simulated, 5–95 %")
+        ax.plot(frequency, observed / middle, color=OBSERVED, linewidth=1.6, label="observed")
+        ax.set(xlabel="frequency, 1/Å", ylabel="power ÷ that of simulated images")
 
     caption = (
-        f"The power of images at each frequency. Observed images are outside of the band at {outside} of "
+        "The power of images at each frequency, divided by the middle of the band. Observed images are outside of the "
+        f"band at {outside} of "
         f"{len(observed)} frequencies; about {len(observed) / 10:.0f} are expected by chance. More than that: the "
         "noise, the CTF or the structure of the model does not fit."
     )

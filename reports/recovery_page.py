@@ -36,7 +36,8 @@ RULES = (
     f"more than {NATS:g} nats over all images.",
     "Held-out gain: a method is fitted to one half of the images; its gain is the mean log-likelihood of an image of "
     "the other half, minus that under equal weights over the whole range. Both halves take their turn. ± is one "
-    "standard error.",
+    "standard error. A gain of 1 nat makes an image e = 2.7 times as probable. Gains compare on the same images, modes "
+    "and range alone.",
     "A method is not significantly worse than the best one where their gains differ by less than "
     f"{ERRORS:g} standard errors of the difference, with both gains taken as independent.",
     "Bands, and intervals in brackets, are the 5 % and 95 % quantiles over images drawn again with replacement.",
@@ -45,8 +46,9 @@ RULES = (
     "W2 is the Wasserstein distance: the root mean square distance by which one distribution must be moved to become "
     "the other, in the coordinates of the modes.",
     "Resampling: W2 between estimates from pairs of sets, each half as large as all images and drawn from them.",
-    "Image distance: the squared energy distance between observed images and images simulated from the estimate, "
-    "beside that of two simulated sets. Above their interval, the images differ by more than chance explains.",
+    "Image distance: the squared energy distance between the images of one half and images simulated from the estimate "
+    "of the other, beside that of images simulated from the estimate of their own half. Above that interval, images "
+    "differ by more than chance explains. Without bias, it may be below 0.",
     "Finest detail: the median over images of the std of what one image alone says of its place along a mode.",
     "Junk: images that noise alone explains better than any structure. Unexplained: images that are further from all "
     "structures than noise takes them.",
@@ -134,12 +136,16 @@ def series(recovery: Recovery) -> list[tuple[str, str]]:
     return [(style.colour, style.label) for style in styles]
 
 
-def representatives(arrays: Mapping[str, Array]) -> list[tuple[int, str, list[float]]]:
-    """Number, share and coordinates of each representative structure."""
-    if not {"representatives", "shares"} <= arrays.keys():
+def representatives(arrays: Mapping[str, Array]) -> list[tuple[int, str, str, list[float]]]:
+    """Number, share, the interval of the share, and coordinates of each representative structure."""
+    names = "shares", "shares_low", "shares_high", "representatives"
+    if not set(names) <= arrays.keys():
         return []
-    pairs = zip(arrays["representatives"].tolist(), arrays["shares"].tolist(), strict=True)
-    return [(i, percent(share), place) for i, (place, share) in enumerate(pairs, start=1)]
+    rows = zip(*(arrays[name].tolist() for name in names), strict=True)
+    return [
+        (i, percent(share), f"[{percent(low)}, {percent(high)}]", place)
+        for i, (share, low, high, place) in enumerate(rows, start=1)
+    ]
 
 
 def method_rows(methods: Iterable[MethodOutcome]) -> list[MethodRow]:

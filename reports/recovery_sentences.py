@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.stats import binom
 
 from cryosip.records.recovery import Between, MethodOutcome, Recovery
 from cryosip.records.schema import Array
@@ -11,6 +12,7 @@ from cryosip.reports.tables import number
 
 ERRORS, NATS = 2.0, 3.0  # what a gain must exceed: standard errors, and nats over all images
 WANTED, LEAST = 0.9, 0.8  # the share of 90 % intervals that hold, and from where on it is too small
+RARE = 0.01  # the probability of what is taken for no chance
 NARROW, WIDE = 0.8, 1.25  # recovered std / std beyond which a distribution is too narrow or too wide
 
 
@@ -21,7 +23,7 @@ def sentences(recovery: Recovery, arrays: Mapping[str, Array]) -> list[str]:
         parts += [*distribution(recovery, arrays), halves(recovery), resolution(recovery, arrays)]
     parts.append(junk(recovery))
     if informative(recovery):
-        parts.append(calibration(arrays))
+        parts += [calibration(arrays), simulated_images(recovery, arrays)]
     return [sentence for sentence in parts if sentence]
 
 
@@ -157,9 +159,9 @@ def step_sizes(arrays: Mapping[str, Array]) -> list[float]:
 
 def junk(recovery: Recovery) -> str:
     """How many images no structure explains."""
-    low, high = (100 * end for end in (recovery.junk_share.low, recovery.junk_share.high))
+    low, high = (percent(end) for end in (recovery.junk_share.low, recovery.junk_share.high))
     return (
-        f"Noise alone explains {percent(recovery.junk_share.value)} of the images [{low:.3g}, {high:.3g}] better than "
+        f"Noise alone explains {percent(recovery.junk_share.value)} of the images [{low}, {high}] better than "
         f"any structure; {percent(recovery.unexplained_share)} are further from all structures than noise takes them."
     )
 
@@ -178,6 +180,34 @@ def calibration(arrays: Mapping[str, Array]) -> str:
         f"recovered std over the true one was {wide or 'not known'}."
         + (" The bands on this page are too narrow." if short else "")
     )
+
+
+def simulated_images(recovery: Recovery, arrays: Mapping[str, Array]) -> str:
+    """Whether images that are simulated from the distribution look like the observed ones."""
+    shown, failed = outcome(recovery), []
+    if "power" not in arrays:
+        return ""
+    n, outside = arrays["power"].shape[1], frequencies_outside(arrays["power"])
+    if binom.sf(outside - 1, n, 0.1) < RARE:
+        failed.append(f"their power is outside of the 5–95 % band at {outside} of {n} frequencies")
+    if (
+        shown is not None
+        and shown.image_distance is not None
+        and shown.image_distance.value > shown.image_distance.high
+    ):
+        failed.append("their distance from simulated images is larger than chance makes it")
+    if not failed:
+        return "Images simulated from the distribution look like the observed ones, in power and in distance."
+    return (
+        f"Observed images do not look like those simulated from the distribution: {listed(failed)}. The structure, its "
+        "modes, the noise or the CTF of the model does not fit; try more modes, another structure or atom width."
+    )
+
+
+def frequencies_outside(power: Array) -> int:
+    """At how many frequencies the power of observed images is outside of the interval of simulated ones."""
+    observed, low, high = power
+    return int(((observed < low) | (observed > high)).sum())
 
 
 def verdict(ratio: float) -> str:

@@ -1,6 +1,13 @@
 """The command that takes particles of a microscope to a distribution of conformations and its page."""
 
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -61,6 +68,38 @@ Images = Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the f
 Seed = Annotated[int, typer.Option(min=0, help="Of all that is drawn.")]
 
 
+# what files are read with, by what users type
+TYPED = {
+    "n_modes": "--modes",
+    "init_half_width": "--half-width",
+    "pose_error_in_degrees": "--pose-error",
+    "shift_error_in_angstroms": "--shift-error",
+    "atom_std_in_angstroms": "--atom-std",
+    "scale_std": "--scale-std",
+    "pixel_size_in_angstroms": "--pixel-size",
+    "optics_group": "--optics-group",
+    "n_observations": "--images",
+}
+
+
+@contextmanager
+def by_options() -> Iterator[None]:
+    """Errors of options name these as users type them."""
+    try:
+        yield
+    except ValueError as error:
+        text = str(error)
+        for name, typed in TYPED.items():
+            text = re.sub(rf"\b{name}\b", typed, text)
+        raise ValueError(text) from error
+
+
+def stopped(_signal: int, _frame: FrameType | None) -> None:
+    """Ends at once: files are written whole or not at all, and an exception is lost in callbacks of JAX."""
+    print("\ncryosip: stopped; the same command goes on from what is kept", file=sys.stderr, flush=True)
+    os._exit(128 + signal.SIGINT)
+
+
 def recover(
     star: Star,
     structure: Structures,
@@ -106,8 +145,9 @@ def recover(
         "optics_group": optics_group,
         "n_observations": images,
     }
+    signal.signal(signal.SIGINT, stopped)
     options = {name: value for name, value in given.items() if value is not None}
-    with plain_errors():
+    with plain_errors(), by_options():
         if cache:
             compilations.switch_on()
         request = Request(str(star), tuple(map(str, structure)), tuple(method or CHOICES), options, seed)

@@ -104,17 +104,19 @@ def energy_distance(x: Float[np.ndarray, "n p"], y: Float[np.ndarray, "n p"]) ->
 
 
 def image_distance(
-    imaging: Imaging, estimate: WeightedPoints, observations: Images, rows: Int[np.ndarray, " n"], seed: int
-) -> Between:
-    """The mean D^2 of the observations from sets of images that are simulated in their poses, beside that of each set
-    from the others: were observations such a set, they would be no further.
+    imaging: Imaging, first: WeightedPoints, second: WeightedPoints, observations: Images,
+    rows: Int[np.ndarray, " n"], seed: int,
+) -> Between:  # fmt: skip
+    """The mean D^2 of observations from images that are simulated, in their poses, from the estimate of the half that
+    they are not of, beside that of images simulated from the estimate of their own half: these two differ by chance.
     """
-    sets = [np.asarray(simulated(imaging, estimate, rows, jr.key(seed + i)).images) for i in range(NULL_DRAWS)]
-    apart = np.array(
-        [[np.nan if a is b else energy_distance(a, b) for a in sets] for b in [*sets, np.asarray(observations)]]
-    )
-    from_others = np.nanmean(apart, axis=1)
-    return between(from_others[:-1], float(from_others[-1]))
+
+    def draws(estimate: WeightedPoints, n: int, start: int) -> list[np.ndarray]:
+        return [np.asarray(simulated(imaging, estimate, rows, jr.key(seed + start + i)).images) for i in range(n)]
+
+    wanted, null = draws(first, NULL_DRAWS // 2, 0), [*draws(second, NULL_DRAWS, NULL_DRAWS), np.asarray(observations)]
+    apart = np.array([np.mean([energy_distance(a, b) for a in wanted]) for b in null])
+    return between(apart[:-1], float(apart[-1]))
 
 
 def distance(grid: Grid, one: Float[np.ndarray, " k"], other: Float[np.ndarray, " k"]) -> float:

@@ -74,6 +74,9 @@ def checked(request: Request) -> Request:
 
 def with_likelihoods(request: Request, folder: Path, report: Report) -> ScoredImages:
     """The likelihoods of all images, and which of them are particles."""
+    for path in request.structure:
+        if not Path(path).expanduser().is_file():
+            raise FileNotFoundError(f"the structure {path} is not there; wanted a PDB or an mmCIF file")
     structures = request.structure[0] if len(request.structure) == 1 else list(request.structure)
     report(f"reading {request.particles}")
     imaging = stack(request.particles, structures, seed=request.seed, **request.stack_options)
@@ -83,8 +86,12 @@ def with_likelihoods(request: Request, folder: Path, report: Report) -> ScoredIm
     if m < FEWEST:
         raise ValueError(f"{request.particles} has {m} images; wanted {FEWEST} or more")
     grid = tables.fitting_grid(imaging, of)
-    report(f"likelihoods of {m:,} images on {len(grid.points):,} structures")
     cache, name = folder / CACHE, identity(request, imaging, grid)
+    before = min(m, tables.BATCH * len(list(cache.glob(f"*[0-9]-{name}.npz"))))
+    report(
+        f"likelihoods of {m:,} images on {len(grid.points):,} structures"
+        + (f"; {before:,} images are there from before" if before else "")
+    )
     table = tables.of_stack(imaging, of, grid, cache, name, Clock(m, report))
     fine = Grid(grid.lower, grid.upper, FINE[grid.dimension])
     log_values = refined(grid, table.coefficients, fine.per_axis)

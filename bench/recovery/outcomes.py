@@ -89,7 +89,7 @@ def outcome(
         n_images=len(rows),
         held_out=float(gains.mean()),
         held_out_error=float(gains.std(ddof=1) / np.sqrt(len(gains))),
-        image_distance=belief.image_distance(images.imaging, first, pixels, judged, request.seed),
+        image_distance=belief.image_distance(images.imaging, first, second, pixels, judged, request.seed),
         halves=metrics.w2(first, second),
     )
     return found, whole.estimate

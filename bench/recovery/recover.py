@@ -60,39 +60,36 @@ def recover(request: Request, folder: Path, report: Report, command: str = "") -
     images = with_likelihoods(request, folder, report)
     found: list[MethodOutcome] = []
     arrays: Arrays = {}
-    for name in dict.fromkeys([*request.methods, SHOWN]):
-        report(f"{name} ...")
+    names = list(dict.fromkeys([*request.methods, SHOWN]))
+    for number, name in enumerate(names, start=1):
+        report(f"{name}: step {number} of {len(names) + 1}")
         result, points = cached_outcome(images, name, CHOICES[name], request)
         found.append(result)
         if points is not None:
             arrays |= {f"theta_{name}": np.asarray(points.theta), f"weights_{name}": np.asarray(points.weights)}
-    report("intervals, simulated images and files")
+    report(f"intervals, simulated images and files: step {len(names) + 1} of {len(names) + 1}")
     rng = np.random.default_rng(request.seed)
     likelihood = likelihoods(images.log_values, images.rows)
     estimate = estimated(likelihood, rng)
     pairs = halves_of_resamples(likelihood, estimate.steps, rng, PAIRS)
     del likelihood
-    posteriors, peaks = posteriors_of(images, estimate)
-    arrays |= (
-        shown(images, estimate, posteriors, peaks)
-        | {"shares": posteriors.shares[images.rows].mean(0)}
-        | compared(images, estimate, request.seed)
-    )
+    posteriors, label, peaks = posteriors_of(images, estimate)
+    arrays |= shown(images, estimate, label, peaks) | compared(images, estimate, request.seed)
     written = write_files(images, posteriors, peaks, folder)
     return write(folder, record(request, images, found, estimate, pairs, posteriors, written, command), arrays)
 
 
-def posteriors_of(images: ScoredImages, estimate: Estimate) -> tuple[Posteriors, Rows]:
-    """Those of all images, and the peaks of the distribution, as places on the grid."""
+def posteriors_of(images: ScoredImages, estimate: Estimate) -> tuple[Posteriors, Rows, Rows]:
+    """Those of all images, the peak that each point of the grid belongs to, and the peaks, as places on the grid."""
     points = images.fine.points
     std = np.zeros(images.fine.dimension)
     label, peaks = np.zeros(len(points), int), np.zeros(1, int)
-    for smoothing in (False, True):  # by half of what an image tells: peaks that are finer are chance
-        weights = smoothed(images.fine, estimate.weights, std / 2) if smoothing else estimate.weights
+    for smoothing in (False, True):  # by what an image tells: peaks that are finer are chance
+        weights = smoothed(images.fine, estimate.weights, std) if smoothing else estimate.weights
         label, peaks = basins(images.fine, weights)
         found = _posteriors(images, estimate.weights, points, label, len(peaks))
         std = np.median(found.std, axis=0)
-    return found, peaks
+    return found, label, peaks
 
 
 def _posteriors(
@@ -111,7 +108,7 @@ def _posteriors(
     return Posteriors(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def shown(images: ScoredImages, estimate: Estimate, posteriors: Posteriors, peaks: Rows) -> Arrays:
+def shown(images: ScoredImages, estimate: Estimate, label: Rows, peaks: Rows) -> Arrays:
     """The distribution for figures, with intervals."""
     fine, n = images.fine, len(images.rows)
     step = (fine.upper - fine.lower) / (fine.per_axis - 1)
@@ -127,7 +124,10 @@ def shown(images: ScoredImages, estimate: Estimate, posteriors: Posteriors, peak
             arrays[name + suffix] = np.stack(parts)
     if fine.dimension > 1:
         arrays["free_energy"], arrays["free_energy_std"] = free_energy(fine, estimate, n)
-    arrays["representatives"], arrays["shares"] = fine.points[peaks], posteriors.shares[images.rows].mean(0)
+    arrays["representatives"] = fine.points[peaks]
+    member = (label[:, None] == np.arange(len(peaks))).astype(float)
+    shares = with_interval(estimate.weights @ member, estimate.resampled @ member)
+    arrays |= dict(zip(("shares", "shares_low", "shares_high"), shares, strict=True))
     molecule = images.imaging.molecule
     arrays["beads"], arrays["motions"] = molecule.rest, molecule.motions.reshape(fine.dimension, -1)
     return arrays
@@ -142,9 +142,13 @@ def compared(images: ScoredImages, estimate: Estimate, seed: int) -> Arrays:
     )
     real = observed(imaging.particles, imaging.optics, subset)
     truth = WeightedPoints(images.fine.points, estimate.weights)
+    rng = np.random.default_rng(seed)
+    errors = 1 + imaging.noise_error[1:] * rng.normal(
+        size=(PAIRS, len(imaging.noise) - 1)
+    )  # of what noise is taken for
     powers = [
-        views.power(imaging.optics, belief.simulated(imaging, truth, subset, jr.key(seed + 1 + i)).images)
-        for i in range(PAIRS)
+        error * views.power(imaging.optics, belief.simulated(imaging, truth, subset, jr.key(seed + 1 + i)).images)
+        for i, error in enumerate(errors)
     ]
     groups = views.like_directions(imaging, subset)
     return {

@@ -64,6 +64,7 @@ def arrays(d: int = 2, without: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
         "density": density, "density_low": np.maximum(density - error, 0), "density_high": density + error,
         "cumulative": cumulative, "cumulative_low": np.maximum(cumulative - 0.02, 0),
         "cumulative_high": np.minimum(cumulative + 0.02, 1), "representatives": CENTRES[:, :d], "shares": SHARES,
+        "shares_low": SHARES - 0.05, "shares_high": SHARES + 0.05,
     }  # fmt: skip
     if d > 1:
         plane = sum(share * part[0][:, None] * part[1] for share, part in zip(SHARES, parts, strict=True))

@@ -58,7 +58,9 @@ def made(folder, moving, has_ctf=True, contrast=1.0, noise_std=NOISE):
     (folder / "particles.mrcs").unlink()
     particle_files.write_mrc(folder / "particles.mrcs", -images if has_ctf else images, PIXEL)
     noise = np.full(SIZE // 2, noise_std)
-    return Imaging(particles, molecule, beads, OPTICS, contrast, noise, np.zeros_like(noise), NO_TURN, 0.0, 0.0, 0.0, 14.0)
+    return Imaging(
+        particles, molecule, beads, OPTICS, contrast, noise, np.zeros_like(noise), NO_TURN, 0.0, 0.0, 0.0, 14.0
+    )
 
 
 @pytest.fixture(scope="module")

@@ -66,8 +66,8 @@ def test_sentences_of_a_distribution_that_can_be_told() -> None:
         "The estimates from two halves of the images differ by W2 = 0.35: as resampling explains (0.28 to 0.47).",
         "Details finer than about 0.83 (0.594 Å) along mode 1 and 1.17 (0.838 Å) along mode 2 cannot be told apart: "
         "one image alone leaves that much open.",
-        "Noise alone explains 12.3 % of the images [11 %, 13.5 %] better than any structure; 3.1 % are further from all "
-        "structures than noise takes them.",
+        "Noise alone explains 12.3 % of the images [11 %, 13.5 %] better than any structure; 3.1 % are further from "
+        "all structures than noise takes them.",
         "On images simulated from the distribution, 90 % intervals held 88 % of the time along mode 1 and 74 % of the "
         "time along mode 2 (90 % is wanted); the recovered std over the true one was 0.932 along mode 1 and 0.7 along "
         "mode 2 (too narrow). The bands on this page are too narrow.",

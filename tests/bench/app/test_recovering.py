@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import starfile
 from typer.testing import CliRunner
 
 from cryosip.bench import metrics
+from cryosip.bench.app import recovering
 from cryosip.bench.app.cli import app
 from cryosip.bench.recovery.methods import CHOICES
 from cryosip.bench.studies.external import StackProblem, write_stack
@@ -39,6 +42,32 @@ def test_what_is_wrong_with_the_files_is_said(tmp_path):
     unknown = invoked("--star", tmp_path / "no.star", "--structure", STRUCTURE, "--method", "relion", "--out", tmp_path)
     assert "method is 'relion'; wanted one of" in " ".join(unknown.stderr.split())
     assert invoked("--star", tmp_path / "no.star", "--structure", STRUCTURE, "--modes", 4).exit_code == 2
+    none = invoked("--star", tmp_path / "no.star", "--structure", tmp_path / "no.pdb", "--out", tmp_path)
+    assert "no.pdb is not there; wanted a PDB or an mmCIF file" in " ".join(none.stderr.split())
+
+
+def test_options_are_named_as_they_are_typed():
+    with (
+        pytest.raises(ValueError, match=r"^--half-width is 0\.0; wanted less than --atom-std$"),
+        recovering.by_options(),
+    ):
+        raise ValueError("init_half_width is 0.0; wanted less than atom_std_in_angstroms")
+
+
+def test_an_interrupt_ends_it_at_once(tmp_path):
+    """While it reads, or computes: what it was doing cannot hold it up."""
+    code = f"""
+import signal
+from pathlib import Path
+from cryosip.bench.app import recovering
+signal.signal(signal.SIGINT, recovering.stopped)
+signal.raise_signal(signal.SIGINT)
+Path({str(tmp_path / "on")!r}).touch()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert "stopped; the same command goes on from what is kept" in done.stderr
+    assert not (tmp_path / "on").exists()
 
 
 @pytest.fixture(scope="module")

@@ -46,29 +46,20 @@ def between(values: np.ndarray, value: float | None = None) -> Between:
     return Between(float(middle if value is None else value), float(low), float(high))
 
 
-def log_mean_likelihood(log_values: Float[np.ndarray, "m k"]) -> Float[np.ndarray, " m"]:
-    """log of the mean likelihood of all structures."""
-    found = np.empty(len(log_values))
-    for start in range(0, len(found), AT_A_TIME):
-        found[start : start + AT_A_TIME] = scipy.special.logsumexp(log_values[start : start + AT_A_TIME], axis=1)
-    return found - np.log(log_values.shape[1])
-
-
 def held_out(
     estimate: WeightedPoints,
     log_likelihood: LogLikelihood,
-    grid_log_values: Float[np.ndarray, "m k"],
+    evidence: Float[np.ndarray, " m"],
     rows: Int[np.ndarray, " n"],
 ) -> Float[np.ndarray, " n"]:
-    """log p(y_i) under an estimate over that under equal weights on the grid, of images it was not fitted to."""
+    """log p(y_i) under an estimate over `evidence`, that of equal weights on a grid, of images it was not fitted to."""
     theta, gains = jnp.asarray(estimate.theta, jnp.float32), []
     with np.errstate(divide="ignore"):
         log_weights = np.log(np.asarray(estimate.weights, float))
     for start in range(0, len(rows), AT_A_TIME):
         batch = rows[start : start + AT_A_TIME]
         values = np.asarray(of_all_pairs(log_likelihood, theta, jnp.asarray(batch)), float).T
-        evidence = scipy.special.logsumexp(values + log_weights, axis=1)
-        gains.append(evidence - log_mean_likelihood(grid_log_values[batch]))
+        gains.append(scipy.special.logsumexp(values + log_weights, axis=1) - evidence[batch])
     return np.concatenate(gains)
 
 
@@ -131,22 +122,21 @@ def spread(grid: Grid, weights: Float[np.ndarray, "*b k"]) -> Float[np.ndarray, 
     return np.sqrt(np.maximum(weights @ (points**2).sum(1) - ((weights @ points) ** 2).sum(-1), 0.0))
 
 
-def junk_probabilities(log_values: Float[np.ndarray, "m k"]) -> tuple[Between, Float[np.ndarray, " m"]]:
-    """The share of images that are noise alone, and the probability of each; structures are all as probable.
+def junk_probabilities(evidence: Float[np.ndarray, " m"]) -> tuple[Between, Float[np.ndarray, " m"]]:
+    """The share of images that are noise alone, and the probability of each, from their evidence over that of noise.
 
     The share is the most likely one; its interval has all whose likelihood ratio is within the 90 % quantile.
     """
-    structure = log_mean_likelihood(log_values)
     small = np.geomspace(1e-6, 0.02, 60)
     shares = np.concatenate([[0.0], small, np.linspace(0.02, 0.98, 241)[1:-1], 1 - small[::-1], [1.0]])
     with np.errstate(divide="ignore"):
         odds = np.log(shares), np.log1p(-shares)
     likelihood = np.array(
-        [np.logaddexp(noise, particle + structure).sum() for noise, particle in zip(*odds, strict=True)]
+        [np.logaddexp(noise, particle + evidence).sum() for noise, particle in zip(*odds, strict=True)]
     )
     best = int(likelihood.argmax())
     near = shares[2 * (likelihood[best] - likelihood) <= scipy.stats.chi2.ppf(LEVELS[1] - LEVELS[0], 1)]
-    probability = scipy.special.expit(odds[0][best] - odds[1][best] - structure)
+    probability = scipy.special.expit(odds[0][best] - odds[1][best] - evidence)
     return Between(float(shares[best]), float(near[0]), float(near[-1])), probability
 
 

@@ -12,7 +12,6 @@ from cryosip.methods.tabulated import Grid
 
 MOST_STEPS, PATIENCE = 500, 20
 RESAMPLES = 100
-AT_A_TIME = 5_000  # images
 LEVELS = 0.05, 0.95
 LEAST_SHARE = 0.03  # of a basin that has a structure of its own
 MOST_STRUCTURES = 8
@@ -35,14 +34,9 @@ class Estimate(NamedTuple):
     steps: int
 
 
-def likelihoods(log_values: Float[np.ndarray, "m k"], rows: Int[np.ndarray, " n"] | None = None) -> Float[Array, "n k"]:
-    """Those of some images, all by default, with the largest of each 1."""
-    rows = np.arange(len(log_values)) if rows is None else rows
-    found = np.empty((len(rows), log_values.shape[1]), np.float32)
-    for start in range(0, len(rows), AT_A_TIME):
-        block = log_values[rows[start : start + AT_A_TIME]]
-        np.exp(block - block.max(1, keepdims=True), out=found[start : start + AT_A_TIME], casting="same_kind")
-    return jnp.asarray(found)
+def likelihoods(log_values: Float[np.ndarray, "m k"]) -> Float[Array, "m k"]:
+    """Those of each image, with the largest 1."""
+    return jnp.asarray(np.exp(log_values - log_values.max(1, keepdims=True)), jnp.float32)
 
 
 @jax.jit

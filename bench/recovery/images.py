@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import scipy.special
 from jaxtyping import Float, Int
 
 from cryosip import __version__
@@ -24,6 +25,7 @@ from cryosip.records.schema import Options
 FINE = {1: 113, 2: 29, 3: 13}  # points along each mode of the distribution that is shown
 CACHE = "table"  # the folder of what is computed, for a resume
 FEWEST = 20  # images
+AT_A_TIME = 5_000  # images whose likelihoods on the grid that is shown are in memory
 SURELY = 0.9  # images that are noise alone with more than this probability take no part
 
 Report = Callable[[str], None]
@@ -42,10 +44,11 @@ class Request:
 
 
 class ScoredImages(NamedTuple):
-    """Images with the likelihoods of structures: a table, and `log_values` (m, k) on the grid that is shown.
+    """Images with a table of the likelihoods of structures, and the grid `fine` of the distribution that is shown.
 
-    `junk` (m,) is the probability of each to be noise alone, and `rows` are those that take part. `identity` is a hash
-    of all that they depend on, and `cache` the folder of what equal runs have left.
+    On that grid `best` (m,) is the largest log-likelihood of each, and `evidence` (m,) that of equal weights. `junk`
+    (m,) is the probability of each to be noise alone, and `rows` are those that take part. `identity` is a hash of all
+    that they depend on, and `cache` the folder of what equal runs have left.
     """
 
     cache: Path
@@ -54,10 +57,15 @@ class ScoredImages(NamedTuple):
     of: OfImages
     table: Table
     fine: Grid
-    log_values: Float[np.ndarray, "m k"]
+    best: Float[np.ndarray, " m"]
+    evidence: Float[np.ndarray, " m"]
     junk: Float[np.ndarray, " m"]
     junk_share: Between
     rows: Rows
+
+    def log_values(self, rows: Rows | slice) -> Float[np.ndarray, "n k"]:
+        """Log-likelihoods of some images on the grid that is shown: those of all may be more than memory holds."""
+        return refined(self.table.grid, self.table.coefficients[rows], self.fine.per_axis)
 
 
 def checked(request: Request) -> Request:
@@ -94,12 +102,16 @@ def with_likelihoods(request: Request, folder: Path, report: Report) -> ScoredIm
     )
     table = tables.of_stack(imaging, of, grid, cache, name, Clock(m, report))
     fine = Grid(grid.lower, grid.upper, FINE[grid.dimension])
-    log_values = refined(grid, table.coefficients, fine.per_axis)
-    share, junk = belief.junk_probabilities(log_values)
+    best, evidence = np.empty(m), np.empty(m)
+    for start in range(0, m, AT_A_TIME):
+        values = refined(grid, table.coefficients[start : start + AT_A_TIME], fine.per_axis)
+        best[start : start + AT_A_TIME] = values.max(1)
+        evidence[start : start + AT_A_TIME] = scipy.special.logsumexp(values, axis=1) - np.log(values.shape[1])
+    share, junk = belief.junk_probabilities(evidence)
     rows = np.flatnonzero(junk <= SURELY)
     if len(rows) < max(FEWEST, 0.05 * m):  # noise alone, or all but: whoever asks gets an answer to that
         rows = np.arange(m)
-    return ScoredImages(cache, name, imaging, of, table, fine, log_values, junk, share, rows)
+    return ScoredImages(cache, name, imaging, of, table, fine, best, evidence, junk, share, rows)
 
 
 def identity(request: Request, imaging: Imaging, grid: Grid) -> str:

@@ -75,7 +75,7 @@ def outcome(
     log_likelihood = interpolated(images.table.grid, jnp.asarray(images.table.coefficients))
     gains = np.concatenate(
         [
-            belief.held_out(estimate, log_likelihood, images.log_values, other)
+            belief.held_out(estimate, log_likelihood, images.evidence, other)
             for estimate, other in zip((first, second), others[::-1], strict=True)
         ]
     )

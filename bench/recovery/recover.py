@@ -4,9 +4,10 @@ import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from cryosip import __version__
 from cryosip.bench.recovery import belief, files, views
@@ -69,7 +70,7 @@ def recover(request: Request, folder: Path, report: Report, command: str = "") -
             arrays |= {f"theta_{name}": np.asarray(points.theta), f"weights_{name}": np.asarray(points.weights)}
     report(f"intervals, simulated images and files: step {len(names) + 1} of {len(names) + 1}")
     rng = np.random.default_rng(request.seed)
-    likelihood = likelihoods(images.log_values, images.rows)
+    likelihood = likelihoods_of(images)
     estimate = estimated(likelihood, rng)
     pairs = halves_of_resamples(likelihood, estimate.steps, rng, PAIRS)
     del likelihood
@@ -77,6 +78,15 @@ def recover(request: Request, folder: Path, report: Report, command: str = "") -
     arrays |= shown(images, estimate, label, peaks) | compared(images, estimate, request.seed)
     written = write_files(images, posteriors, peaks, folder)
     return write(folder, record(request, images, found, estimate, pairs, posteriors, written, command), arrays)
+
+
+def likelihoods_of(images: ScoredImages) -> Float[Array, "n k"]:
+    """Those of the particles, with the largest of each 1; only these are held, and no logarithms."""
+    found = np.empty((len(images.rows), len(images.fine.points)), np.float32)
+    for start in range(0, len(found), AT_A_TIME):
+        batch = images.rows[start : start + AT_A_TIME]
+        found[start : start + AT_A_TIME] = likelihoods(images.log_values(batch))
+    return jnp.asarray(found)
 
 
 def posteriors_of(images: ScoredImages, estimate: Estimate) -> tuple[Posteriors, Rows, Rows]:
@@ -99,8 +109,8 @@ def _posteriors(
     member = (label[:, None] == np.arange(n_basins)).astype(float)
     with np.errstate(divide="ignore"):
         log_weights = np.log(weights)
-    for start in range(0, len(images.log_values), AT_A_TIME):
-        joint = images.log_values[start : start + AT_A_TIME] + log_weights
+    for start in range(0, len(images.junk), AT_A_TIME):
+        joint = images.log_values(slice(start, start + AT_A_TIME)) + log_weights
         share = np.exp(joint - joint.max(1, keepdims=True))
         share /= share.sum(1, keepdims=True)
         mean = share @ points
@@ -154,7 +164,7 @@ def compared(images: ScoredImages, estimate: Estimate, seed: int) -> Arrays:
     return {
         "calibration": table,
         "power": np.stack([views.power(imaging.optics, real), *np.quantile(powers, belief.LEVELS, axis=0)]),
-        "gains_observed": np.quantile(images.log_values[subset].max(1), QUANTILES),
+        "gains_observed": np.quantile(images.best[subset], QUANTILES),
         "gains_simulated": np.quantile(log_values.max(1), QUANTILES),
         "view_observed": views.averages(imaging, real, subset, groups),
         "view_simulated": views.averages(imaging, made.images, subset, groups),
@@ -164,10 +174,10 @@ def compared(images: ScoredImages, estimate: Estimate, seed: int) -> Arrays:
 def write_files(images: ScoredImages, posteriors: Posteriors, peaks: Rows, folder: Path) -> list[str]:
     """Posteriors of images, structures and maps of the peaks; the names of the files."""
     imaging, rows = images.imaging, images.rows
-    gain, label = images.log_values.max(1), posteriors.shares.argmax(1)
+    label = posteriors.shares.argmax(1)
     for stale in (*folder.glob("class-*.mrc"), *folder.glob("mode-*.pdb")):  # of an earlier run with more of them
         stale.unlink()
-    files.write_posteriors(folder, imaging.particles, posteriors.mean, posteriors.std, gain, label, images.junk)
+    files.write_posteriors(folder, imaging.particles, posteriors.mean, posteriors.std, images.best, label, images.junk)
     theta, shares = images.fine.points[peaks], posteriors.shares[rows].mean(0)
     middle = imaging.particles.size // 2 * imaging.particles.pixel
     files.write_structures(folder, imaging.molecule, theta, shares, imaging.half_width, middle)
@@ -184,7 +194,7 @@ def record(
     """All numbers of the page."""
     imaging, fine = images.imaging, images.fine
     particles = imaging.particles
-    best = images.log_values.max(1)[images.rows]
+    best = images.best[images.rows]
     spread = belief.spread(fine, np.vstack([estimate.weights, *estimate.resampled]))
     return Recovery(
         version=__version__,

@@ -35,7 +35,7 @@ def pytest_configure(config):
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-# tests that took three seconds of a core and more, by their names: each has a cheaper relative in the fast suite, or
+# tests that took two seconds of a core and more, by their names: each has a cheaper relative in the fast suite, or
 # looks at what seldom changes
 EXPENSIVE = Path(__file__).with_name("expensive.txt").read_text(encoding="utf-8").split("\n")
 

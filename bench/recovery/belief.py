@@ -63,9 +63,7 @@ def held_out(
     return np.concatenate(gains)
 
 
-def simulated(
-    imaging: Imaging, estimate: WeightedPoints, rows: Int[np.ndarray, " n"], key: Array, noise: bool = True
-) -> Simulated:
+def simulated(imaging: Imaging, estimate: WeightedPoints, rows: Int[np.ndarray, " n"], key: Array) -> Simulated:
     """Images of the estimate as the microscope would make them: poses and CTF of the rows, errors of poses, contrast,
     noise.
     """
@@ -80,8 +78,7 @@ def simulated(
     ]
     images = jnp.asarray(np.concatenate(parts))
     images *= 1 + imaging.scale_std * jr.normal(key_factor, (len(rows), 1))
-    if noise:
-        images += jr.normal(key_noise, images.shape)
+    images += jr.normal(key_noise, images.shape)
     return Simulated(np.asarray(theta, float), images, given)
 
 

@@ -3,7 +3,8 @@
 import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,13 +22,17 @@ SHARE = 0.01  # of a run's time that they may take
 
 
 class Checkpoint(NamedTuple):
-    """What a run is resumed from: progress, what evaluations left for the record, earlier resumptions."""
+    """What a run is resumed from: progress, what evaluations left for the record, earlier resumptions.
+
+    `setup_seconds` is what building the method took at first: a budget of seconds goes on with that clock.
+    """
 
     progress: Progress
     curve: dict[str, list[Any]]
     estimate: WeightedPoints
     frames: list[Frame]
     resumed_at: list[int]
+    setup_seconds: float
 
 
 class CheckpointWriter:
@@ -36,18 +41,45 @@ class CheckpointWriter:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.due = time.monotonic() + INTERVAL_SECONDS
+        self.latest: Callable[[], Checkpoint] | None = None
 
     def offer(self, checkpoint: Callable[[], Checkpoint]) -> None:
-        """Writes what the run has now, if it is time; a checkpoint that cannot be written is told and not missed."""
-        began = time.monotonic()
-        if self.path is None or began < self.due:
+        """Writes what the run has now, if it is time."""
+        self.latest = checkpoint
+        if time.monotonic() >= self.due:
+            self.write()
+
+    def write(self) -> None:
+        """Writes the latest that was offered; a checkpoint that cannot be written is told and not missed."""
+        if self.path is None or self.latest is None:
             return
+        began = time.monotonic()
         try:
-            save(self.path, checkpoint())
+            save(self.path, self.latest())
         except (OSError, TypeError) as error:  # a full disk; a state of what is no array
             warnings.warn(f"no checkpoint at {self.path}: {error}", stacklevel=2)
         ended = time.monotonic()
         self.due = ended + max(INTERVAL_SECONDS, (ended - began) / SHARE)
+
+
+_writers: list[CheckpointWriter] = []  # of the runs that this process is at
+
+
+@contextmanager
+def writing(path: Path | None) -> Iterator[CheckpointWriter]:
+    """The writer of a run, which `flush` reaches while the block lasts."""
+    writer = CheckpointWriter(path)
+    _writers.append(writer)
+    try:
+        yield writer
+    finally:
+        _writers.remove(writer)
+
+
+def flush() -> None:
+    """Writes at once what the runs of this process have: it is about to end."""
+    for writer in _writers:
+        writer.write()
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -61,6 +93,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "curve": checkpoint.curve,
         "frames": [(frame.step, frame.n, len(frame.theta)) for frame in checkpoint.frames],
         "resumed_at": checkpoint.resumed_at,
+        "setup_seconds": checkpoint.setup_seconds,
     }
     leaves = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(progress.state))}
     arrays = {name: np.asarray(array) for name, array in checkpoint.estimate._asdict().items()}
@@ -93,7 +126,7 @@ def load(path: Path | None, like: Callable[[], State]) -> Checkpoint | None:
             told["forward_evaluations"],
             jax.tree.unflatten(structure, [jnp.asarray(a) for a in state]),
         )
-        return Checkpoint(progress, told["curve"], estimate, frames, told["resumed_at"])
+        return Checkpoint(progress, told["curve"], estimate, frames, told["resumed_at"], told["setup_seconds"])
     except Exception as error:  # a damaged archive raises whatever numpy, zipfile and zlib come to
         warnings.warn(f"{path} is no checkpoint of this run, which starts anew: {error}", stacklevel=2)
         return None

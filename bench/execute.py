@@ -12,10 +12,10 @@ import jax.random as jr
 import msgspec
 import numpy as np
 
-from cryosip.bench import checkpoint, metrics, sharing
+from cryosip.bench import checkpoint, metrics, sharing, stopping
 from cryosip.bench.build import build_instance, build_method, reference, resolved
 from cryosip.bench.environment import dtype, environment, peak_memory_mb, reset_peak_memory
-from cryosip.bench.frames import film, frame
+from cryosip.bench.frames import Frame, film, frame
 from cryosip.bench.limits import NO_LIMITS, Limits, TimeUp, as_json
 from cryosip.bench.measure import Arrays, describe
 from cryosip.bench.runner import Progress, Snapshot, run
@@ -64,6 +64,8 @@ def execute(config: RunConfig, profile: str, measure: Measure, session: Session 
         with jax.default_matmul_precision("highest"):  # a GPU would else round factors to ten bits
             result, arrays = measure(config, session)
     except (Exception, TimeUp) as error:  # the record says what happened; the study goes on
+        if stopping.told():  # and a library has made another exception of that
+            raise stopping.Stopped(str(error)) from error
         status: Status = "timeout" if isinstance(error, TimeUp) else "error"
         result, arrays = Result(status=status, message=printable(f"{type(error).__name__}: {error}")), {}
     peak, limits = peak_memory_mb(), session.limits
@@ -114,19 +116,28 @@ def run_instance(
 
     The last estimate is `described`.
     """
+    with checkpoint.writing(session.checkpoint) as writer:
+        return _run_instance(instance, config, session, evaluated, scores, described, writer)
+
+
+def _run_instance(
+    instance: Instance, config: RunConfig, session: Session, evaluated: Sequence[str], scores: Scores,
+    described: Describe, writer: checkpoint.CheckpointWriter,
+) -> tuple[Result, Arrays]:  # fmt: skip
     method, setup_seconds = _set_up(instance.problem, config)
     points = reference(config)
     key = jr.fold_in(jr.key(config.replicate), RUN_KEY)
-    kept = checkpoint.load(session.checkpoint, lambda: jax.eval_shape(method.init, key))
-    start, curve, frames = (kept.progress, kept.curve, kept.frames) if kept else (None, {}, [])
-    last, resumed_at = (kept.estimate, kept.resumed_at) if kept else (None, [])
+    start, curve, last, frames, resumed_at = None, Curve(), None, list[Frame](), list[int]()
+    if kept := checkpoint.load(session.checkpoint, lambda: jax.eval_shape(method.init, key)):
+        start, curve, last, frames, resumed_at, setup_seconds = kept
     known: dict[str, float] = {}  # metrics of the last estimate
-    writer = checkpoint.CheckpointWriter(session.checkpoint)
 
     def keep(now: Progress) -> None:
         assert last is not None  # the first evaluation comes before the first part
         estimate = last
-        writer.offer(lambda: checkpoint.Checkpoint(now, curve, estimate, frames, [*resumed_at, now.step]))
+        writer.offer(
+            lambda: checkpoint.Checkpoint(now, curve, estimate, frames, [*resumed_at, now.step], setup_seconds)
+        )
 
     limits = session.limits._replace(seconds=session.limits.seconds - setup_seconds)
     status: Status = "ok"

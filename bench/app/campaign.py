@@ -1,40 +1,25 @@
 """Runs studies: which runs there are, which are done already, and what became of them."""
 
+import contextlib
 import json
 import math
-import warnings
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-
-from cryosip.bench import sharing
-from cryosip.bench.app import locks
-from cryosip.bench.app.callbacks import Callbacks
+from cryosip.bench.app import locks, work
+from cryosip.bench.app.callbacks import Callbacks, Finished, Place
+from cryosip.bench.app.work import Done, Order, Workers, existing_record, path_of
 from cryosip.bench.environment import memory_in_use_mb
-from cryosip.bench.execute import Session, execute, record_of
-from cryosip.bench.limits import MEASURING_MB, NO_LIMITS, Limits, as_json
-from cryosip.bench.studies.registry import STUDIES
+from cryosip.bench.limits import MEASURING_MB
+from cryosip.bench.stopping import Stopped
 from cryosip.datasets.registry import DATASETS
-from cryosip.records.read import OtherSchema, written_here
+from cryosip.records import files
+from cryosip.records.read import OtherSchema
 from cryosip.records.schema import Record, RunConfig
-from cryosip.records.write import record_path, write
-
-# Linux: areas of memory of this process, and how many it may have; each compiled program takes a dozen
-MAPS, MOST_MAPS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
-
-
-class RunSettings(NamedTuple):
-    """How runs are made: records that are not younger than `fresh_since`, in nanoseconds, are made again.
-
-    So are those not younger than `retry_since` whose run ended by an error or a limit of time.
-    """
-
-    profile: str
-    fresh_since: int = 0
-    limits: Limits = NO_LIMITS
-    jobs: int = 1
-    retry_since: int = 0
 
 
 class Outcome(NamedTuple):
@@ -71,127 +56,81 @@ def _images_mb(config: RunConfig) -> float:
     return 2 * n * few.shape[1] * few.dtype.itemsize / 2**20
 
 
-def run_all(configs: list[RunConfig], results: Path, settings: RunSettings, callbacks: Callbacks) -> Outcome:
-    """Runs what has no record yet, each into its record; what other processes are at is left to them and waited for."""
-    pending, outcome = _pending(configs, results, settings)
+@contextlib.contextmanager
+def shared(order: Order) -> Iterator[Order]:
+    """The order for processes anywhere: while the block lasts, a file tells them whether they have the same folder."""
+    probe = uuid.uuid4().hex[:16]
+    file = work.probe_path(order.results, probe)
+    files.write_text(file, probe)
+    try:
+        yield order._replace(version=work.version(), probe=probe)
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def run_all(configs: list[RunConfig], order: Order, workers: Workers, callbacks: Callbacks) -> Outcome:
+    """Has the workers make what has no record yet; what other commands are at is left to them and waited for.
+
+    A run whose worker dies is given to another. Raises what a worker raises that cannot go on, such as OSError for a
+    full disk: what is running then stops.
+    """
+    pending, outcome = _pending(configs, order)
     callbacks.plan(pending)
     done, skipped, failed = outcome
-    for wait in (False, True):
+    for waiting in (False, True):
         busy = []
-        for index, config in pending:
-            path = path_of(results, config)
-            record, made = _get_or_run(path, config, (index, len(configs)), settings, callbacks, wait)
-            if record is None:
-                busy.append((index, config))
+        for place, found in _made(pending, order, workers, waiting, callbacks):
+            if found.record is None:
+                callbacks.skip(place)
+                busy.append(place)
                 continue
-            done, skipped = done + made, skipped + (not made)
-            failed += _failure(path, record)
+            done, skipped = done + found.made, skipped + (not found.made)
+            failed += _failure(path_of(order.results, place.config), found.record)
+            if found.made:
+                callbacks.finish(Finished(place, found.record, found.seconds))
+            else:
+                callbacks.skip(place)
         pending = busy
         if pending:
             callbacks.wait(len(pending))
     for study in {config.study for config in configs}:
-        locks.sweep(results / study, {path_of(results, config).stem for config in configs})
+        locks.sweep(order.results / study, {path_of(order.results, config).stem for config in configs})
     return Outcome(done, skipped, failed)
 
 
-def _pending(
-    configs: list[RunConfig], results: Path, settings: RunSettings
-) -> tuple[list[tuple[int, RunConfig]], Outcome]:
-    """The runs that have no record yet with their places in the list, and what became of the others."""
+def _made(
+    pending: list[Place], order: Order, workers: Workers, waiting: bool, callbacks: Callbacks
+) -> Iterator[tuple[Place, Done]]:
+    """What became of each run, as they end; never more runs are with the workers than these take at a time."""
+    queue, flying = deque(pending), dict[Future[Done], Place]()
+    while queue or flying:
+        while queue and len(flying) < workers.capacity:
+            place = queue.popleft()
+            flying[workers.submit(work.make, order, place, waiting)] = place
+        for future in wait(flying, return_when=FIRST_COMPLETED).done:
+            place = flying.pop(future)
+            try:
+                yield place, future.result()
+            except (BrokenExecutor, Stopped) as error:
+                callbacks.died(place, str(error))
+                queue.append(place)
+
+
+def _pending(configs: list[RunConfig], order: Order) -> tuple[list[Place], Outcome]:
+    """The runs that have no record yet, and what became of the others."""
     pending, skipped, failed = [], 0, list[str]()
     for index, config in enumerate(configs):
-        path = path_of(results, config)
+        path = path_of(order.results, config)
         try:
-            record = _existing_record(path, settings)
+            record = existing_record(path, order.settings)
         except OtherSchema as error:
             skipped, failed = skipped + 1, [*failed, str(error)]
             continue
         if record is None:
-            pending.append((index, config))
+            pending.append(Place(index, len(configs), config))
             continue
         skipped, failed = skipped + 1, failed + _failure(path, record)
     return pending, Outcome(0, skipped, failed)
-
-
-def tally(configs: list[RunConfig], results: Path, settings: RunSettings, since: int) -> Outcome:
-    """What became of runs that other processes were ordered to make since then."""
-    pending, found = _pending(configs, results, settings)
-    missing = [path_of(results, config) for _, config in pending]
-    there = {path_of(results, config) for config in configs}.difference(missing)
-    done = sum(path.stat().st_mtime_ns > since for path in there)
-    failed = [*found.failed, *(f"{path}: no record was written" for path in missing)]
-    return Outcome(done, found.skipped - done, failed)
-
-
-def path_of(results: Path, config: RunConfig) -> Path:
-    """Where the record of a run is, or will be."""
-    record = record_of(config, "", STUDIES[config.study].measure)
-    return record_path(results, config.study, record.run_id)
-
-
-def _get_or_run(
-    path: Path, config: RunConfig, place: tuple[int, int], settings: RunSettings, callbacks: Callbacks, wait: bool
-) -> tuple[Record | None, bool]:
-    """The record and whether it was made here; None where another process is at it and is not waited for."""
-    if record := _existing_record(path, settings):
-        return record, False
-    with locks.lock(path, wait) as mine:
-        if not mine:
-            return None, False
-        if record := _existing_record(path, settings):  # made since then
-            return record, False
-        callbacks.start(*place, config)
-        record = _make(path, config, settings, callbacks)
-        callbacks.finish(record)
-        return record, True
-
-
-def _existing_record(path: Path, settings: RunSettings) -> Record | None:
-    """The record that is there already.
-
-    A run that ended by an error or a limit of time is tried again under other limits, and where that is ordered.
-    """
-    try:
-        written = path.stat().st_mtime_ns
-        if written <= settings.fresh_since:
-            return None
-        record = written_here(path)
-    except FileNotFoundError:
-        return None
-    except OtherSchema:
-        raise
-    except ValueError as error:
-        warnings.warn(f"{error}; it is run again", stacklevel=1)  # once, whoever asks
-        return None
-    stale = record.limits != as_json(settings.limits) or written <= settings.retry_since
-    return None if stale and record.status in ("timeout", "error") else record
-
-
-def _make(path: Path, config: RunConfig, settings: RunSettings, callbacks: Callbacks) -> Record:
-    """Runs into the record. What seconds decide cannot be taken up to the same bits, and is short: no checkpoint."""
-    kept = None if config.stop_after_seconds is not None else locks.checkpoint_path(path)
-    if kept and kept.exists() and kept.stat().st_mtime_ns <= settings.fresh_since:
-        kept.unlink()
-    forget_programs()
-    session = Session(callbacks.snapshot, settings.limits, kept, settings.jobs, sharing.of(path.parent.parent))
-    record, arrays = execute(config, settings.profile, STUDIES[config.study].measure, session)
-    write(path, record, arrays)
-    locks.remove_stale_files(path)
-    return record
-
-
-def forget_programs() -> None:
-    """Drops what was compiled where it takes half of the areas of memory that a process may have.
-
-    LLVM ends the process when there are no more, after some hundred runs of different programs; what is dropped is in
-    the cache on disk.
-    """
-    try:
-        taken, most = MAPS.read_bytes().count(b"\n"), int(MOST_MAPS.read_text())
-    except OSError:  # another system, without such a limit
-        return
-    if taken > most / 2:
-        jax.clear_caches()
 
 
 def _failure(path: Path, record: Record) -> list[str]:

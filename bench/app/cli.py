@@ -25,7 +25,9 @@ from cryosip.bench.app.options import (
     Replicates,
     Results,
     RetryFailed,
+    Scheduler,
     Settings,
+    Slurm,
     Structure,
     Timeout,
 )
@@ -53,6 +55,8 @@ def reproduce(
     x64: X64 = False,
     structure: Structure = None,
     jobs: Jobs = 1,
+    scheduler: Scheduler = None,
+    slurm: Slurm = None,
     timeout: Timeout = None,
     max_memory: MaxMemory = None,
     cache: Cache = True,
@@ -74,7 +78,7 @@ def reproduce(
         protein = reproduction.available_protein(structure, only, lambda text: typer.echo(text, err=True))
     planned = plan(reproduction.studies(protein, everything), asked)
     configs = reproduction.selected(planned, protein, everything or replicates is not None)
-    options = RunOptions(results, fresh, retry_failed, x64, jobs, timeout, max_memory, cache)
+    options = RunOptions(results, fresh, retry_failed, x64, jobs, timeout, max_memory, cache, scheduler, slurm)
     failed = execute_all(configs, profile, options)
     reading.write_report(results, out)
     raise typer.Exit(failed)
@@ -97,6 +101,8 @@ def run(
     x64: X64 = False,
     structure: Structure = None,
     jobs: Jobs = 1,
+    scheduler: Scheduler = None,
+    slurm: Slurm = None,
     timeout: Timeout = None,
     max_memory: MaxMemory = None,
     cache: Cache = True,
@@ -107,7 +113,7 @@ def run(
 
     asked = Selection(profile, replicates, problem or [], method or [], metric or [], set_ or [], structure, tuned)
     configs = plan(studies, asked)
-    options = RunOptions(results, fresh, retry_failed, x64, jobs, timeout, max_memory, cache)
+    options = RunOptions(results, fresh, retry_failed, x64, jobs, timeout, max_memory, cache, scheduler, slurm)
     raise typer.Exit(execute_all(configs, profile, options))
 
 

@@ -1,12 +1,17 @@
-"""Which process makes which run: a lock of the kernel's, which ends with its process, killed or not."""
+"""Which process makes which run: a lock of the kernel's, which ends with its process, killed or not, or a lease."""
 
+import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cryosip.bench import leases
+
+# what file systems without locks answer, such as Lustre as it is often mounted, and some of NFS
+WITHOUT_LOCKS = errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP
 STALE_SECONDS = 7 * 24 * 3600.0  # that what a killed process left is kept for, should its code come back
 
 
@@ -16,16 +21,27 @@ def checkpoint_path(record: Path) -> Path:
 
 
 @contextmanager
-def lock(record: Path, wait: bool = False) -> Iterator[bool]:
-    """Whether the record is this process's to make while the block lasts; with `wait` once no other process has it."""
+def lock(record: Path, wait: bool = False) -> Iterator[Callable[[], bool] | None]:
+    """Whether the record is this process's to make, while the block lasts; None where another process has it.
+
+    With `wait` once no other process has it.
+    """
     record.parent.mkdir(parents=True, exist_ok=True)
     file = record.with_name(f".{record.stem}.lock")
-    handle = _locked(file, wait)
+    try:
+        handle = _locked(file, wait)
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        file.unlink(missing_ok=True)
+        with leases.lease(record, wait) as held:
+            yield held
+        return
     if handle is None:
-        yield False
+        yield None
         return
     try:
-        yield True
+        yield lambda: True
     finally:
         file.unlink(missing_ok=True)  # while it is locked: who waits for it sees that it is gone
         os.close(handle)
@@ -48,10 +64,15 @@ def _locked(file: Path, wait: bool) -> int | None:
         os.close(handle)
 
 
+def attempts_path(record: Path) -> Path:
+    """results/<study>/.<run_id>.attempts."""
+    return record.with_name(f".{record.stem}.attempts")
+
+
 def remove_stale_files(record: Path) -> None:
     """Removes the checkpoint of a run that is over, and what processes that were killed while writing left of it."""
     for path in record.parent.glob(f".{record.stem}.*"):
-        if path.suffix != ".lock":  # which goes last, with its lock
+        if path.suffix != ".lock" and leases.MARK not in path.name:  # which go last, with what they stand for
             path.unlink(missing_ok=True)
 
 

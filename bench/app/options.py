@@ -48,7 +48,18 @@ Cache = Annotated[
         "--cache/--no-cache", help="Keep compiled programs in the user's cache folder, and take them from there."
     ),
 ]
-Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="Runs at a time, each on its share of the cores.")]
+Jobs = Annotated[
+    int,
+    typer.Option(min=1, metavar="N", help="Runs at a time, each on its share of the cores, or on a GPU of its own."),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS|FILE", help="Runs on the workers of this Dask scheduler; see docs/cluster.md."),
+]
+Slurm = Annotated[
+    str | None,
+    typer.Option(metavar="OPTION=VALUE,...", help="Runs as jobs of SLURM: partition=gpu,gpus_per_node=1,time=60."),
+]
 
 
 def _positive(value: float | None) -> float | None:

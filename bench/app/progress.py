@@ -6,15 +6,17 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from cryosip.bench.app.callbacks import Callbacks
+from cryosip.bench.app.callbacks import SILENT, Callbacks, Finished, Place
 from cryosip.bench.app.time_left import Stopwatch, in_words
 from cryosip.bench.runner import Snapshot
-from cryosip.records.schema import Record, RunConfig
+
+COUNTED = TextColumn("{task.fields[unit]} {task.completed:,.0f} of {task.total:,.0f}")
+COLUMNS = TextColumn("{task.description}"), BarColumn(), COUNTED, TextColumn("{task.fields[state]}")
 
 
 @contextmanager
 def watching(console: Console) -> Iterator[Callbacks]:
-    """Callbacks for this console."""
+    """Callbacks for the runs of this process, on this console."""
     if not console.is_terminal:
         try:
             yield lines(console, Stopwatch())
@@ -22,45 +24,70 @@ def watching(console: Console) -> Iterator[Callbacks]:
             console.print()  # what comes next is told on a line of its own
             raise
         return
-    counted = TextColumn("{task.fields[unit]} {task.completed:,.0f} of {task.total:,.0f}")
-    columns = TextColumn("{task.description}"), BarColumn(), counted, TextColumn("{task.fields[state]}")
-    with Progress(*columns, console=console) as progress:
+    with Progress(*COLUMNS, console=console) as progress:
         yield bars(progress, Stopwatch())
 
 
-def describe(index: int, total: int, config: RunConfig) -> str:
+@contextmanager
+def of_workers(console: Console, workers: Callable[[], int]) -> Iterator[Callbacks]:
+    """Callbacks for runs of other processes: a line for each that is over, and on a terminal a bar for all."""
+    watch = Stopwatch(workers)
+    if not console.is_terminal:
+        yield whole_lines(console, watch)
+        return
+    with Progress(*COLUMNS, console=console) as progress:
+        shown, everything = whole_lines(progress.console, watch), progress.add_task("all runs", unit="run", state="")
+
+        def show(place: Place) -> None:
+            progress.update(everything, advance=1, total=place.total, state=in_words(watch.seconds_left()))
+
+        def plan(pending: list[Place]) -> None:
+            watch.plan(pending)
+            if pending:
+                total = pending[0].total
+                progress.update(everything, total=total, completed=total - len(pending))
+
+        def finish(run: Finished) -> None:
+            shown.finish(run)
+            show(run.place)
+
+        yield shown._replace(plan=plan, finish=finish)
+
+
+def describe(place: Place) -> str:
     """Place in the list, study, problem, method with its discrepancy, setting and replicate."""
+    config = place.config
     discrepancy = config.method_options.get("discrepancy", {}).get("name")
     method = f"{config.method} {discrepancy}" if discrepancy else config.method
     setting = f"{config.problem}, {method}, {config.labels.text}, replicate {config.replicate}"
-    return f"[{index + 1}/{total}] {config.study}: {setting}"
+    return f"[{place.position + 1}/{place.total}] {config.study}: {setting}"
 
 
-def whole_lines(console: Console, before_each: Callable[[], None], processes: int) -> Callbacks:
-    """A line for each run that is over, for one of several processes that print to the same place."""
-    line, watch = "", Stopwatch(processes)
+def whole_lines(console: Console, watch: Stopwatch) -> Callbacks:
+    """A line for each run that is over."""
 
-    def start(index: int, total: int, config: RunConfig) -> None:
-        nonlocal line
-        before_each()
-        line = describe(index, total, config)
-        watch.start(index, config)
+    def finish(run: Finished) -> None:
+        watch.finish(run)
+        _print(console, f"{describe(run.place)}: {_result(run, watch)}")
 
-    def finish(record: Record) -> None:
-        console.print(f"{line}: {_result(record, watch)}", markup=False, highlight=False, soft_wrap=True)
+    def died(place: Place, why: str) -> None:
+        _print(console, f"{describe(place)}: {why}; it is made again")
 
-    return Callbacks(start, lambda _snapshot: None, finish, plan=watch.plan)
+    return SILENT._replace(finish=finish, wait=_waiting(console), skip=watch.skip, died=died, plan=watch.plan)
 
 
-def _result(record: Record, watch: Stopwatch) -> str:
+def _print(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _result(run: Finished, watch: Stopwatch) -> str:
     """Status, distances and seconds of a run that is over, and the time left for those to come."""
-    took = watch.elapsed()
-    watch.finish()
+    record = run.record
     metrics = {name: record.metrics.get(name) for name in ("w1", "w2")}
     values = "".join(f", {name} {value:.3f}" for name, value in metrics.items() if value is not None)
     left = f"; {in_words(watch.seconds_left())}" if watch.waiting else ""
     why = f": {record.message}" if record.message else ""
-    return f"{record.status}{values} ({took:.1f} s{left}){why}"
+    return f"{record.status}{values} ({run.seconds:.1f} s{left}){why}"
 
 
 def _waiting(console: Console) -> Callable[[int], None]:
@@ -71,14 +98,15 @@ def _waiting(console: Console) -> Callable[[int], None]:
 def lines(console: Console, watch: Stopwatch) -> Callbacks:
     """A line for each run, begun with it and ended by its result and the time left for all others."""
 
-    def start(index: int, total: int, config: RunConfig) -> None:
-        watch.start(index, config)
-        console.print(describe(index, total, config), end="", markup=False, highlight=False)
+    def start(place: Place) -> None:
+        watch.start(place)
+        console.print(describe(place), end="", markup=False, highlight=False)
 
-    def finish(record: Record) -> None:
-        console.print(f": {_result(record, watch)}", markup=False, highlight=False)
+    def finish(run: Finished) -> None:
+        watch.finish(run)
+        console.print(f": {_result(run, watch)}", markup=False, highlight=False)
 
-    return Callbacks(start, lambda _snapshot: None, finish, _waiting(console), watch.plan)
+    return SILENT._replace(start=start, finish=finish, wait=_waiting(console), skip=watch.skip, plan=watch.plan)
 
 
 def bars(progress: Progress, watch: Stopwatch) -> Callbacks:
@@ -86,20 +114,20 @@ def bars(progress: Progress, watch: Stopwatch) -> Callbacks:
     run = progress.add_task("", total=1, unit="step", state="")
     everything = progress.add_task("all runs", total=1, unit="run", state="")
 
-    def start(index: int, total: int, config: RunConfig) -> None:
-        watch.start(index, config)
-        described = describe(index, total, config).replace("[", r"\[")
-        progress.reset(run, description=described, total=config.steps, completed=0, state="compiling")
-        progress.update(everything, total=total, completed=index, state=in_words(watch.seconds_left()))
+    def start(place: Place) -> None:
+        watch.start(place)
+        described = describe(place).replace("[", r"\[")
+        progress.reset(run, description=described, total=place.config.steps, completed=0, state="compiling")
+        progress.update(everything, total=place.total, completed=place.position, state=in_words(watch.seconds_left()))
 
     def snapshot(now: Snapshot) -> None:
         progress.update(run, completed=now.step, state=f"{now.seconds:.1f} s, loss {now.objective:.4g}")
         progress.update(everything, state=in_words(watch.seconds_left()))
 
-    def finish(record: Record) -> None:
-        watch.finish()
+    def finish(over: Finished) -> None:
+        watch.finish(over)
         progress.update(everything, advance=1, state=in_words(watch.seconds_left()) if watch.waiting else "")
-        if record.status != "ok":
-            progress.console.print(f"{record.status}: {record.message}", markup=False)
+        if over.record.status != "ok":
+            progress.console.print(f"{over.record.status}: {over.record.message}", markup=False)
 
-    return Callbacks(start, snapshot, finish, _waiting(progress.console), watch.plan)
+    return Callbacks(start, snapshot, finish, _waiting(progress.console), watch.skip, plan=watch.plan)

@@ -1,8 +1,8 @@
 """What the commands share that run studies: the runs that are asked for, and running them."""
 
+import contextlib
 import math
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,10 +10,12 @@ import jax
 import typer
 from rich.console import Console
 
-from cryosip.bench import cache
-from cryosip.bench.app import campaign, jobs, planning, progress
+from cryosip.bench import cache, stopping
+from cryosip.bench.app import campaign, clusters, executors, outside, planning, progress
+from cryosip.bench.app.callbacks import Callbacks
 from cryosip.bench.app.messages import plain_errors
 from cryosip.bench.app.planning import Selection
+from cryosip.bench.app.work import Order, RunSettings, Workers
 from cryosip.bench.limits import Limits
 from cryosip.records import files
 from cryosip.records.schema import RunConfig
@@ -30,6 +32,8 @@ class RunOptions(NamedTuple):
     timeout: float | None = None
     max_memory: float | None = None
     cache: bool = True
+    scheduler: str | None = None
+    slurm: str | None = None
 
 
 def plan(studies: Sequence[str], asked: Selection) -> list[RunConfig]:
@@ -41,29 +45,53 @@ def plan(studies: Sequence[str], asked: Selection) -> list[RunConfig]:
 
 
 def execute_all(configs: list[RunConfig], profile: str, options: RunOptions) -> int:
-    """Run what has no record yet, print what became of it, and return the exit status: 1 where a run failed."""
+    """Run what has no record yet, print what became of it, and return the exit status.
+
+    1 where a run failed; 75 where the command was told to stop, and the same command goes on.
+    """
+    if sum(given not in (None, 1) for given in (options.jobs, options.scheduler, options.slurm)) > 1:
+        raise typer.BadParameter("wanted one of --jobs, --scheduler and --slurm")
     jax.config.update("jax_enable_x64", options.x64)
     if options.cache:
         cache.switch_on()
-    processes = min(options.jobs, len(jobs.cores()), len(configs))
-    if processes > 1:
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first takes most of a GPU
     limits = Limits(options.timeout or math.inf, options.max_memory or math.inf)
-    console, notes, results = Console(), list[str](), options.results
-    with plain_errors():
-        campaign.check_memory(configs, limits.memory_mb)
-        now = files.check_writable(results)
-        settings = campaign.RunSettings(
-            profile, now if options.fresh else 0, limits, processes, now if options.retry_failed else 0
-        )
-        if processes > 1:
-            notes = jobs.run_all(configs, results, settings)
-            outcome = campaign.tally(configs, results, settings, now)
-        else:
-            with progress.watching(console) as callbacks:
-                outcome = campaign.run_all(configs, results, settings, callbacks)
+    console = Console()
+    try:
+        with plain_errors(), stopping.stoppable():
+            campaign.check_memory(configs, limits.memory_mb)
+            now = files.check_writable(options.results)
+            fresh, retried = (now if since else 0 for since in (options.fresh, options.retry_failed))
+            settings = RunSettings(profile, fresh, limits, retry_since=retried)
+            order = Order(options.results, settings, options.x64)
+            with _workers(order, options, len(configs), console) as (workers, order, callbacks):
+                outcome = campaign.run_all(configs, order, workers, callbacks)
+    except stopping.Stopped as stopped:
+        typer.echo(f"cryosip: {stopped}; the same command goes on from the checkpoints", err=True)
+        return stopping.STATUS
     summary = f"{outcome.done} executed, {outcome.skipped} already recorded, {len(outcome.failed)} failed"
-    console.print("; ".join([summary, *notes]), markup=False, highlight=False)
+    console.print(summary, markup=False, highlight=False)
     for failure in outcome.failed:
         console.print(failure, markup=False, highlight=False, soft_wrap=True)
     return 1 if outcome.failed else 0
+
+
+@contextlib.contextmanager
+def _workers(
+    order: Order, options: RunOptions, runs: int, console: Console
+) -> Iterator[tuple[Workers, Order, Callbacks]]:
+    """Who makes the runs, what they are ordered, and who watches them."""
+    processes = min(options.jobs, len(executors.cores()), runs)
+    if processes == 1 and options.scheduler is None and options.slurm is None:
+        with progress.watching(console) as callbacks:
+            yield executors.Here(callbacks), order, callbacks
+        return
+    order = order._replace(results=order.results.resolve(), cached=options.cache, from_outside=tuple(outside.loaded()))
+    workers: Workers
+    if options.scheduler is not None:
+        workers = clusters.Dask(options.scheduler)
+    elif options.slurm is not None:
+        workers = clusters.Slurm(options.slurm, order.results / ".jobs")
+    else:
+        workers = executors.Processes(processes, executors.gpus())
+    with campaign.shared(order) as order, workers, progress.of_workers(console, workers.count) as callbacks:
+        yield workers, workers.prepare(order), callbacks

@@ -5,47 +5,47 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from statistics import fmean
 
+from cryosip.bench.app.callbacks import Finished, Place
 from cryosip.records.schema import RunConfig
 
 Kind = tuple[Hashable, ...]
 
 
 class Stopwatch:
-    """Seconds of the runs so far, and from them of those that are left."""
+    """Seconds of the runs so far, and from them of those that are left, for so many workers."""
 
-    def __init__(self, processes: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
-        self.processes, self.clock = processes, clock
+    def __init__(self, workers: Callable[[], int] = lambda: 1, clock: Callable[[], float] = time.monotonic) -> None:
+        self.workers, self.clock = workers, clock
         self.waiting: dict[int, RunConfig] = {}
         self.seconds: dict[Kind, float] = {}
         self.current: RunConfig | None = None
         self.began = clock()
 
-    def plan(self, pending: Iterable[tuple[int, RunConfig]]) -> None:
-        """The runs to come with their places in the list."""
-        self.waiting = dict(pending)
+    def plan(self, pending: Iterable[Place]) -> None:
+        """The runs to come."""
+        self.waiting = {place.position: place.config for place in pending}
 
-    def start(self, index: int, config: RunConfig) -> None:
-        """Runs before this one are over, or other processes are at them."""
-        self.waiting = {place: run for place, run in self.waiting.items() if place > index}
-        self.current, self.began = config, self.clock()
+    def start(self, place: Place) -> None:
+        """A run of this process begins."""
+        self.current, self.began = place.config, self.clock()
 
-    def elapsed(self) -> float:
-        """Seconds since the run began."""
-        return self.clock() - self.began
+    def skip(self, place: Place) -> None:
+        """Another command has made the run, or is at it."""
+        self.waiting.pop(place.position, None)
 
-    def finish(self) -> None:
+    def finish(self, run: Finished) -> None:
         """The run is over; the last replicate of a variant is the one to go by, for the first one was compiled."""
-        if self.current is not None:
-            self.seconds[variant(self.current)] = self.elapsed()
-            self.current = None
+        self.waiting.pop(run.place.position, None)
+        self.seconds[variant(run.place.config)] = run.seconds
+        self.current = None
 
     def seconds_left(self) -> float:
-        """Of the current run and of all to come; nan while nothing is known."""
+        """Of all runs that are not over; nan while nothing is known."""
         left = sum(seconds_of(self.waiting.values(), self.seconds))
         if self.current is not None:
             (whole,) = seconds_of([self.current], self.seconds)
-            left += max(whole - self.elapsed(), 0.0)
-        return left / self.processes
+            left -= min(whole, self.clock() - self.began)
+        return left / self.workers()
 
 
 def variant(config: RunConfig) -> Kind:

@@ -41,7 +41,7 @@ def _through_a_file(half: Snapshot, method: Method) -> Progress:
     progress = Progress(half.step, half.seconds, half.forward_evaluations, half.state)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "run.npz"
-        checkpoint.save(file, checkpoint.Checkpoint(progress, {}, half.estimate, [], []))
+        checkpoint.save(file, checkpoint.Checkpoint(progress, {}, half.estimate, [], [], 0.0))
         found = checkpoint.load(file, lambda: jax.eval_shape(method.init, jr.key(KEY)))
     if found is None:
         raise ValueError("the state did not come back from its checkpoint; wanted a pytree of arrays")

@@ -11,7 +11,10 @@ import optax
 import pytest
 
 from cryosip.bench import checkpoint, execute, runner
-from cryosip.bench.app import callbacks, campaign
+from cryosip.bench.app import campaign, locks, work
+from cryosip.bench.app.callbacks import SILENT
+from cryosip.bench.app.executors import Here
+from cryosip.bench.app.work import Order, RunSettings
 from cryosip.bench.checkpoint import Checkpoint, CheckpointWriter
 from cryosip.bench.execute import Session, run_method
 from cryosip.bench.frames import frame
@@ -21,7 +24,7 @@ from cryosip.bench.studies.registry import STUDIES
 from cryosip.bench.studies.study import Size, Study
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.registry import METHODS
-from cryosip.records.schema import Labels, RunConfig, as_json
+from cryosip.records.schema import Labels, Result, RunConfig, as_json
 
 CONFIG = RunConfig("paper-1d", Labels("-"), "oned", {"n_observations": 50}, "walk", {}, 40, 20, 0)
 
@@ -167,7 +170,7 @@ def paper_sized(n=3_000):
     curve = {name: np.random.default_rng(0).random(100).tolist() for name in "abcdef"}
     estimate = WeightedPoints(theta, np.full(n, 1 / n))
     frames = [frame(step, estimate) for step in range(100)]
-    return Checkpoint(Progress(1, 2.5, 7, (theta, optax.adam(0.1).init(theta))), curve, estimate, frames, [])
+    return Checkpoint(Progress(1, 2.5, 7, (theta, optax.adam(0.1).init(theta))), curve, estimate, frames, [], 0.25)
 
 
 def test_a_file_that_is_no_checkpoint_of_the_run_is_told_and_not_used(tmp_path):
@@ -257,22 +260,21 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(often, tmp_pat
     assert (record.status, record.steps) == ("ok", 40)
 
 
-@pytest.mark.parametrize(("seconds", "name"), [(None, ".{}.checkpoint.npz"), (5.0, None)])
-def test_a_run_that_the_clock_ends_has_no_checkpoint(seconds, name, tmp_path, monkeypatch):
-    """It could not go on to the same bits."""
+@pytest.mark.parametrize("seconds", [None, 5.0])
+def test_nothing_is_left_of_a_run_that_is_over(seconds, tmp_path, monkeypatch):
+    """Also where the clock ends it."""
     given = []
 
     def measure(_config, session):
-        given.append(session)
-        session.checkpoint and session.checkpoint.write_text("left")
-        return {}, {}
+        given.append(session.checkpoint.name)
+        session.checkpoint.write_text("left")
+        return Result(), {}
 
     config = dataclasses.replace(CONFIG, study="clock", stop_after_seconds=seconds)
     monkeypatch.setitem(STUDIES, "clock", Study("", {"smoke": Size(1, 5, 1.0)}, lambda _: [config], measure))
-    watcher = callbacks.Callbacks(lambda *_: None, lambda _: None, lambda _: None)
-    campaign.run_all([config], tmp_path, campaign.RunSettings("smoke"), watcher)
-    (record,) = (tmp_path / "clock").iterdir()  # and nothing is left of the run
-    assert (given[0].checkpoint and given[0].checkpoint.name) == (name and name.format(record.stem))
+    campaign.run_all([config], Order(tmp_path, RunSettings("smoke")), Here(SILENT), SILENT)
+    (record,) = (tmp_path / "clock").iterdir()
+    assert given == [f".{record.stem}.checkpoint.npz"]
 
 
 def test_fresh_uses_no_checkpoint_from_before(tmp_path, monkeypatch):
@@ -280,14 +282,13 @@ def test_fresh_uses_no_checkpoint_from_before(tmp_path, monkeypatch):
 
     def measure(_config, session):
         found.append(session.checkpoint.exists())
-        return {}, {}
+        return Result(), {}
 
     config = dataclasses.replace(CONFIG, study="clock")
     monkeypatch.setitem(STUDIES, "clock", Study("", {"smoke": Size(1, 5, 1.0)}, lambda _: [config], measure))
-    watcher = callbacks.Callbacks(lambda *_: None, lambda _: None, lambda _: None)
     for since in (0, time.time_ns() + 10**9):
-        path = campaign.locks.checkpoint_path(campaign.path_of(tmp_path, config))
+        path = locks.checkpoint_path(work.path_of(tmp_path, config))
         path.parent.mkdir(exist_ok=True)
         path.touch()
-        campaign.run_all([config], tmp_path, campaign.RunSettings("smoke", fresh_since=since), watcher)
+        campaign.run_all([config], Order(tmp_path, RunSettings("smoke", since)), Here(SILENT), SILENT)
     assert found == [True, False]

@@ -15,7 +15,10 @@ import pytest
 from examples import METHOD_OPTIONS, SMALL, home
 
 from cryosip.bench import build, execute, sharing
-from cryosip.bench.app import callbacks, campaign
+from cryosip.bench.app import campaign
+from cryosip.bench.app.callbacks import SILENT
+from cryosip.bench.app.executors import Here
+from cryosip.bench.app.work import Order, RunSettings
 from cryosip.bench.runner import run
 from cryosip.datasets import projection
 from cryosip.datasets.registry import DATASETS
@@ -39,12 +42,13 @@ TIMES = {
 PROCESS = """
 import json, sys
 from cryosip.bench import metrics
-from cryosip.bench.app import callbacks, campaign
+from pathlib import Path
+from cryosip.bench.app import callbacks, campaign, executors, work
 from cryosip.records.schema import Labels, RunConfig
 vars(metrics).update(json.loads(sys.argv[3]))
 configs = [RunConfig(**config | {"labels": Labels(**config["labels"])}) for config in json.loads(sys.argv[1])]
-quiet = callbacks.Callbacks(lambda *_: None, lambda _: None, lambda _: None)
-campaign.run_all(configs, campaign.Path(sys.argv[2]), campaign.RunSettings("smoke"), quiet)
+order = work.Order(Path(sys.argv[2]), work.RunSettings("smoke"))
+campaign.run_all(configs, order, executors.Here(callbacks.SILENT), callbacks.SILENT)
 """
 
 
@@ -90,10 +94,10 @@ def stored(results):
 
 
 def campaigned(configs, results):
-    quiet = callbacks.Callbacks(lambda *_: None, lambda _: None, lambda _: None)
     build._instance.cache_clear()
     sharing.PROCESS.values.clear()
-    assert campaign.run_all(configs, results, campaign.RunSettings("smoke"), quiet).failed == []
+    order, here = Order(results, RunSettings("smoke")), Here(SILENT)
+    assert campaign.run_all(configs, order, here, SILENT).failed == []
     return stored(results)
 
 

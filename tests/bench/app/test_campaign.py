@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cryosip.bench.app import campaign
+from cryosip.bench.app import work
 
 
 @pytest.mark.parametrize(("most", "kept"), [("65530", 1), ("10", 0)])
@@ -14,13 +14,13 @@ def test_programs_are_dropped_where_they_take_half_of_the_memory_areas(monkeypat
     maps, limit = tmp_path / "maps", tmp_path / "max_map_count"
     maps.write_text("an area\n" * 6)
     limit.write_text(f"{most}\n")
-    monkeypatch.setattr(campaign, "MAPS", maps)
-    monkeypatch.setattr(campaign, "MOST_MAPS", limit)
-    campaign.forget_programs()
+    monkeypatch.setattr(work, "MAPS", maps)
+    monkeypatch.setattr(work, "MOST_MAPS", limit)
+    work.forget_programs()
     assert program._cache_size() == kept
     assert program(jnp.ones(())) == 2
 
 
 def test_a_system_without_that_limit_is_left_alone(monkeypatch, tmp_path):
-    monkeypatch.setattr(campaign, "MAPS", tmp_path / "nothing")
-    campaign.forget_programs()
+    monkeypatch.setattr(work, "MAPS", tmp_path / "nothing")
+    work.forget_programs()

@@ -9,19 +9,18 @@ import shutil
 import subprocess
 import tempfile
 import threading
-import time
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cryosip.bench.app import campaign, cli, locks
-from cryosip.bench.app.callbacks import Callbacks
-from cryosip.bench.app.campaign import RunSettings
+from cryosip.bench.app import campaign, cli, locks, work
+from cryosip.bench.app.callbacks import SILENT
+from cryosip.bench.app.executors import Here
+from cryosip.bench.app.work import Order, RunSettings
 from cryosip.bench.limits import Limits
 from cryosip.bench.studies.registry import STUDIES
 from cryosip.bench.studies.study import Size, Study
-from cryosip.records import files
 from cryosip.records.read import written_here
 from cryosip.records.schema import SCHEMA, Labels, Result, RunConfig
 from cryosip.records.write import record_path
@@ -122,8 +121,11 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(failing, d
 
 def ran(results, **settings):
     configs = STUDIES["failing"].configs(None)
-    watcher = Callbacks(lambda *_: None, lambda _: None, lambda _: None)
-    return campaign.run_all(configs, results, RunSettings("small", **settings), watcher)
+    return watched(configs, results, RunSettings("small", **settings), SILENT)
+
+
+def watched(configs, results, settings, callbacks):
+    return campaign.run_all(configs, Order(results, settings), Here(callbacks), callbacks)
 
 
 def test_a_damaged_record_is_told_and_run_again(failing, tmp_path):
@@ -154,7 +156,7 @@ def test_a_record_whose_arrays_are_of_another_run_is_told_and_run_again(failing,
 def test_a_run_that_is_made_again_under_other_limits_goes_on_too(failing, tmp_path):
     """A checkpoint beside a record is of use until its run is over."""
     ran(tmp_path)
-    paths = [campaign.path_of(tmp_path, config) for config in STUDIES["failing"].configs(None)]
+    paths = [work.path_of(tmp_path, config) for config in STUDIES["failing"].configs(None)]
     checkpoints = [locks.checkpoint_path(path) for path in paths]
     for path in checkpoints:
         path.touch()
@@ -163,29 +165,11 @@ def test_a_run_that_is_made_again_under_other_limits_goes_on_too(failing, tmp_pa
     def look(*_):
         found.append([path.exists() for path in checkpoints])
 
-    watcher = Callbacks(look, lambda _: None, look)
     settings = RunSettings("small", limits=Limits(seconds=9.0))
-    assert campaign.run_all(STUDIES["failing"].configs(None), tmp_path, settings, watcher)[:2] == (1, 1)
+    callbacks = SILENT._replace(start=look, finish=look)
+    assert watched(STUDIES["failing"].configs(None), tmp_path, settings, callbacks)[:2] == (1, 1)
     look()
     assert found == [[True, True], [False, True], [False, False]]
-
-
-def test_what_processes_were_ordered_to_make_and_did_not_is_told(failing, tmp_path):
-    """Be there a record from before or none."""
-    configs = STUDIES["failing"].configs(None)
-    now = files.check_writable(tmp_path)
-    assert [
-        text.rpartition(": ")[2] for text in campaign.tally(configs, tmp_path, RunSettings("small"), now).failed
-    ] == [
-        "no record was written",
-        "no record was written",
-    ]
-    ran(tmp_path)
-    assert campaign.tally(configs, tmp_path, RunSettings("small"), now)[:2] == (2, 0)
-    later = time.time_ns() + 10**9
-    assert campaign.tally(configs, tmp_path, RunSettings("small"), later)[:2] == (0, 2)
-    outcome = campaign.tally(configs, tmp_path, RunSettings("small", fresh_since=later), later)
-    assert (outcome.done, outcome.skipped, len(outcome.failed)) == (0, 0, 2)
 
 
 def test_a_record_of_another_schema_is_refused_by_name_and_left_alone(failing, tmp_path):
@@ -229,7 +213,7 @@ def test_what_another_process_is_at_comes_last_and_is_waited_for(failing, tmp_pa
     configs, told, held, over = STUDIES["failing"].configs(None), [], threading.Event(), threading.Event()
 
     def other():
-        with locks.lock(campaign.path_of(tmp_path, configs[0])):
+        with locks.lock(work.path_of(tmp_path, configs[0])):
             held.set()
             over.wait(20)
 
@@ -240,8 +224,8 @@ def test_what_another_process_is_at_comes_last_and_is_waited_for(failing, tmp_pa
     thread = threading.Thread(target=other)
     thread.start()
     assert held.wait(20)
-    watcher = Callbacks(lambda index, *_: told.append(index), lambda _: None, lambda _: None, wait)
-    outcome = campaign.run_all(configs, tmp_path, RunSettings("small"), watcher)
+    callbacks = SILENT._replace(start=lambda place: told.append(place.position), wait=wait)
+    outcome = watched(configs, tmp_path, RunSettings("small"), callbacks)
     thread.join()
     assert told == [1, "wait 1", 0]
     assert (outcome.done, outcome.skipped, len(outcome.failed)) == (2, 0, 1)

@@ -1,0 +1,48 @@
+"""A process that is told to stop, as by a scheduler that takes its machine away: it writes a checkpoint and leaves."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from cryosip.bench import checkpoint
+
+SIGNALS = signal.SIGTERM, signal.SIGUSR1  # the second is what batch systems are asked to send before the time is over
+STATUS = os.EX_TEMPFAIL  # of the command: the same command goes on from there
+
+_told = threading.Event()
+
+
+class Stopped(BaseException):
+    """The process is to stop; no Exception, so that no run takes it for its own failure."""
+
+
+def told() -> bool:
+    """Whether this process was told to stop, also where a library has swallowed the exception."""
+    return _told.is_set()
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """In the block SIGTERM and SIGUSR1 write a checkpoint of what is running, and then raise Stopped.
+
+    In a thread other than the main one, which gets no signals, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _frame: Any) -> None:
+        _told.set()
+        checkpoint.flush()
+        raise Stopped(f"told to stop by {signal.Signals(number).name}")
+
+    _told.clear()
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,7 +1,9 @@
 """Who makes the runs on other machines: the workers of a Dask scheduler, or jobs of SLURM by submitit."""
 
+import asyncio
 import importlib
 import importlib.metadata
+import json
 import logging
 import math
 import os
@@ -47,10 +49,13 @@ class Dask(Workers):
         distributed = _imported("distributed", "--scheduler")
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # we tell it ourselves
         self.where, self.plugin = where, _imported("cryosip.bench.app.dask_worker", "--scheduler").Leaving()
-        try:
-            self.client = distributed.Client(**_address(where), timeout=ANSWER_SECONDS, set_as_default=False)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise OSError(f"the scheduler {where} has not answered within {ANSWER_SECONDS:g} s: {error}") from error
+        try:  # before there is a client, which would try for longer, and again when it is closed
+            address = _address(Path(where)) if where.endswith(".json") or Path(where).exists() else where
+            asyncio.run(_answer(address))
+        except Exception as error:  # another server may answer anything
+            why = str(error) or "silence"
+            raise OSError(f"no scheduler has answered at {where} within {ANSWER_SECONDS:g} s: {why}") from error
+        self.client = distributed.Client(address, timeout=ANSWER_SECONDS, set_as_default=False)
 
     def workers(self) -> dict[str, Any]:
         """What the scheduler knows of each, by address."""
@@ -94,17 +99,23 @@ class Dask(Workers):
         self.client.close()
 
 
-def _address(where: str) -> dict[str, str]:
-    """A file of a scheduler that has just been started may come a little later."""
-    file = Path(where)
-    if file.suffix != ".json" and not file.exists():
-        return {"address": where}
+def _address(file: Path) -> str:
+    """From the file of a scheduler, which may come a little later where that has just been started."""
     late = time.monotonic() + ANSWER_SECONDS
     while not file.exists():
         if time.monotonic() > late:
-            raise FileNotFoundError(f"no such file: {where}")
+            raise FileNotFoundError("there is no such file")
         time.sleep(0.2)
-    return {"scheduler_file": where}
+    return str(json.loads(file.read_text())["address"])
+
+
+async def _answer(address: str) -> None:
+    """Waits for the first words of a scheduler."""
+    distributed = importlib.import_module("distributed")
+    security = distributed.Security().get_connection_args("client")
+    connecting = distributed.comm.connect(address, timeout=ANSWER_SECONDS, **security)
+    comm = await asyncio.wait_for(connecting, ANSWER_SECONDS)
+    await comm.close()
 
 
 def _hand_over(remote: Any, future: Future[Any]) -> None:
@@ -137,7 +148,7 @@ class Slurm(Workers):
             shared = self.jobs._typed_parameters()
             self.jobs.update_parameters(**{k if k in shared else f"slurm_{k}": v for k, v in given.items()})
         except (NameError, AssertionError, ValueError, TypeError) as error:
-            raise ValueError(f"--slurm {text}: {error}") from error
+            raise ValueError(f"--slurm {text}: {str(error).splitlines()[0]}") from error
         self._calls: list[tuple[Call, Future[Any]]] = []
         self._running: list[tuple[Any, Future[Any]]] = []
         self._over = threading.Event()
@@ -154,18 +165,20 @@ class Slurm(Workers):
         """Submits what was given since the last look as one array, and hands over what has ended."""
         while not self._over.wait(LOOK_SECONDS):
             new, self._calls = self._calls, []
-            try:
-                with self.jobs.batch():
-                    submitted = [(self.jobs.submit(Job(call)), future) for call, future in new]
-            except Exception as error:  # sbatch refuses: whoever waits is told
-                for _, future in new:
-                    future.set_exception(OSError(f"jobs cannot be submitted: {error}"))
-                continue
-            everything = [*self._running, *submitted]
-            ended = [pair for pair in everything if pair[0].done()]
-            self._running = [pair for pair in everything if pair not in ended]
+            if new:
+                self._submit(new)
+            ended = [pair for pair in self._running if pair[0].done()]
+            self._running = [pair for pair in self._running if pair not in ended]
             for job, future in ended:
                 _tell(job, future)
+
+    def _submit(self, calls: list[tuple[Call, Future[Any]]]) -> None:
+        try:
+            with self.jobs.batch():
+                self._running += [(self.jobs.submit(Job(call)), future) for call, future in calls]
+        except Exception as error:  # sbatch refuses: whoever waits is told
+            for _, future in calls:
+                future.set_exception(OSError(f"jobs cannot be submitted: {error}"))
 
     def count(self) -> int:
         """Jobs that run at present."""

@@ -41,7 +41,9 @@ def undisturbed(tmp_path_factory):
 
 
 def dask(*words, **options):
-    return subprocess.Popen([sys.executable, "-c", DASK, *words], env=environment(fast=False), **options)
+    return subprocess.Popen(
+        [sys.executable, "-c", DASK, *words], env=environment(fast=False), start_new_session=True, **options
+    )
 
 
 @contextlib.contextmanager
@@ -68,9 +70,8 @@ def scheduler(folder, n_workers=2):
         processes += [dask(*words, **quiet) for _ in range(n_workers)]
         yield file, processes[1:]
     finally:
-        for process in reversed(processes):
-            process.terminate()
-        for process in processes:
+        for process in processes:  # with their children
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait(60)
 
 
@@ -211,16 +212,39 @@ def test_workers_whose_command_was_killed_leave_their_checkpoints(undisturbed, t
     assert hidden(tmp_path) == []
 
 
-def test_a_run_that_ends_its_worker_three_times_is_an_error_and_the_others_are_made(tmp_path):
-    method = tmp_path / "deadly.py"
-    method.write_text("import os, signal\n\n\ndef deadly(problem):\n    os.kill(os.getpid(), signal.SIGKILL)\n")
-    words = ["--method", f"{method}:deadly", "--method", "flow", "--jobs", "2", "--replicates", "1"]
-    process = started(tmp_path / "results", *words, study="contamination", fast=False)
-    code, text = ended(process)
-    assert code == 1, text
-    assert text.count("its process has died; it is made again") >= 3
-    records = [json.loads(path.read_text()) for path in (tmp_path / "results/contamination").glob("*.json")]
-    by_method = {record["config"]["method"]["name"]: record for record in records}
-    assert "it has ended its process 3 times, the last time on" in by_method["deadly"]["message"]
-    assert by_method["deadly"]["status"] == "error"
-    assert by_method["flow"]["status"] == "ok"
+DEADLY = """
+import os, signal
+from cryosip.bench.studies.study import Size, Study
+from cryosip.methods.registry import METHODS
+from cryosip.records.schema import Labels, RunConfig
+
+def deadly(problem):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+METHODS["deadly"] = deadly
+PROBLEM = "oned", {"n_observations": 20}
+RUNS = [("deadly", {}), ("mixture", {"n_components": 2}), ("reweighting", {})]
+
+def configs(_size):
+    return [RunConfig("killable", Labels(name), *PROBLEM, name, options, 2, 2, 0) for name, options in RUNS]
+
+killable = Study("one of three runs ends its process", {"smoke": Size(1, 20, 1.0)}, configs)
+"""
+
+
+@TWO_CORES
+@pytest.mark.parametrize("kind", ["jobs", "dask workers"])
+def test_a_run_that_ends_its_worker_three_times_is_an_error_and_the_others_are_made(tmp_path, kind):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "deadly.py").write_text(DEADLY)
+    with workers_of(kind, folder) as words:
+        code, text = ended(started(tmp_path, *words, study=f"{folder / 'deadly.py'}:killable", fast=False))
+    assert (code, "2 failed" not in text) == (1, True), text
+    records = [json.loads(path.read_text()) for path in (tmp_path / "killable").glob("*.json")]
+    told = {record["config"]["method"]["name"]: (record["status"], record["message"]) for record in records}
+    status, message = told.pop("deadly")
+    assert status == "error"
+    assert message.startswith("it has ended its process 3 times, the last time on ")
+    assert told == {"mixture": ("ok", ""), "reweighting": ("ok", "")}
+    assert hidden(tmp_path) == []

@@ -14,6 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ T = TypeVar("T")
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 ANSWER_SECONDS = 20.0  # that a scheduler may take to answer
+TRIES = 5  # to ask all workers
 LOOK_SECONDS = 1.0  # between two looks at the jobs of a batch system
 
 
@@ -47,7 +49,8 @@ class Dask(Workers):
     def __init__(self, where: str) -> None:
         """Raises OSError for a scheduler that does not answer."""
         distributed = _imported("distributed", "--scheduler")
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # we tell it ourselves
+        for logger in ("distributed", "distributed.client"):  # we tell it ourselves
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
         self.where, self.plugin = where, _imported("cryosip.bench.app.dask_worker", "--scheduler").Leaving()
         try:  # before there is a client, which would try for longer, and again when it is closed
             address = _address(Path(where)) if where.endswith(".json") or Path(where).exists() else where
@@ -74,14 +77,15 @@ class Dask(Workers):
         many = [name for name, worker in workers.items() if worker["nthreads"] > 1]
         if many:
             raise ValueError(f"{', '.join(many)} has several threads; wanted workers of one: dask worker --nthreads 1")
-        self.client.register_plugin(self.plugin)
         versions = self.client.run(importlib.metadata.version, "cryosip", on_error="return")
-        refused = {name: f"has no cryosip ({e})" for name, e in versions.items() if isinstance(e, Exception)}
-        if not refused:
+        refused = {name: "has no cryosip" for name, found in versions.items() if isinstance(found, ImportError)}
+        if not refused:  # a worker that dies meanwhile answers with an OSError, and is not refused
             answers = self.client.run(work.prepare, order, on_error="return")
-            refused = {name: f"has cryosip {versions[name]}: {e}" for name, e in answers.items() if e is not None}
+            unfit = {name: error for name, error in answers.items() if isinstance(error, ImportError | ValueError)}
+            refused = {name: f"has cryosip {versions.get(name)}: {error}" for name, error in unfit.items()}
         if refused:
             raise ValueError("; ".join(f"{name} {why}; wanted {order.version}" for name, why in refused.items()))
+        _patiently(lambda: self.client.register_plugin(self.plugin))
         on_one_host = max(Counter(worker["host"] for worker in workers.values()).values(), default=1)
         return order._replace(settings=order.settings._replace(jobs=on_one_host))
 
@@ -95,8 +99,18 @@ class Dask(Workers):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leaves the scheduler and its workers as they were."""
-        self.client.unregister_worker_plugin(self.plugin.name)
+        with suppress(Exception):  # workers were refused and have no plugin, or have died
+            _patiently(lambda: self.client.unregister_worker_plugin(self.plugin.name))
         self.client.close()
+
+
+def _patiently(ask: Callable[[], Any]) -> None:
+    """Asks all workers, of which one may die meanwhile: then once more."""
+    for _ in range(TRIES - 1):
+        with suppress(OSError):
+            ask()
+            return
+    ask()
 
 
 def _address(file: Path) -> str:

@@ -29,7 +29,7 @@ from cryosip.records.write import record_path, write
 # Linux: areas of memory of this process, and how many it may have; each compiled program takes a dozen
 MAPS, MOST_MAPS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
 MOST_ATTEMPTS = 3  # of a run that ends its process each time, without getting further
-LATE_SECONDS = 60.0  # that a folder may take to appear on another host
+LATE_SECONDS = 30.0  # that a folder may take to appear on another host
 
 _ONE_AT_A_TIME = threading.Lock()  # of a process whose threads are given runs: they share its memory and its clock
 _ready: set[str] = set()  # orders that this process has prepared itself for

@@ -292,3 +292,18 @@ def test_fresh_uses_no_checkpoint_from_before(tmp_path, monkeypatch):
         path.touch()
         campaign.run_all([config], Order(tmp_path, RunSettings("smoke", since)), Here(SILENT), SILENT)
     assert found == [True, False]
+
+
+def test_a_budget_of_seconds_goes_on_with_its_clock(interrupted, monkeypatch):
+    """The seconds of building the method are those of the first time, and count once."""
+
+    def seconds_of_setup(seconds):
+        monkeypatch.setattr(execute, "_set_up", lambda problem, _config: (METHODS["walk"](problem), seconds))
+
+    budget = {"steps": 10**6, "every": 1, "stop_after_seconds": 99.0}
+    monkeypatch.setattr(runner.time, "perf_counter", iter(range(10**6)).__next__)  # each step takes one second
+    seconds_of_setup(49.0)
+    path = interrupted(30, **budget)
+    seconds_of_setup(1e6)
+    record, _ = executed(path, **budget)
+    assert (record.resumed_at, record.steps, record.setup_seconds) == ([30], 50, 49.0)

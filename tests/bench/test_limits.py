@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -240,3 +241,46 @@ def test_a_request_that_cannot_fit_is_refused_before_anything_runs(tmp_path):
     assert code == 1
     assert "cryosip: memory is 1 MB; wanted more than" in text
     assert not (tmp_path / "none").exists()
+
+
+def in_a_thread(f):
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(f).result()
+
+
+def test_time_is_up_in_other_threads_too():
+    """Workers of Dask make runs in one, and Python gives signals to the main thread alone."""
+
+    def busy():
+        with ending_after(0.1):
+            end = time.monotonic() + 20
+            while time.monotonic() < end:
+                pass
+
+    with pytest.raises(TimeUp, match=re.escape("the 0.1 s that were allowed are over")):
+        in_a_thread(busy)
+
+
+def test_a_thread_that_is_done_in_time_is_not_disturbed():
+    def quick():
+        for _ in range(20):
+            with ending_after(0.1):
+                pass
+        end = time.monotonic() + 0.3
+        while time.monotonic() < end:
+            pass
+        return "done"
+
+    assert in_a_thread(quick) == "done"
+
+
+def test_a_run_in_a_thread_has_its_timeout(monkeypatch):
+    monkeypatch.setattr(runner, "PART_SECONDS", 0.1)
+
+    def measure(config, session):
+        with ending_after(session.limits.seconds):
+            while True:
+                pass
+
+    record, _ = in_a_thread(lambda: execute(CONFIG, "smoke", measure, Session(limits=Limits(seconds=0.1))))
+    assert (record.status, record.message) == ("timeout", "TimeUp: the 0.1 s that were allowed are over")

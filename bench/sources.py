@@ -24,6 +24,7 @@ NEUTRAL = {
     "cryosip.bench.cache",
     "cryosip.bench.environment",
     "cryosip.bench.sources",
+    "cryosip.bench.stopping",
     "cryosip.bench.studies.study",
     "cryosip.datasets.registry",
     "cryosip.methods.registry",

@@ -39,10 +39,10 @@ def stoppable() -> Iterator[None]:
         checkpoint.flush()
         raise Stopped(f"told to stop by {signal.Signals(number).name}")
 
-    _told.clear()
     before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         yield
     finally:
+        _told.clear()
         for number, handler in before.items():
             signal.signal(number, handler)

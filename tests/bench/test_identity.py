@@ -76,13 +76,13 @@ def test_a_method_more_changes_no_id(changed):
 @pytest.mark.parametrize(
     "files",
     [
-        [f"bench/app/{name}.py" for name in ("cli", "campaign", "progress", "jobs", "locks")],
+        [f"bench/app/{name}.py" for name in ("cli", "campaign", "progress", "executors", "locks")],
         [
             f"bench/studies/{name}.py"
             for name in ("registry", "study", "otd_dto", "scaling", "oned", "nanocluster", "protein", "bound")
         ],
         [f"bench/studies/{name}.py" for name in ("readings", "fredholm", "fredholm_settings")],
-        ["bench/check/run.py", "bench/speed/baselines.py", "bench/speed/tracking.py", "bench/cache.py"],
+        ["bench/check/run.py", "bench/speed/baselines.py", "bench/speed/tracking.py", "bench/cache.py", "bench/stopping.py"],
         ["bench/environment.py", "reports/page.py", "records/schema.py", "records/write.py", "datasets/registry.py"],
     ],
 )

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import time
 import uuid
 from collections import deque
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from cryosip.datasets.registry import DATASETS
 from cryosip.records import files
 from cryosip.records.read import OtherSchema
 from cryosip.records.schema import Record, RunConfig
+
+MOST_IN_VAIN = 10  # workers that end before they begin a run
 
 
 class Outcome(NamedTuple):
@@ -57,15 +60,24 @@ def _images_mb(config: RunConfig) -> float:
 
 
 @contextlib.contextmanager
-def shared(order: Order) -> Iterator[Order]:
-    """The order for processes anywhere: while the block lasts, a file tells them whether they have the same folder."""
+def shared(order: Order, outlasting: bool) -> Iterator[Order]:
+    """The order for processes anywhere: while the block lasts, a file tells them whether they have the same folder.
+
+    Where they may be `outlasting` a block that an exception ends, the file stays, for a week.
+    """
+    for old in order.results.glob(work.probe_path(order.results, "*").name):
+        if time.time() - old.stat().st_mtime > locks.STALE_SECONDS:
+            old.unlink(missing_ok=True)
     probe = uuid.uuid4().hex[:16]
     file = work.probe_path(order.results, probe)
     files.write_text(file, probe)
     try:
         yield order._replace(version=work.version(), probe=probe)
-    finally:
-        file.unlink(missing_ok=True)
+    except BaseException:
+        if not outlasting:
+            file.unlink(missing_ok=True)
+        raise
+    file.unlink(missing_ok=True)
 
 
 def run_all(configs: list[RunConfig], order: Order, workers: Workers, callbacks: Callbacks) -> Outcome:
@@ -103,6 +115,7 @@ def _made(
 ) -> Iterator[tuple[Place, Done]]:
     """What became of each run, as they end; never more runs are with the workers than these take at a time."""
     queue, flying = deque(pending), dict[Future[Done], Place]()
+    traces, in_vain = dict[int, tuple[bytes, int]](), 0
     while queue or flying:
         while queue and len(flying) < workers.capacity:
             place = queue.popleft()
@@ -111,7 +124,13 @@ def _made(
             place = flying.pop(future)
             try:
                 yield place, future.result()
+                in_vain = 0
             except (BrokenExecutor, Stopped) as error:
+                trace = work.trace_of(order.results, place.config)
+                in_vain = in_vain + 1 if trace == traces.get(place.position, (b"", 0)) else 0
+                if in_vain >= MOST_IN_VAIN:
+                    raise OSError(f"{in_vain} workers in a row have ended before they began a run: {error}") from error
+                traces[place.position] = trace
                 callbacks.died(place, str(error))
                 queue.append(place)
 

@@ -149,6 +149,8 @@ class Slurm(Workers):
     Jobs go on when the command ends, and write their records.
     """
 
+    outlasting = True
+
     def __init__(self, text: str, folder: Path) -> None:
         """Raises ValueError for options that are none, and where there is no SLURM."""
         submitit = _imported("submitit", "--slurm")

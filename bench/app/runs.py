@@ -93,5 +93,6 @@ def _workers(
         workers = clusters.Slurm(options.slurm, order.results / ".jobs")
     else:
         workers = executors.Processes(processes, executors.gpus())
-    with campaign.shared(order) as order, workers, progress.of_workers(console, workers.count) as callbacks:
+    shared = campaign.shared(order, workers.outlasting)
+    with shared as order, workers, progress.of_workers(console, workers.count) as callbacks:
         yield workers, workers.prepare(order), callbacks

@@ -68,6 +68,7 @@ class Workers(Executor):
     """What makes the runs: an executor of the standard library that also says how many runs it takes at a time."""
 
     capacity: float = 1
+    outlasting = False  # whether what was submitted may begin when the command has ended
 
     def count(self) -> int:
         """How many runs are likely to go on at a time."""
@@ -148,6 +149,13 @@ def make(order: Order, place: Place, wait: bool, callbacks: Callbacks = SILENT) 
             write(path, record, arrays)
             locks.remove_stale_files(path)
             return Done(_light(record), True, time.monotonic() - began)
+
+
+def trace_of(results: Path, config: RunConfig) -> tuple[bytes, int]:
+    """What a run that is not over has left so far; nothing at first."""
+    path = path_of(results, config)
+    attempts, kept = locks.attempts_path(path), locks.checkpoint_path(path)
+    return attempts.read_bytes() if attempts.exists() else b"", kept.stat().st_mtime_ns if kept.exists() else 0
 
 
 def path_of(results: Path, config: RunConfig) -> Path:

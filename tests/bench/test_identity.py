@@ -82,7 +82,13 @@ def test_a_method_more_changes_no_id(changed):
             for name in ("registry", "study", "otd_dto", "scaling", "oned", "nanocluster", "protein", "bound")
         ],
         [f"bench/studies/{name}.py" for name in ("readings", "fredholm", "fredholm_settings")],
-        ["bench/check/run.py", "bench/speed/baselines.py", "bench/speed/tracking.py", "bench/cache.py", "bench/stopping.py"],
+        [
+            "bench/check/run.py",
+            "bench/speed/baselines.py",
+            "bench/speed/tracking.py",
+            "bench/cache.py",
+            "bench/stopping.py",
+        ],
         ["bench/environment.py", "reports/page.py", "records/schema.py", "records/write.py", "datasets/registry.py"],
     ],
 )

@@ -51,6 +51,10 @@ def execute_all(configs: list[RunConfig], profile: str, options: RunOptions) -> 
     """
     if sum(given not in (None, 1) for given in (options.jobs, options.scheduler, options.slurm)) > 1:
         raise typer.BadParameter("wanted one of --jobs, --scheduler and --slurm")
+    processes = min(options.jobs, len(executors.cores()), len(configs))
+    elsewhere = processes > 1 or options.scheduler is not None or options.slurm is not None
+    if elsewhere:
+        jax.config.update("jax_platforms", "cpu")  # this process, which only looks on, takes no memory of a GPU
     jax.config.update("jax_enable_x64", options.x64)
     if options.cache:
         cache.switch_on()
@@ -63,7 +67,7 @@ def execute_all(configs: list[RunConfig], profile: str, options: RunOptions) -> 
             fresh, retried = (now if since else 0 for since in (options.fresh, options.retry_failed))
             settings = RunSettings(profile, fresh, limits, retry_since=retried)
             order = Order(options.results, settings, options.x64)
-            with _workers(order, options, len(configs), console) as (workers, order, callbacks):
+            with _workers(order, options, processes if elsewhere else 0, console) as (workers, order, callbacks):
                 outcome = campaign.run_all(configs, order, workers, callbacks)
     except stopping.Stopped as stopped:
         typer.echo(f"cryosip: {stopped}; the same command goes on from the checkpoints", err=True)
@@ -77,11 +81,10 @@ def execute_all(configs: list[RunConfig], profile: str, options: RunOptions) -> 
 
 @contextlib.contextmanager
 def _workers(
-    order: Order, options: RunOptions, runs: int, console: Console
+    order: Order, options: RunOptions, processes: int, console: Console
 ) -> Iterator[tuple[Workers, Order, Callbacks]]:
-    """Who makes the runs, what they are ordered, and who watches them."""
-    processes = min(options.jobs, len(executors.cores()), runs)
-    if processes == 1 and options.scheduler is None and options.slurm is None:
+    """Who makes the runs, this process where there are no others; what they are ordered, and who watches them."""
+    if processes == 0:
         with progress.watching(console) as callbacks:
             yield executors.Here(callbacks), order, callbacks
         return

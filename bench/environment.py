@@ -4,9 +4,13 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import re
 import resource
+import socket
 import subprocess
 import sys
+import uuid
+from collections import Counter
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,21 +18,29 @@ from typing import Any
 
 import jax
 
+from cryosip.records.machines import short_name
+
 PACKAGES = ("cryosip", "jax", "jaxlib", "optax", "numpy", "scipy", "pot", "cryojax", "prody")
+NVIDIA = Path("/proc/driver/nvidia/version")
+MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))  # random, and for no other machine to know
 
 
 @cache
 def environment(jobs: int = 1) -> dict[str, Any]:
-    """Commit, versions, device, processor, threads, precision; null for what cannot be told.
+    """Commit, versions, host, device, driver, processor, threads, precision; null for what cannot be told.
 
-    With more than one of `jobs`, as many processes shared the machine, and their seconds are those of a shared machine.
+    `machine` is a short name that stands for the host in what travels, such as packs. With more than one of `jobs`, as
+    many processes shared the machine, and their seconds are those of a shared machine.
     """
-    device = jax.devices()[0]
+    host = socket.gethostname()
     return {
         **_git(),
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
-        "device": f"{device.platform} {device.device_kind}",
+        "host": host,
+        "machine": short_name(host, _machine_id()),
+        "device": _devices(),
+        "driver": _driver(),
         "cpu": _cpu(),
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "jobs": jobs,
@@ -95,6 +107,32 @@ def version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _machine_id() -> str:
+    """What this machine alone knows of itself, "" where there is nothing: nobody can guess what is hashed with it."""
+    for path in MACHINE_IDS:
+        with contextlib.suppress(OSError):
+            if known := path.read_text().strip():
+                return known
+    address = uuid.getnode()
+    return "" if address >> 40 & 1 else f"{address:x}"  # that bit: no address, but a random number for this process
+
+
+def _devices() -> str:
+    """All that compute, such as "cuda NVIDIA A100 × 2"."""
+    kinds = Counter(f"{device.platform} {device.device_kind}" for device in jax.devices())
+    return ", ".join(kind + (f" × {count}" if count > 1 else "") for kind, count in kinds.items())
+
+
+def _driver() -> str | None:
+    """The version of NVIDIA's driver and of the platform as JAX names it; None on a processor."""
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        return None
+    text = NVIDIA.read_text() if NVIDIA.exists() else ""
+    versions = [f"NVIDIA {found[0]}" for found in [re.search(r"\d+\.\d[.\d]*", text)] if found]
+    return ", ".join([*versions, " ".join(device.client.platform_version.split())])
 
 
 def _cpu() -> str | None:

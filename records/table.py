@@ -5,20 +5,21 @@ from collections.abc import Iterable
 import msgspec
 import pandas as pd
 
+from cryosip.records.machines import machine_of
 from cryosip.records.schema import Floor, Record
 from cryosip.records.select import observations, read_records
 from cryosip.records.sources import Sources
 
 TEXT = ("study", "profile", "problem", "method", "discrepancy", "variant", "axis", "axis_value", "status", "message",
-        "metric", "dataset_hash", "engine", "method_code", "problem_code", "measure_code", "dtype", "run_id",
-        "created")  # fmt: skip
+        "metric", "dataset_hash", "engine", "method_code", "problem_code", "measure_code", "dtype", "machine",
+        "run_id", "created")  # fmt: skip
 WHOLE = ("replicate", "seed", "steps", "forward_evaluations", "floor_n", "data_floor_n")
 COLUMNS = ("study", "profile", "problem", "method", "discrepancy", "variant", "axis", "axis_value", "n_observations",
            "replicate", "seed", "status", "message", "metric", "value", "floor_median", "floor_q05", "floor_q95",
            "floor_n", "data_floor_median", "data_floor_q05", "data_floor_q95", "data_floor_n", "initial_value",
            "oracle_value", "steps", "forward_evaluations", "setup_seconds", "compile_seconds", "run_seconds",
            "program_memory_mb", "peak_memory_mb", "dataset_hash", "engine", "method_code", "problem_code",
-           "measure_code", "dtype", "run_id", "created")  # fmt: skip
+           "measure_code", "dtype", "machine", "run_id", "created")  # fmt: skip
 
 
 def load(sources: Sources, one_engine: bool = False) -> pd.DataFrame:
@@ -36,7 +37,8 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
 
     `metric` is "" for a record without any. `floor_*` is the metric of an i.i.d. sample of the truth of the estimate's
     size, `data_floor_*` of the size of the data, by which the report divides; `initial_value` that of the initial
-    distribution, `oracle_value` that of the best weights on the estimate's own points.
+    distribution, `oracle_value` that of the best weights on the estimate's own points. Seconds compare where `machine`
+    is the same.
     """
     rows = [
         _run(record) | _metric(record, metric)
@@ -59,6 +61,7 @@ def _run(record: Record) -> dict[str, object]:
         "n_observations": observations(record),
         "engine": record.identity.engine,
         "dtype": str(record.environment.get("dtype") or ""),
+        "machine": machine_of(record),
     }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+from cryosip.records.machines import machine_of, timed
 from cryosip.records.schema import Record
 from cryosip.records.select import Skipped
 from cryosip.reports.spreads import (
@@ -30,7 +31,7 @@ Verdict = Literal[
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 METRICS = ("w1", "w2", "energy_distance_squared")
 STATUS, SECONDS = "status", "seconds"
-MACHINE = ("device", "cpu", "threads")
+MACHINE = ("device", "cpu", "threads")  # without which a record does not say where it was made
 STRUCTURE = "problem.options.structure"  # where a machine keeps the file does not matter
 MARGIN = 1.001  # what is nearer than this is rounding, however often it repeats
 CHANCE = 0.05  # of either side of a 90 % interval
@@ -58,8 +59,11 @@ RULES = (
     "While the floor of the data is the same on both sides, a number divided by it has the same ratio and is not "
     "judged twice; where the floors differ it has a line of its own.",
     "A regression is an error that is worse, or a status that is “failed in B”. Seconds that are worse are one where "
-    f"both sides name the same machine ({', '.join(MACHINE)}), and so are errors of runs that stop after so many "
-    "seconds, which come further on a faster machine. Such runs have no seconds to compare.",
+    "both sides name the same machine (host, device, processor, threads, and how many runs shared it), and so are "
+    "errors of runs that stop after so many seconds, which come further on a faster machine. Such runs have no seconds "
+    "to compare.",
+    "The seconds of a side are those on one machine: of those that both sides have the one with the most runs, else "
+    "the one with the most of the side. How many runs are left out is said.",
 )
 
 
@@ -138,14 +142,15 @@ def regressions(rows: Iterable[Row]) -> list[Row]:
 
 def same_machine(records: Iterable[Record]) -> bool:
     """Whether all records name one machine; what names none may be any."""
-    machines = {tuple(record.environment.get(name) for name in MACHINE) for record in records}
-    return len(machines) == 1 and None not in next(iter(machines))
+    records = list(records)
+    named = all(record.environment.get(name) is not None for record in records for name in MACHINE)
+    return named and len({machine_of(record) for record in records}) == 1
 
 
 def _rows(run: Run, a: Sequence[Record], b: Sequence[Record]) -> Iterator[Row]:
     """The status, the errors, over their floor too where the floor has moved, and seconds unless a limit sets them."""
-    timed = any(r.config_value("stop_after_seconds") is not None for r in (*a, *b))
-    notes = ["stops after so many seconds"] if timed else []
+    limited = any(r.config_value("stop_after_seconds") is not None for r in (*a, *b))
+    notes = ["stops after so many seconds"] if limited else []
     notes += _changed(a[0].config.resolved, b[0].config.resolved) if a and b else []
     status, here = _status(a, b), same_machine([*a, *b])
     yield Row(run, STATUS, status, statuses(a) or "—", statuses(b) or "—", notes=tuple(notes),
@@ -157,10 +162,26 @@ def _rows(run: Run, a: Sequence[Record], b: Sequence[Record]) -> Iterator[Row]:
         floors = [data_floor(side, metric) for side in (a, b)]
         if max(floors) > MARGIN * min(floors):
             quantities.append((f"{metric} ÷ floor", over_floor, metric))
-    quantities += [] if timed else [(SECONDS, lambda record, _: record.run_seconds, "")]
-    for quantity, of, metric in quantities if a and b else ():
-        counts = here or not (timed or quantity == SECONDS)  # what hangs on the machine, only where that is the same
-        yield from _number(run, quantity, a, b, of, metric, counts)
+    if not (a and b):
+        return
+    for quantity, of, metric in quantities:
+        yield from _number(run, quantity, a, b, of, metric, here or not limited)
+    if not limited:
+        yield from _seconds(run, a, b, here)
+
+
+def _seconds(run: Run, a: Sequence[Record], b: Sequence[Record], counts: bool) -> Iterator[Row]:
+    """The row of seconds, those of each side on one machine, the same where they share one."""
+    shared = {machine_of(record) for record in a} & {machine_of(record) for record in b}
+    both = [record for record in (*a, *b) if machine_of(record) in shared]
+    on_a, on_b = (timed(both or side).runs(side) for side in (a, b))
+    left_out = [
+        f"{len(side) - len(on)} of {len(side)} runs of {name} left out: other machine"
+        for name, side, on in (("A", a, on_a), ("B", b, on_b))
+        if len(on) < len(side)
+    ]
+    for row in _number(run, SECONDS, on_a, on_b, lambda record, _: record.run_seconds, "", counts):
+        yield row._replace(notes=(*row.notes, *left_out))
 
 
 def _status(a: Sequence[Record], b: Sequence[Record]) -> Verdict:

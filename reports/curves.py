@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from cryosip.records.machines import timed
 from cryosip.records.schema import Record
 from cryosip.reports.drawing import floor_band, flows, initial_line
 from cryosip.reports.spreads import Spread, grouped, spread
@@ -29,6 +30,8 @@ def convergence(records: Sequence[Record], prefix: str = "") -> list[Plot]:
 def _curves(records: Sequence[Record], metric: str, unit: str, prefix: str) -> Plot | None:
     if not records:
         return None
+    on = timed(records, unit)
+    records = on.runs(records)
     name = f"{prefix}curve-{metric}-{unit}"
     rows = [
         [series_style(r).label, r.labels.text, r.replicate, x, y]
@@ -53,7 +56,7 @@ def _curves(records: Sequence[Record], metric: str, unit: str, prefix: str) -> P
 
     caption = (
         "Flows and reweighting, one line for each replicate, from the first evaluation after the start. Band: 5–95 % "
-        "of an i.i.d. sample of the truth as large as the flow's."
+        "of an i.i.d. sample of the truth as large as the flow's." + (on.sentence and f" {on.sentence}")
     )
     title = f"{metric.upper()} against {'steps' if unit == 'step' else 'seconds'}"
     return Plot(name, title, caption, draw(name, paint), ["method", "setting", "replicate", unit, metric], rows)

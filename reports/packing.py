@@ -1,5 +1,6 @@
 """Results as a pack: all records in the form of today, with the arrays that figures are drawn of."""
 
+import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from cryosip.records.files import write_text
+from cryosip.records.machines import without_host
 from cryosip.records.pack import Card, write_pack
 from cryosip.records.schema import SCHEMA, Array, Record, id_of
 from cryosip.records.select import Skipped, largest, one_of_each_id, readable, selected
@@ -91,6 +94,7 @@ def write_kept(folder: Path, records: Sequence[Record], out: Path, words: Words)
 def keep(source: Opened, folder: Path) -> Kept:
     """Write all records that can be read into a folder, in the form of today, whatever their schema was.
 
+    They do not name their hosts, whose names may be nobody else's business: a short name keeps machines apart.
     Arrays are float32, and kept where the page of these records takes them.
     """
     readables, left_out = readable([source])
@@ -103,11 +107,20 @@ def keep(source: Opened, folder: Path) -> Kept:
         write(record_path(folder, record.study, record.run_id), record, watched[record.path].kept())
     if baselines and (timings := measured_file(source.folder)):
         (folder / timings).parent.mkdir(exist_ok=True)
-        shutil.copy(source.folder / timings, folder / timings)
+        _copy_timings(source.folder / timings, folder / timings)
     lost = sum(bool(record.arrays) and not watched[record.path].taken for record in records)
     return Kept(records, sorted([*left_out, *unread, *twins]), lost)
 
 
+def _copy_timings(source: Path, target: Path) -> None:
+    content = json.loads(source.read_text(encoding="utf-8"))
+    if "host" in content["environment"]:
+        content["environment"] = without_host(content["environment"])
+        write_text(target, json.dumps(content, indent=1))
+    else:
+        shutil.copy(source, target)
+
+
 def _current(record: Record) -> Record:
-    current = msgspec.structs.replace(record, schema=SCHEMA)
+    current = msgspec.structs.replace(record, schema=SCHEMA, environment=without_host(record.environment))
     return msgspec.structs.replace(current, run_id=id_of(current))

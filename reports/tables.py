@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from cryosip.records.machines import Timed, processor, timed, without_host
 from cryosip.records.schema import Floor, Record
 from cryosip.records.select import observations, of_other_engines
 from cryosip.reports.controls import Control, controls
@@ -52,17 +53,19 @@ def with_newcomers(headline: Sequence[str], records: Iterable[Record]) -> list[s
     return [*headline, *(name for name in floors if name not in (*headline, *KNOWN_METRICS))]
 
 
-def method_rows(records: Sequence[Record], metrics: Sequence[str]) -> list[MethodRow]:
+def method_rows(records: Sequence[Record], metrics: Sequence[str], on: Timed | None = None) -> list[MethodRow]:
     """Group runs by method, variant and profile; each metric is set against the floor of the size of the data.
 
-    The controls of each problem, profile and data size follow its methods.
+    The controls of each problem, profile and data size follow its methods. Seconds are `on` one machine: that of most
+    of these runs, or of a table that they are a part of.
     """
+    on = on or timed(records)
     others = of_other_engines(records)
     places = grouped(sorted(records, key=_order), lambda r: (r.problem, r.profile, observations(r)))
     rows = []
     for (problem, profile, size), here in sorted(places.items(), key=lambda item: item[0]):
         groups = grouped(here, lambda r: (r.method, r.discrepancy, r.labels.text))
-        rows += [_method_row(own, metrics, DAGGER * (own[0].path in others)) for own in groups.values()]
+        rows += [_method_row(own, metrics, on, DAGGER * (own[0].path in others)) for own in groups.values()]
         where = f"{problem}, n = {size:,.0f}" if len(places) > 1 else ""
         rows += [_control_row(c, metrics, where, profile) for c in controls(here, metrics, _label)]
     return rows
@@ -88,8 +91,9 @@ def _order(record: Record) -> tuple[Any, ...]:
     return rank, record.method, record.discrepancy, 0 if math.isnan(components) else components, record.labels.text
 
 
-def _method_row(records: list[Record], metrics: Sequence[str], mark: str) -> MethodRow:
+def _method_row(records: list[Record], metrics: Sequence[str], on: Timed, mark: str) -> MethodRow:
     ok = [record for record in records if record.status == "ok"]
+    clocked = on.runs(ok)
     return MethodRow(
         series_style(records[0]).label + mark,
         series_style(records[0]).colour,
@@ -98,11 +102,11 @@ def _method_row(records: list[Record], metrics: Sequence[str], mark: str) -> Met
         {name: spread([r.metrics.get(name, math.nan) for r in ok]) for name in metrics},
         {name: spread([over_floor(r, name) for r in ok]) for name in metrics},
         {name: typical_floor([r.data_floors[name] for r in ok if name in r.data_floors]) for name in metrics},
-        spread([r.run_seconds for r in ok]),
-        spread([r.compile_seconds for r in ok]),
+        spread([r.run_seconds for r in clocked]),
+        spread([r.compile_seconds for r in clocked]),
         spread([float(r.forward_evaluations) for r in ok]),
         statuses(records),
-        setup_seconds=spread([r.setup_seconds for r in ok]),
+        setup_seconds=spread([r.setup_seconds for r in clocked]),
     )
 
 
@@ -128,10 +132,9 @@ def as_table(part: msgspec.Struct | dict[str, Any] | None) -> dict[str, Any]:
 
 
 def distinct(records: Iterable[Record], field: str) -> list[tuple[str, str]]:
-    """Each key of a table such as "environment", with its distinct values and how many records have each."""
-    pairs = grouped(
-        ((k, plain(v)) for r in records for k, v in as_table(getattr(r, field)).items()), lambda pair: pair[0]
-    )
+    """Each key of a table such as "environment", with its distinct values and how many records have each; no host."""
+    tables = (without_host(as_table(getattr(record, field))) for record in records)
+    pairs = grouped(((key, plain(value)) for table in tables for key, value in table.items()), lambda pair: pair[0])
     counts = {key: sorted(Counter(value for _, value in own).items()) for key, own in pairs.items()}
     return [
         (key, own[0][0] if len(own) == 1 else "; ".join(f"{value} ({count})" for value, count in own))
@@ -141,14 +144,7 @@ def distinct(records: Iterable[Record], field: str) -> list[tuple[str, str]]:
 
 def hardware(records: Iterable[Record]) -> list[str]:
     """The devices and processors that the records name, such as "cuda NVIDIA A100, AMD EPYC"."""
-    return sorted({machine(record) for record in records})
-
-
-def machine(record: Record) -> str:
-    """The device and processor of one record."""
-    device, cpu = (" ".join(str(record.environment.get(name) or "").split()) for name in ("device", "cpu"))
-    named = [cpu] if cpu and device.startswith("cpu") else [device, cpu]
-    return ", ".join(filter(None, named)) or "not known"
+    return sorted({processor(record) for record in records})
 
 
 def algorithms(records: Iterable[Record]) -> list[tuple[str, str, str]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cryosip.records.machines import without_host
 from cryosip.records.read import SPEED
 from cryosip.records.select import Skipped
 from cryosip.records.sources import Opened
@@ -94,7 +95,7 @@ def _parse(data: Any) -> Baselines:
     data = _upgraded(data)
     if data["schema"] != SCHEMA:
         raise ValueError(f"schema {data['schema']!r}: this version of cryosip reads schema {SCHEMA}")
-    environment = [(str(key), plain(value)) for key, value in data["environment"].items()]
+    environment = [(str(key), plain(value)) for key, value in without_host(data["environment"]).items()]
     return Baselines(str(data["created"]), environment, [_comparison(c) for c in data["comparisons"]])
 
 

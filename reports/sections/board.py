@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table as Printed
 from rich.text import Text
 
+from cryosip.records.machines import across, timed
 from cryosip.records.schema import UNTUNED, Record
 from cryosip.records.select import largest, of_other_engines
 from cryosip.reports import controls
@@ -23,7 +23,7 @@ from cryosip.reports.sections.budgets import BUDGET_UNITS, Standing, listed
 from cryosip.reports.sections.overall import Overall
 from cryosip.reports.spreads import Spread, grouped, spread
 from cryosip.reports.style import method_name
-from cryosip.reports.tables import DAGGER, interval, machine, number
+from cryosip.reports.tables import DAGGER, interval, number
 
 STUDY = "otd-vs-dto"
 ORDER = ("oned", "nanocluster", "adk", "hsp90")
@@ -169,47 +169,29 @@ def _of_problem(problem: str, records: Sequence[Record], others: set[Path], unit
     runs = budgets.runs_for(records, unit, budget)
     best, winner = [standing.method for standing in budgets.best(order)], _winner(order)
     mark = "tied" if winner == NO_DIFFERENCE else "winner" if winner in best else ""
-    elsewhere, machines = _machines(runs) if unit == "seconds" else (set(), "")
+    every = [record for own in runs.values() for record in own]
+    on = timed(every, unit)
     entries = [
         Entry(
             rank,
             standing.method,
             standing.spread,
-            spread([budgets.spent_within(r, unit, budget) for r in runs[standing.method] if r.status == "ok"]),
+            spread([budgets.spent_within(r, unit, budget) for r in on.runs(runs[standing.method]) if r.status == "ok"]),
             standing.failed,
             len(standing.ratios),
             mark if standing.method in best else "",
             DAGGER * any(record.path in others for record in runs[standing.method]),
-            DOUBLE_DAGGER * (standing.method in elsewhere),
+            DOUBLE_DAGGER * (len(on.runs(runs[standing.method])) < len(runs[standing.method])),
             standing.ratios,
             UNTUNED * all(r.labels.variant.startswith(UNTUNED) for r in runs[standing.method]),
         )
         for rank, standing in enumerate(order, start=1)
     ]
-    every = [record for own in runs.values() for record in own]
+    elsewhere = f"{DOUBLE_DAGGER.strip()} ran, in part at least, on another. {across(every)}"
+    machines = f"{on.sentence} {elsewhere}" if on.sentence else ""
     bounds = controls.controls(every, ("w2",), method_name)
     return Board(problem, budget, entries, budgets.sentence(order), winner, unit, bounds, machines,
                  budgets.replicates_to_separate(order))  # fmt: skip
-
-
-def _machines(runs: Mapping[str, Sequence[Record]]) -> tuple[set[str], str]:
-    """The methods of which some run was made on another machine than most of all, and what that means."""
-    found = Counter(_machine(record) for own in runs.values() for record in own)
-    if len(found) < 2:
-        return set(), ""
-    most = max(sorted(found), key=lambda name: found[name])
-    elsewhere = {method for method, own in runs.items() if any(_machine(record) != most for record in own)}
-    names = listed([f"{name} ({count} runs)" for name, count in found.most_common()])
-    return elsewhere, (
-        f"Seconds are of {len(found)} machines: {names};{DOUBLE_DAGGER} ran, in part at least, on another than most. "
-        "Seconds do not compare across machines; forward evaluations do."
-    )
-
-
-def _machine(record: Record) -> str:
-    """What decides its seconds, as text."""
-    threads = record.environment.get("threads")
-    return machine(record) + (f", {threads} threads" if threads else "")
 
 
 def _winner(order: Sequence[Standing]) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
+from cryosip.records.machines import across
 from cryosip.records.schema import Record
 from cryosip.reports.controls import TRUTH_SAMPLE
 from cryosip.reports.section import Context, Section, Source, Table, of_study
@@ -52,11 +53,13 @@ class Row(NamedTuple):
     floor: float
     estimates: dict[str, float]
     best: dict[str, Best]
+    machines: str = ""
 
     @property
     def sentence(self) -> str:
         """Who is within 1.5 times the bound; of who is not, whether its points or their weights are far."""
-        return " ".join(_verdict(kind, best) for kind, best in self.best.items())
+        found = [_verdict(kind, best) for kind, best in self.best.items()]
+        return " ".join([*found, self.machines] if self.machines else found)
 
 
 def rows(source: Source) -> list[Row]:
@@ -76,7 +79,8 @@ def _row(problem: str, bounds: Sequence[Record], compared: Sequence[Record]) -> 
     bound = {record.replicate: _w2(record, "stopped") for record in bounds}
     longest = max(budgets.budgets(compared, "seconds"), default=math.nan)
     found: dict[str, list[Best]] = {kind: [] for kind in KINDS}
-    for method, own in budgets.runs_for(compared, "seconds", longest).items():
+    runs = budgets.runs_for(compared, "seconds", longest)
+    for method, own in runs.items():
         paired = [record for record in own if record.replicate in bound]
         if paired:
             errors = [
@@ -86,7 +90,8 @@ def _row(problem: str, bounds: Sequence[Record], compared: Sequence[Record]) -> 
             for kind in (kind for kind, names in KINDS.items() if own[0].method in names):
                 found[kind].append(Best(method, *errors))
     best = {kind: min(methods, key=lambda one: one.ratio) for kind, methods in found.items() if methods}
-    return Row(problem, observations, _median([_floor(record) for record in bounds]), estimates, best)
+    return Row(problem, observations, _median([_floor(record) for record in bounds]), estimates, best,
+               across(record for own in runs.values() for record in own))  # fmt: skip
 
 
 def _w2(record: Record, name: str) -> float:

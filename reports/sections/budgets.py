@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cryosip.records.machines import Timed, timed
 from cryosip.records.schema import Array, Record
 from cryosip.reports.ranking import LEVEL, MOST, holm, replicates_needed
 from cryosip.reports.spreads import MIN_REPLICATES, Ratio, Spread, grouped, paired_ratio, spread
@@ -300,10 +301,10 @@ class Reach(NamedTuple):
 
 
 def reaches(records: Sequence[Record], unit: str) -> list[Reach]:
-    """The cost to each threshold by the runs of the longest budget."""
-    found = []
+    """The cost to each threshold by the runs of the longest budget, of seconds by those on one machine."""
+    found, on = [], on_machine(records, unit)
     for own in longest(records, unit).values():
-        costs = {t: [cost_to(record, t, unit) for record in own] for t in THRESHOLDS}
+        costs = {t: [cost_to(record, t, unit) for record in on.runs(own)] for t in THRESHOLDS}
         counts = {t: f"{sum(map(math.isfinite, c))} of {len(c)}" for t, c in costs.items()}
         found.append(Reach(method_style(own[0]), {t: spread(c) for t, c in costs.items()}, counts))
     return found
@@ -312,6 +313,11 @@ def reaches(records: Sequence[Record], unit: str) -> list[Reach]:
 def longest(records: Sequence[Record], unit: str) -> dict[str, list[Record]]:
     """By method, the runs of the longest budget."""
     return runs_for(records, unit, max(budgets(records, unit), default=math.nan))
+
+
+def on_machine(records: Sequence[Record], unit: str) -> Timed:
+    """Which runs of the longest budget count where their costs are compared."""
+    return timed((record for own in longest(records, unit).values() for record in own), unit)
 
 
 def cost_to(record: Record, threshold: float, unit: str) -> float:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cryosip.records.machines import Timed, timed
 from cryosip.records.schema import Record
 from cryosip.reports.section import Context, Section, Source, Table
 from cryosip.reports.spreads import Spread, grouped, over_floor, spread
@@ -19,7 +20,7 @@ class Row(NamedTuple):
     """A method on a problem: its last gap, what it took until the gap was certified, and W2 over its floor at the end.
 
     `certified` of `n` replicates came below 1e-4 and stayed there to the end; seconds and steps are of these,
-    compilation apart.
+    compilation apart, seconds on one machine.
     """
 
     problem: str
@@ -36,18 +37,20 @@ def rows(records: Sequence[Record]) -> list[Row]:
     """One for each problem and method of the study."""
     groups = grouped(records, lambda record: (record.labels.variant, record.method))
     ordered = sorted(groups.items(), key=lambda item: (item[1][0].problem, _observations(item[1][0]), item[0]))
-    return [_row(problem, own) for (problem, _), own in ordered]
+    on = timed(records)
+    return [_row(problem, own, on) for (problem, _), own in ordered]
 
 
 def _observations(record: Record) -> float:
     return record.config_number("problem.options.n_observations")
 
 
-def _row(problem: str, records: Sequence[Record]) -> Row:
+def _row(problem: str, records: Sequence[Record], on: Timed) -> Row:
     ok = [record for record in records if record.status == "ok" and GAP in record.curve]
     above = [(record, np.flatnonzero(record.curve[GAP] >= CERTIFIED)) for record in ok]
     first = [(record, int(places[-1]) + 1 if places.size else 0) for record, places in above]
     reached = [(record, place) for record, place in first if place < len(record.curve[GAP])]
+    clocked = [(record, place) for record, place in reached if on.runs([record])]
     return Row(
         problem,
         method_style(records[0]),
@@ -55,14 +58,14 @@ def _row(problem: str, records: Sequence[Record]) -> Row:
         spread([float(record.curve[GAP][-1]) for record in ok]),
         len(reached),
         spread([float(record.curve["step"][place]) for record, place in reached]),
-        spread([record.setup_seconds + float(record.curve["seconds"][place]) for record, place in reached]),
+        spread([record.setup_seconds + float(record.curve["seconds"][place]) for record, place in clocked]),
         spread([over_floor(record, "w2", record.metrics) for record in ok]),
     )
 
 
 def _context(source: Source) -> Context:
     found = rows(source.records)
-    return {"certificates": found, "certified": CERTIFIED} if found else {}
+    return {"certificates": found, "certified": CERTIFIED, "machines": timed(source.records).sentence} if found else {}
 
 
 def _table(context: Context) -> dict[str, Table]:

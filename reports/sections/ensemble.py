@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from cryosip.records.machines import timed
 from cryosip.records.schema import Record
 from cryosip.reports.controls import BEST_WEIGHTS
 from cryosip.reports.section import Context, Section, Source
@@ -18,7 +19,8 @@ Case = tuple[str, MethodRow]  # what is known of the poses, "" for a control, an
 def case_rows(records: Sequence[Record]) -> list[Case]:
     """The methods of one ensemble for each case of poses, then the controls, which are the same in all cases."""
     groups = grouped(records, lambda r: str(r.config_value("problem.options.poses")))
-    tables = [(poses, method_rows(groups[poses], list(METRICS))) for poses in CASES if poses in groups]
+    on = timed(records)
+    tables = [(poses, method_rows(groups[poses], list(METRICS), on)) for poses in CASES if poses in groups]
     found = [(poses, row) for poses, rows in tables for row in rows if not row.control]
     # a method has no population of structures but that of its estimate: the best weights were measured by W2 alone
     controls = [row for row in tables[0][1] if row.control and row.label != BEST_WEIGHTS]
@@ -30,7 +32,9 @@ def _context(source: Source) -> Context:
         sorted(source.records, key=lambda r: (r.profile, r.labels.text, r.replicate)),
         lambda r: (r.labels.text.partition(";")[0], r.profile),
     )
-    tables = [(*key, shared_data(own), case_rows(own)) for key, own in ensembles.items()]
+    tables = [
+        (*key, f"{shared_data(own)} {timed(own).sentence}".rstrip(), case_rows(own)) for key, own in ensembles.items()
+    ]
     return {"ensembles": tables, "metrics": METRICS} if tables else {}
 
 

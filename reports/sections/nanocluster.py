@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
+from cryosip.records.machines import timed
 from cryosip.records.schema import Array, Record
 from cryosip.records.select import observations
 from cryosip.reports.controls import START_LABEL, TRUTH_SAMPLE
@@ -239,6 +240,7 @@ def _tables(source: Source) -> Context:
     metrics = with_newcomers(METRICS, in_plane)
     return {
         "methods": method_rows(in_plane, metrics),
+        "machines": timed(in_plane).sentence,
         "metrics": metrics,
         "shared_data": shared_data(in_plane),
         "interpretations": interpretations(in_plane),

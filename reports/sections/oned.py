@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from cryosip.records.machines import timed
 from cryosip.records.schema import Record
 from cryosip.reports import movies
 from cryosip.reports.curves import against_components, convergence
@@ -78,6 +79,8 @@ def costs(records: Sequence[Record]) -> list[Plot]:
 
 def _cost(records: Sequence[Record], name: str, metric: str, threshold: float, unit: str) -> Plot:
     """The cost of each replicate to reach a threshold, inf where it never did."""
+    on = timed(records, unit)
+    records = on.runs(records)
     rows = sorted(
         (series_style(r).label, _sigma(r), r.replicate, r.status, cost)
         for r in records
@@ -106,6 +109,7 @@ def _cost(records: Sequence[Record], name: str, metric: str, threshold: float, u
     caption = "Each marker is one replicate, hollow where the threshold was never reached; the line joins the medians. "
     caption += "First evaluated step below the threshold." if unit == "step" else NOT_COUNTED
     caption += "" if metric == "w2" else NO_ORDER
+    caption += on.sentence and f" {on.sentence}"
     panel = f"Fig. 2{name[4]}" if metric == "w2" else f"Companion of Fig. 2{name[4]}"
     title = f"{panel}: {'steps' if unit == 'step' else 'seconds'} to {metric.upper()} < {threshold:g}"
     return Plot(name, title, caption, draw(name, paint), ["method", "sigma", "replicate", "status", unit], rows)
@@ -129,10 +133,11 @@ def _methods(source: Source) -> Context:
     """All methods on the same data, the tuned ones apart."""
     if not source.records:
         return {}
-    metrics = with_newcomers(METRICS, source.records)
+    metrics, on = with_newcomers(METRICS, source.records), timed(source.records)
     return {
-        "methods": method_rows([r for r in source.records if r.labels.variant != "tuned"], metrics),
-        "tuned": method_rows([r for r in source.records if r.labels.variant == "tuned"], metrics),
+        "methods": method_rows([r for r in source.records if r.labels.variant != "tuned"], metrics, on),
+        "tuned": method_rows([r for r in source.records if r.labels.variant == "tuned"], metrics, on),
+        "machines": on.sentence,
         "shared_data": shared_data(source.records),
         "metrics": metrics,
     }

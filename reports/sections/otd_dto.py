@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from cryosip.records.machines import across, timed
 from cryosip.records.schema import Array, Record
 from cryosip.reports.controls import BEST_WEIGHTS, START_LABEL, TRUTH_SAMPLE, floor_label
 from cryosip.reports.section import Context, Section, Source
@@ -47,7 +48,8 @@ def median_curve(records: Sequence[Record], metric: str, unit: str) -> tuple[Arr
 
 def _curves(problem: str, records: Sequence[Record], metric: str, unit: str) -> Plot:
     name = f"{problem}-{metric}-{unit}".replace("_", "-")
-    methods = budgets.longest(records, unit)
+    on = budgets.on_machine(records, unit)
+    methods = {method: kept for method, own in budgets.longest(records, unit).items() if (kept := on.runs(own))}
     limits = budgets.budgets(records, unit)
 
     def paint(ax: Axes) -> None:
@@ -77,6 +79,7 @@ def _curves(problem: str, records: Sequence[Record], metric: str, unit: str) -> 
         f"floor; dashed: {START_LABEL}"
         + ("." if metric == "energy_distance_squared" else
            f"; hollow, at the right end: {BEST_WEIGHTS} on the method's own points, an oracle.")
+        + (on.sentence and f" {on.sentence}")
     )  # fmt: skip
     rows = [
         [r.method, r.replicate, r.status, x, y]
@@ -117,16 +120,18 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _front_of_seconds(problem: str, records: Sequence[Record]) -> Plot:
-    points = []
+    points, on = [], timed(records)
     for budget in budgets.budgets(records, "seconds"):
         runs = budgets.runs_for(records, "seconds", budget)
         for s in budgets.standings(records, "w2", "seconds", budget):
-            took = spread([budgets.spent_within(r, "seconds", budget) for r in runs[s.method]]).median
-            points.append((s.style, budget if math.isnan(took) else took, s.spread))
+            if own := on.runs(runs[s.method]):
+                took = spread([budgets.spent_within(r, "seconds", budget) for r in own]).median
+                points.append((s.style, budget if math.isnan(took) else took, s.spread))
     caption = (
         "W2 over its floor within each budget of seconds, with the setting chosen for that budget, at the seconds that "
         "were spent of it: medians, bars 5–95 % over replicates (none below 3). The line joins what no other method "
         "beats in both. Methods that had nothing yet, or failed in most replicates, stand at the top edge."
+        + (on.sentence and f" {on.sentence}")
     )
     return _front(f"{problem}-pareto-seconds", f"{problem}: error against seconds", caption, "seconds", points)
 
@@ -179,6 +184,8 @@ def _tables(source: Source) -> Context:
     problems = by_problem(source.records)
     return problems and {
         "verdicts": {problem: budgets.verdicts(own) for problem, own in problems.items()},
+        "across": {problem: across(own) for problem, own in problems.items()},
+        "machines": {problem: budgets.on_machine(own, "seconds").sentence for problem, own in problems.items()},
         "reaches": {problem: {u: budgets.reaches(own, u) for u in BUDGET_UNITS} for problem, own in problems.items()},
         "budget_units": BUDGET_UNITS,
         "thresholds": budgets.THRESHOLDS,

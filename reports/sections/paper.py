@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from cryosip.records.machines import timed
 from cryosip.records.schema import Floor, Record
 from cryosip.records.select import largest, observations
 from cryosip.reports.section import Context, Section, Source, Table
@@ -147,25 +148,28 @@ def cost_rows(records: Sequence[Record]) -> list[Row]:
     fits = [r for r in records if (r.study, r.method) == ("noise", "flow") and r.labels.variant != "tuned"]
     at_size = largest(r for r in fits if _size(r) == published_numbers.FIG2_SIZE)
     shown = at_size or _largest(fits)
-    units = {"steps": _costs(shown, "step"), "seconds": _costs(shown, "seconds")}
+    on = timed(shown)
+    units = {"steps": _costs(shown, "step"), "seconds": _costs(on.runs(shown), "seconds")}
     steps, seconds = units.values()
     shared, in_time = ([s for s in costs["energy"] if s in costs["kl"]] for costs in (steps, seconds))
     ends = sorted({*shared[:1], *shared[-1:]})
     reaching = {f"{LABELS[d]} σ {s:g}": reached(own) for d, by_sigma in steps.items() for s, own in by_sigma.items()}
     growing = {f"{LABELS[d]} {unit}": grows(list(by_sigma.values())) for unit, costs in units.items()
                for d, by_sigma in costs.items() if len(by_sigma) > 1}  # fmt: skip
-    statements: list[tuple[str, dict[str, Outcome], Literal["better", "worse"]]] = [
-        ("W2 < 0.2 is reached at every σ", reaching, "worse"),
-        ("KL needs more time than energy at every σ", _kl_above_energy(seconds, in_time), "better"),
-        ("KL needs more iterations than energy at low and at very high σ", _kl_above_energy(steps, ends), "better"),
-        ("Iterations and time grow with σ", growing, "better"),
+    slower, longer = _kl_above_energy(seconds, in_time), _kl_above_energy(steps, ends)
+    statements: list[tuple[str, dict[str, Outcome], Literal["better", "worse"], str]] = [
+        ("W2 < 0.2 is reached at every σ", reaching, "worse", ""),
+        ("KL needs more time than energy at every σ", slower, "better", on.sentence),
+        ("KL needs more iterations than energy at low and at very high σ", longer, "better", ""),
+        ("Iterations and time grow with σ", growing, "better", on.sentence),
     ]
     rows = []
-    for quantity, outcomes, contradicted in statements:
+    for quantity, outcomes, contradicted, of_machines in statements:
         verdict, why = _undecided(shown)
         if at_size:
             verdict = statement_verdict(outcomes, contradicted)
             why = _reason(verdict, shown)
+        why = f"{why} {of_machines}".rstrip()
         rows.append(Row("§4.1, Fig. 2", quantity, "stated", verdict, published_numbers.FIG2_CONVENTION, why,
                         finding=_finding(outcomes)))  # fmt: skip
     return rows

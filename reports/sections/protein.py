@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
+from cryosip.records.machines import timed
 from cryosip.records.schema import Array, Molecule, Record
 from cryosip.records.select import observations
 from cryosip.reports import movies
@@ -312,6 +313,7 @@ def _tables(source: Source) -> Context:
         "names": {name: protein.name for name, protein in PROTEINS.items()},
         "shared_data": {name: _shared(own) for name, own in proteins.items()},
         "methods": {name: method_rows(own, metrics) for name, own in proteins.items()},
+        "machines": {name: timed(own).sentence for name, own in proteins.items()},
         "modes": {name: mode_table(own) for name, own in proteins.items()},
         "collapsed": {name: collapsed(own) for name, own in proteins.items()},
         "metrics": metrics,

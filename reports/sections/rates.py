@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cryosip.records.machines import Timed, timed
 from cryosip.records.schema import Record
 from cryosip.reports.spreads import MIN_REPLICATES, Spread, counted, grouped, mean_interval
 from cryosip.reports.style import series_style
@@ -37,12 +38,20 @@ AXES = (
 
 
 class Quantity(NamedTuple):
-    """A number of a record that is fitted; `shown` where it is in the tables of the page and not in files alone."""
+    """A number of a record that is fitted; `shown` where it is in the tables of the page and not in files alone.
+
+    `timed` where it is in seconds, which are compared on one machine.
+    """
 
     name: str
     label: str
     of: Callable[[Record], float]
     shown: bool = True
+    timed: bool = False
+
+    def runs(self, records: Sequence[Record], on: Timed) -> list[Record]:
+        """Of these the runs whose numbers count."""
+        return on.runs(records) if self.timed else list(records)
 
 
 def step_seconds(record: Record) -> float:
@@ -53,8 +62,8 @@ def step_seconds(record: Record) -> float:
 QUANTITIES = (
     Quantity("w2", "W2", lambda record: record.metrics.get("w2", math.nan)),
     Quantity("w1", "W1", lambda record: record.metrics.get("w1", math.nan), shown=False),
-    Quantity("seconds", "seconds for each step", step_seconds),
-    Quantity("total", "seconds, setup and run", lambda record: record.setup_seconds + record.run_seconds, shown=False),
+    Quantity("seconds", "seconds for each step", step_seconds, timed=True),
+    Quantity("total", "seconds, setup and run", lambda r: r.setup_seconds + r.run_seconds, shown=False, timed=True),
     Quantity("memory", "planned memory, MB", lambda record: record.program_memory_mb),
     Quantity("peak", "peak memory of the process, MB", lambda record: record.peak_memory_mb, shown=False),
 )
@@ -214,16 +223,19 @@ def groups(records: Sequence[Record]) -> dict[tuple[str, Axis, str], list[Record
 
 
 def exponents(records: Sequence[Record]) -> list[Exponent]:
-    """All fitted exponents beside the expected ones."""
+    """All fitted exponents beside the expected ones, of seconds on one machine for all methods along an axis."""
+    found = groups(records)
+    along = grouped(found, lambda key: key[:2])
+    on = {place: timed(r for key in keys for r in found[key]) for place, keys in along.items()}
     return [
-        _exponent(problem, axis, quantity, own)
-        for (problem, axis, _), own in groups(records).items()
+        _exponent(problem, axis, quantity, own, on[problem, axis])
+        for (problem, axis, _), own in found.items()
         for quantity in QUANTITIES
     ]
 
 
-def _exponent(problem: str, axis: Axis, quantity: Quantity, records: Sequence[Record]) -> Exponent:
-    fit, series = fitted(records, axis, quantity), series_style(records[0])
+def _exponent(problem: str, axis: Axis, quantity: Quantity, records: Sequence[Record], on: Timed) -> Exponent:
+    fit, series = fitted(quantity.runs(records, on), axis, quantity), series_style(records[0])
     rate = expected(problem, quantity.name, axis.name, records[0].method)
     failed = sum(record.status != "ok" for record in records)
     return Exponent(problem, axis, quantity.label, series.label, series.colour, fit, rate, judged(fit, rate),

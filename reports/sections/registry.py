@@ -1,5 +1,6 @@
 """All sections of the page in its order: a study has its section in the file of its name, and its line here."""
 
+from cryosip.records.machines import timed
 from cryosip.reports.section import Context, Section, Source
 from cryosip.reports.sections import (
     board,
@@ -31,7 +32,7 @@ def _other_studies(source: Source) -> Context:
     """The runs of studies that no section takes, as plain tables of all their metrics."""
     others = [r for r in source.everything.shown if r.study not in KNOWN_STUDIES]
     tables = [
-        (study, problem, metrics, method_rows(own, metrics))
+        (study, problem, metrics, method_rows(own, metrics), timed(own).sentence)
         for (study, problem), own in sorted(grouped(others, lambda r: (r.study, r.problem)).items())
         for metrics in [sorted({name for r in own for name in r.metrics})]
     ]

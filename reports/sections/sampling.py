@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
+from cryosip.records.machines import Timed, timed
 from cryosip.records.schema import Record
 from cryosip.reports.drawing import floor_band, initial_line
 from cryosip.reports.section import Context, Section, Source
@@ -58,8 +59,9 @@ def schemes(records: Sequence[Record]) -> list[Plot]:
 def time_to_accuracy(records: Sequence[Record]) -> list[Accuracy]:
     """Seconds and forward evaluations until W1 and W2 are below multiples of the floor of the data."""
     by_scheme = _by_scheme(records)
+    on = _on(by_scheme, "seconds")
     return [
-        _accuracy(name, own, metric, multiple)
+        _accuracy(name, own, on, metric, multiple)
         for metric in METRICS
         for multiple in MULTIPLES
         for name, own in by_scheme.items()
@@ -92,12 +94,17 @@ def _style(record: Record) -> SeriesStyle:
     return series._replace(label=f"{series.label}, K = {samples:g}") if samples > 1 else series
 
 
-def _accuracy(scheme: str, records: Sequence[Record], metric: str, multiple: float) -> Accuracy:
+def _on(by_scheme: dict[str, list[Record]], unit: str) -> Timed:
+    return timed((record for own in by_scheme.values() for record in own), unit)
+
+
+def _accuracy(scheme: str, records: Sequence[Record], on: Timed, metric: str, multiple: float) -> Accuracy:
     threshold = multiple * data_floor(records, metric)
     seconds, calls = ([_cost(r, metric, threshold, unit) for r in records] for unit in UNITS)
+    clocked = [_cost(r, metric, threshold, "seconds") for r in on.runs(records)]
     few = len(records) < MIN_REPLICATES
     return Accuracy(
-        scheme, _style(records[0]).colour, metric, multiple, threshold, spread(seconds), spread(calls),
+        scheme, _style(records[0]).colour, metric, multiple, threshold, spread(clocked), spread(calls),
         sum(math.isfinite(cost) for cost in seconds), len(records), sum(r.status != "ok" for r in records),
         f"{counted(len(records))}, fewer than {MIN_REPLICATES}: no interval" if few else "",
     )  # fmt: skip
@@ -111,6 +118,8 @@ def _cost(record: Record, metric: str, threshold: float, unit: str) -> float:
 
 def _curves(by_scheme: dict[str, list[Record]], metric: str, unit: str) -> Plot:
     """Medians over replicates of both the cost and the distance at each evaluation."""
+    on = _on(by_scheme, unit)
+    by_scheme = {name: kept for name, own in by_scheme.items() if (kept := on.runs(own))}
     lines = {name: _line([r for r in own if metric in r.curve], metric, unit) for name, own in by_scheme.items()}
     records = [record for own in by_scheme.values() for record in own]
 
@@ -133,6 +142,7 @@ def _curves(by_scheme: dict[str, list[Record]], metric: str, unit: str) -> Plot:
     words.append("Grey: the floor, an i.i.d. sample of the truth with one point for each observation.")
     failed = [f"{name}: {count}" for name, own in by_scheme.items() if (count := sum(r.status != "ok" for r in own))]
     words += [f"Runs that failed: {', '.join(failed)}."] if failed else []
+    words += [on.sentence] if on.sentence else []
     rows = [
         [_style(r).label, r.replicate, r.status, x, y]
         for r in records
@@ -234,7 +244,7 @@ def _ratios(records: Sequence[Record]) -> Plot:
 
 def _accuracies(source: Source) -> Context:
     rows = time_to_accuracy(source.records)
-    return {"accuracies": rows} if rows else {}
+    return {"accuracies": rows, "machines": _on(_by_scheme(source.records), "seconds").sentence} if rows else {}
 
 
 SECTIONS = (

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from cryosip.records.machines import Timed, timed
 from cryosip.records.schema import Record
 from cryosip.reports.controls import TRUTH_SAMPLE
 from cryosip.reports.drawing import initial_line
@@ -15,7 +16,7 @@ from cryosip.reports.section import Context, Section, Source
 from cryosip.reports.sections import rates
 from cryosip.reports.sections.rates import QUANTITIES, Axis, Fit, Quantity, fitted, groups, place
 from cryosip.reports.spreads import grouped, spread
-from cryosip.reports.style import INK, Plot, draw, log_axes, series_style
+from cryosip.reports.style import INK, Plot, SeriesStyle, draw, log_axes, series_style
 
 COLUMNS = ("problem", "axis", "value", "method", "replicate", "status", "w2", "w1", "initial w2", "floor w2",
            "seconds for each step", "setup seconds", "compile seconds", "run seconds", "steps", "forward evaluations",
@@ -41,25 +42,27 @@ def heading(problem: str, axis: Axis) -> str:
 def _panel(problem: str, axis: Axis, panel: Panel, quantity: Quantity) -> Plot:
     name = re.sub(r"[^a-z0-9-]+", "-", f"scaling-{problem}-{axis.name}".lower()) + f"-{quantity.name}"  # a file's too
     records = [record for own in panel.values() for record in own]
-    fits = {method: fitted(own, axis, quantity) for method, own in panel.items()}
+    on = timed(records)
+    counted = {method: quantity.runs(own, on) for method, own in panel.items()}
+    fits = {method: fitted(own, axis, quantity) for method, own in counted.items()}
 
     def paint(ax: Axes) -> None:
         if quantity.name == "w2":
             _references(ax, axis, records)
         for index, (method, own) in enumerate(panel.items()):
-            _series(ax, axis, quantity, own, fits[method])
+            _series(ax, axis, quantity, series_style(own[0]), counted[method], fits[method])
             _failures(ax, axis, own, 0.97 - 0.04 * index)
         log_axes(ax, "xy" if any(quantity.of(record) > 0 for record in records) else "x")
         ax.set(xlabel=axis.label, ylabel=quantity.label)
 
     title = f"{problem}: {DRAWN[quantity.name]} against {axis.label}"
-    rows = [_row(problem, axis, record) for record in records]
-    return Plot(name, title, _caption(axis, quantity, panel, fits), draw(name, paint), COLUMNS, rows)
+    rows = [_row(problem, axis, record, on) for record in records]
+    caption = _caption(axis, quantity, panel, fits) + (f" {on.sentence}" if on.sentence and quantity.timed else "")
+    return Plot(name, title, caption, draw(name, paint), COLUMNS, rows)
 
 
-def _series(ax: Axes, axis: Axis, quantity: Quantity, records: Sequence[Record], fit: Fit) -> None:
+def _series(ax: Axes, axis: Axis, quantity: Quantity, series: SeriesStyle, records: Sequence[Record], fit: Fit) -> None:
     """Replicates as faint markers, the line of their medians and the fitted line."""
-    series = series_style(records[0])
     kept = [r for r in records if r.status == "ok" and quantity.of(r) > 0]
     values = {x: [quantity.of(r) for r in own] for x, own in grouped(kept, lambda r: place(r, axis)).items()}
     for x, own in values.items():
@@ -112,12 +115,13 @@ def _caption(axis: Axis, quantity: Quantity, panel: Panel, fits: dict[str, Fit])
     return " ".join(words)
 
 
-def _row(problem: str, axis: Axis, record: Record) -> list[object]:
-    floor = record.data_floors.get("w2")
+def _row(problem: str, axis: Axis, record: Record, on: Timed) -> list[object]:
+    floor, clocked = record.data_floors.get("w2"), bool(on.runs([record]))
+    seconds = (rates.step_seconds(record), record.setup_seconds, record.compile_seconds, record.run_seconds)
     return [problem, axis.name, place(record, axis), series_style(record).label, record.replicate, record.status,
             record.metrics.get("w2", math.nan), record.metrics.get("w1", math.nan),
-            record.initial_metrics.get("w2", math.nan), floor.median if floor else math.nan, rates.step_seconds(record),
-            record.setup_seconds, record.compile_seconds, record.run_seconds, record.steps, record.forward_evaluations,
+            record.initial_metrics.get("w2", math.nan), floor.median if floor else math.nan,
+            *(x if clocked else math.nan for x in seconds), record.steps, record.forward_evaluations,
             record.program_memory_mb, record.peak_memory_mb]  # fmt: skip
 
 

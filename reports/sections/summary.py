@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
+from cryosip.records.machines import timed
 from cryosip.records.schema import Record
 from cryosip.records.select import largest, observations, of_other_engines
 from cryosip.records.sources import Opened
@@ -61,8 +62,8 @@ def _sources(everything: Everything) -> list[tuple[Opened, int, list[str]]]:
 
 
 def _several_machines(records: Iterable[Record]) -> list[str]:
-    """The studies whose records name more than one machine."""
-    return [study for study, own in grouped(records, lambda r: r.study).items() if len(hardware(own)) > 1]
+    """The studies whose records are of more than one machine."""
+    return [study for study, own in grouped(records, lambda r: r.study).items() if timed(own).sentence]
 
 
 def sizes(records: Iterable[Record]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cryosip.records.machines import across
 from cryosip.records.schema import Array, Record
 from cryosip.reports.section import Context, Section, Source, Table
 from cryosip.reports.sections import budgets
@@ -29,6 +30,7 @@ class Chosen(NamedTuple):
     n_settings: int
     by_held_out: float
     by_truth: float
+    several_machines: bool = False
 
     @property
     def ratio(self) -> float:
@@ -57,7 +59,8 @@ def _chosen(problem: str, seconds: float, records: Sequence[Record]) -> Chosen:
         for curve in (_score, _error)
     )
     by_score, by_error = int(np.argmin(scores)), int(np.argmin(errors))
-    return Chosen(problem, seconds, method_style(records[0]), len(settings), errors[by_score], errors[by_error])
+    return Chosen(problem, seconds, method_style(records[0]), len(settings), errors[by_score], errors[by_error],
+                  bool(across(records)))  # fmt: skip
 
 
 def _score(record: Record) -> Array:
@@ -81,6 +84,7 @@ def _context(source: Source) -> Context:
         "median": float(np.median(ratios)),
         "q95": float(np.quantile(ratios, 0.95)),
         "worst": max((row for row in rows if math.isfinite(row.ratio)), key=lambda row: row.ratio),
+        "machines": [f"{row.style.label} on {row.problem}" for row in rows if row.several_machines],
         "infinity": math.inf,
     }
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cryosip.records.machines import Timed, timed
 from cryosip.records.schema import Floor, Record
 from cryosip.records.select import of_other_engines
 from cryosip.reports.section import Context, Section, Source
@@ -53,6 +54,7 @@ class Group(NamedTuple):
     consensus: dict[str, Spread]
     floors: dict[str, Floor]
     halves: str
+    machines: str
 
 
 def groups(records: Sequence[Record]) -> list[Group]:
@@ -64,7 +66,8 @@ def groups(records: Sequence[Record]) -> list[Group]:
 def _group(records: Sequence[Record]) -> Group:
     others = of_other_engines(records)
     ok = [r for r in records if r.status == "ok"]
-    rows = [_row(own, DAGGER * (own[0].path in others)) for own in grouped(records, name_of).values()]
+    on = timed(records)
+    rows = [_row(own, on, DAGGER * (own[0].path in others)) for own in grouped(records, name_of).values()]
     rows.sort(key=lambda row: (math.isnan(row.metrics[DISTANCE].median), row.metrics[DISTANCE].median))
     consensus = {name: spread([r.metrics.get(other, math.nan) for r in ok]) for name, other in CONSENSUS.items()}
     names = ("n_observations", "image_size", "snr", "volume_size")
@@ -73,7 +76,7 @@ def _group(records: Sequence[Record]) -> Group:
     metrics = METRICS | {name: title for name, title in POPULATIONS.items() if any(name in r.metrics for r in ok)}
     known = {name: typical_floor([r.floors[name] for r in ok if name in r.floors]) for name in metrics}
     floors = {name: floor for name, floor in known.items() if floor is not None}
-    return Group(title, metrics, rows, consensus, floors, _halves(ok, size))
+    return Group(title, metrics, rows, consensus, floors, _halves(ok, size), on.sentence)
 
 
 def _halves(records: Sequence[Record], size: float) -> str:
@@ -94,7 +97,7 @@ def _halves(records: Sequence[Record], size: float) -> str:
     )
 
 
-def _row(records: Sequence[Record], mark: str) -> Row:
+def _row(records: Sequence[Record], on: Timed, mark: str) -> Row:
     ok = [r for r in records if r.status == "ok"]
 
     def of(name: str) -> list[float]:
@@ -107,7 +110,7 @@ def _row(records: Sequence[Record], mark: str) -> Row:
         {name: spread(of(name)) for name in METRICS | POPULATIONS},
         spread([a / b for a, b in zip(of(DISTANCE), floors, strict=True)]),
         spread([a / b for a, b in zip(of(DISTANCE), of("volume_spread"), strict=True)]),
-        spread([_seconds(r) for r in ok]),
+        spread([_seconds(r) for r in on.runs(ok)]),
         statuses(records),
     )
 

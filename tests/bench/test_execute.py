@@ -21,8 +21,8 @@ from cryosip.records.schema import Choice, Labels, Result, RunConfig, as_json, f
 
 TIMES = {"setup_seconds", "trace_seconds", "compile_seconds", "program", "run_seconds", "peak_memory_mb", "created"}
 ENVIRONMENT = {
-    "commit", "dirty", "cryosip", "python", "jax", "jaxlib", "numpy", "pot", "cryojax", "prody", "device", "cpu",
-    "threads", "jobs", "dtype",
+    "commit", "dirty", "cryosip", "python", "jax", "jaxlib", "numpy", "pot", "cryojax", "prody", "host", "machine",
+    "device", "cpu", "threads", "jobs", "dtype",
 }  # fmt: skip
 DISTANCES = {"w1", "w2", "energy_distance", "energy_distance_squared"}
 TO_DATA = {"w1_to_data", "w2_to_data"}

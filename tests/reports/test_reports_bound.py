@@ -60,3 +60,9 @@ def test_the_page_has_the_table_and_the_curves(two_kinds, write, results, tmp_pa
     assert "the best OTD method, is not within 1.5" in text
     assert "what the data tell" in text
     assert (tmp_path / "out" / "bound.csv").read_text().count("\n") == 2
+
+
+def test_methods_on_several_machines_are_said_to_be(two_kinds, compared, results):
+    assert "machines" not in rows(results)[0].sentence
+    compared("reweighting", [[9, 5.0]] * 3, environment={"device": "cuda A100"})
+    assert "The runs are of 2 machines: what is reached within so many seconds does not" in rows(results)[0].sentence

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import cryosip
+from cryosip.records.machines import short_name
 from cryosip.records.select import read_records
 from cryosip.records.table import COLUMNS, tidy
 from cryosip.reports.csv_text import csv_text
@@ -24,7 +25,7 @@ def parsed(results: Path) -> list[dict[str, str]]:
 
 
 def test_a_row_has_what_the_record_says_of_a_metric(write, results):
-    own = {"oracle_metrics": {"w2": 0.1}, "setup_seconds": 0.5, "environment": {"dtype": "float32"}}
+    own = {"oracle_metrics": {"w2": 0.1}, "setup_seconds": 0.5, "environment": {"dtype": "float32", "host": "left"}}
     own |= {"identity": {"engine": "e", "method": "m", "problem": "p", "measure": ""}}
     path = write(discrepancy="kl", replicate=3, floors=FLOOR, message="slow", setting="annealed K=10", **own)
     table = cryosip.load(results)
@@ -38,7 +39,7 @@ def test_a_row_has_what_the_record_says_of_a_metric(write, results):
         initial_value=1.6, oracle_value=0.1, steps=25_000, forward_evaluations=250_000_000, setup_seconds=0.5,
         compile_seconds=1.2, run_seconds=7.5, program_memory_mb=None, peak_memory_mb=310.0, dataset_hash="feed",
         engine="e", method_code="m", problem_code="p", measure_code="",
-        dtype="float32", run_id=path.stem, created="2025-11-20T12:00:00Z",
+        dtype="float32", machine=f"{short_name('left')}, not known", run_id=path.stem, created="2025-11-20T12:00:00Z",
     )  # fmt: skip
     row = table[table["metric"] == "w2"].iloc[0]
     assert {name: None if value is None else row[name] for name, value in expected.items()} == expected

@@ -11,13 +11,14 @@ from cryosip.reports import page
 from cryosip.reports.sections.tuning import chosen
 
 
-def tried(write, number, replicates, method="mixture", status="ok"):
+def tried(write, number, replicates, method="mixture", status="ok", **changes):
     """A setting: its held-out scores and W2 over the floor after 1 and 4 seconds, by replicate."""
     for replicate, (scores, errors) in enumerate(replicates):
         curve = {"step": [1, 2], "seconds": [1.0, 4.0], "held_out": scores, "w2": [FLOOR * e for e in errors]}
         path = write(
             study="tuning", method=method, setting=f"number={number}", replicate=100 + replicate, curve=curve,
             discrepancy="energy" if method == "flow" else None, planned=5 + number, status=status, setup_seconds=0.0,
+            **changes,
         )  # fmt: skip
         budgets = '"budgets": {"seconds": [2.0, 8.0], "forward_evaluations": []}'
         path.write_text(path.read_text().replace('"stop_below": null', f'"stop_below": null, {budgets}'))
@@ -52,3 +53,12 @@ def test_the_page_says_what_the_truth_would_have_given(sweep, results, tmp_path)
     rows = (tmp_path / "out" / "tuning.csv").read_text().splitlines()
     assert rows[0] == "problem,seconds,method,settings,by_held_out,by_truth,ratio"
     assert len(rows) == 3
+
+
+def test_choices_by_runs_of_several_machines_are_named(sweep, write, results, tmp_path):
+    tried(write, 0, [([2.0, 1.0], [3.0, 2.0])] * 3, method="reweighting", environment={"device": "cuda A100"})
+    tried(write, 1, [([2.0, 1.0], [3.0, 2.0])] * 3, method="reweighting", environment={"device": "cuda H200"})
+    assert {row.style.label: row.several_machines for row in chosen(read_records(results)[0])} == {
+        "mixture": False, "reweighting": True}  # fmt: skip
+    text = " ".join(page.build(results, tmp_path / "out").read_text().split())
+    assert "The runs are of several machines for reweighting on oned: what is reached within so many seconds" in text

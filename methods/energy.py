@@ -107,8 +107,7 @@ def _observed_in_span(
     observed: images.Rows, noise_std: float, span: Span, integrate: bool, tile: int | None
 ) -> images.Observed:
     coordinates = images.by_rows(span.project, observed)
-    squares = [images.row_squares(a) for a in (observed, coordinates)]
-    outside = (squares[0] - squares[1]).clip(0.0)
+    outside = images.outside(observed, coordinates)
     dims = observed.shape[1] if integrate else observed.shape[1] - coordinates.shape[1]
     return images.Observed(coordinates, outside, _within(observed, tile), noise_std, dims)
 

@@ -65,9 +65,9 @@ def by_rows(f: Callable[[Array], Array], rows: Array) -> Array:
 
 
 def placed(tree: Tree) -> Tree:
-    """The same values; where there are several processes, what each holds for itself becomes one array of all."""
+    """The same values on devices; where there are several processes, what each holds for itself is on those of all."""
     if not several():
-        return tree
+        return jax.device_put(tree)
     whole = jax.jit(lambda leaf: leaf, out_shardings=devices.on_all())
     return jax.tree.map(lambda leaf: leaf if _is_shared(leaf) else whole(leaf), tree)
 

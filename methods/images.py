@@ -87,12 +87,17 @@ def by_rows(f: Callable[[Images], Coordinates], rows: Rows) -> Rows:
     return found if hosts.several() else np.asarray(found)
 
 
-def row_squares(rows: Rows) -> Float[np.ndarray | Array, " m"]:
-    """|row|^2 in double precision."""
+def outside(rows: Rows, coordinates: Rows) -> Float[np.ndarray | Array, " m"]:
+    """What the squared norms of the coordinates lack of those of the rows, in double precision."""
+    with hosts.in_double():
+        squares = [_row_squares(a) for a in (rows, coordinates)]
+        return (squares[0] - squares[1]).clip(0.0)
+
+
+def _row_squares(rows: Rows) -> Float[np.ndarray | Array, " m"]:
     if isinstance(rows, np.ndarray):
         return np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
-    with hosts.in_double():
-        return (rows.astype(np.float64) ** 2).sum(1)
+    return (rows.astype(np.float64) ** 2).sum(1)
 
 
 def _beside(observed: Observed) -> Rows:

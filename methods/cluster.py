@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 
 PATIENCE = 25.0  # seconds until all processes have met: no process waits for half a minute
+ANSWER = 2.0  # more that another process waits for the answer: process 0 may have begun later
 PAUSE = 0.1  # seconds between two attempts to reach process 0
 # the ports of jobs, as JAX itself gives them out
 FIRST_PORT, N_PORTS = 61440, 4096
@@ -181,7 +182,7 @@ def _report(place: Place, until: float) -> str:
     while time.monotonic() < until:
         try:
             with socket.create_connection(_address(place.coordinator), until - time.monotonic()) as server:
-                server.settimeout(max(0.01, until + 2 - time.monotonic()))  # process 0 may have begun later
+                server.settimeout(max(0.01, until + ANSWER - time.monotonic()))
                 server.sendall(json.dumps([place.n_processes, place.process]).encode())
                 if said := server.recv(4096):
                     return json.loads(said)

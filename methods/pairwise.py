@@ -57,26 +57,10 @@ def _tiled(f: Callable[[Point], Array], rows: Images, n: int, tile: int | None) 
     return jax.lax.map(f, rows, batch_size=many) if many < len(rows) else jax.vmap(f)(rows)
 
 
-def sum_rows(f: Callable[..., Array], y: Images, tile: int | None, *clouds: list[Array]) -> Array:
-    """f(row, *clouds) of every row of y, where f is a sum over the rows of the clouds.
+def _sum_rows(f: Callable[..., Array], y: Images, tile: int | None, *clouds: list[Array]) -> Array:
+    """f(row, *clouds) of every row of y, where f is a sum over the rows of the clouds, each with its `_shares`.
 
     In a run of several processes no device holds more of y and of the clouds than its part.
-
-    Parameters
-    ----------
-    f
-        Of one row (p,) and the clouds.
-    y
-        Rows (n, p).
-    tile
-        Pairs of either kind at a time; TILE by default, whose numbers stay in the cache.
-    clouds
-        What is known of the others: arrays (m, ...), the last of them their `_shares`.
-
-    Returns
-    -------
-    Array
-        The results, with leading axis n.
     """
 
     def part(rows: Images, *own: list[Array]) -> Array:
@@ -165,7 +149,7 @@ def mean_kernel(kernel: Radial, y: Images, cloud: Observations, tile: int | None
         cloud, *share = others
         return _mean(kernel.value(distances(point, cloud)), share)
 
-    return sum_rows(at, y, tile, [cloud, *_shares(cloud)]).mean()
+    return _sum_rows(at, y, tile, [cloud, *_shares(cloud)]).mean()
 
 
 def mean_slope(kernel: Radial, y: Images, cloud: Observations, tile: int | None = None) -> Images:
@@ -198,7 +182,7 @@ def mean_slope(kernel: Radial, y: Images, cloud: Observations, tile: int | None 
         weight = _weight(kernel, distances(point, cloud), share)
         return point * weight.sum() - jnp.matmul(weight, cloud, precision="highest")
 
-    return sum_rows(at, y, tile, [cloud, *_shares(cloud)])
+    return _sum_rows(at, y, tile, [cloud, *_shares(cloud)])
 
 
 def weighted_mean(
@@ -299,7 +283,7 @@ def slope_gap(own: Radial, other: Radial, y: Images, observed: Cloud, tile: int 
 
     drawn = [simulated.points, simulated.squares, *_shares(simulated.points)]
     seen = [observed.points, observed.squares, along_gap, *_shares(observed.points)]
-    return sum_rows(at, simulated.points, tile, drawn, seen)
+    return _sum_rows(at, simulated.points, tile, drawn, seen)
 
 
 def _weight(kernel: Radial, r: Distances, share: list[Distances]) -> Distances:

@@ -60,7 +60,7 @@ def join(coordinator: str | None = None, n_processes: int | None = None, process
         return 0
     _meet(place)
     jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM, and the process go on
-    # gloo takes messages in the order in which they come: programs that overlap would take each other's
+    # programs that overlap could exchange in another order in each process, and gloo takes what comes first
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     if "JAX_CPU_COLLECTIVES_IMPLEMENTATION" not in os.environ:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")

@@ -18,8 +18,8 @@ from cryosip.methods import cluster, hosts
 PROGRAM = Path(__file__).with_name("on_processes.py")
 GUIDE = Path(__file__).parents[2] / "docs/cluster.md"
 SECONDS = 400
-# Sums of n = 64 terms, added up in another order, differ by at most n eps of the sum of their sizes; the sizes are of the
-# order of the results or of one, and each of the four steps of a run adds as much again. Found: 3e-6 at most.
+# Sums of n = 64 terms, added up in another order, differ by at most n eps of the sum of their sizes; the sizes are of
+# the order of the results or of one, and each of the four steps of a run adds as much again. Found: 3e-6 at most.
 TOLERANCE = 4 * 64 * float(np.finfo(np.float32).eps)
 
 

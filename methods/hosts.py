@@ -51,7 +51,7 @@ def from_rows(own: Float[np.ndarray, "m_own p"]) -> Float[Array, "m p"]:
 
 def is_apart(value: Any) -> bool:
     """Whether it is an array of which this process holds a part alone."""
-    return isinstance(value, jax.Array) and not (value.is_fully_addressable or value.is_fully_replicated)
+    return _is_shared(value) and not value.is_fully_replicated
 
 
 def laid_out(tree: Tree, n: int) -> Tree:
@@ -93,7 +93,7 @@ def fetched(tree: Tree) -> Tree:
 
 
 def _is_shared(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+    return isinstance(leaf, jax.Array) and not (isinstance(leaf, jax.core.Tracer) or leaf.is_fully_addressable)
 
 
 def everywhere(own: np.ndarray) -> np.ndarray:

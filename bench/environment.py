@@ -61,7 +61,7 @@ def peak_memory_mb() -> float:
 
 def memory_in_use_mb() -> float:
     """Memory in use on the device that computes, or of this process where the device has none of its own."""
-    stats = jax.devices()[0].memory_stats()
+    stats = jax.local_devices()[0].memory_stats()
     return stats["bytes_in_use"] / 2**20 if stats else _resident_mb("VmRSS")
 
 

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from cryosip.methods import hosts
+
 # of functions with derivatives of their own; where a step is compiled, all derivatives have been taken
 DERIVATIVES = {"jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "transpose_thunk"}
 
@@ -38,7 +40,7 @@ class Step(NamedTuple):
 def call(f: Callable[..., Any], *arguments: Any) -> Any:
     """f(*arguments), compiled once for all functions of the same text, whatever data they hold."""
     closed, shape = jax.make_jaxpr(f, return_shape=True)(*arguments)
-    flat = _CALL(Text(closed.jaxpr), jax.device_put(closed.consts), *jax.tree.leaves(arguments))
+    flat = _CALL(Text(closed.jaxpr), hosts.placed(closed.consts), *jax.tree.leaves(arguments))
     return jax.tree.unflatten(jax.tree.structure(shape), flat)
 
 
@@ -56,7 +58,7 @@ def step(f: Callable[[jax.Array, Any], tuple[Any, Any]], key: jax.Array, state: 
     before, after = (jax.tree.map(lambda a: (jnp.shape(a), jnp.result_type(a)), tree) for tree in (state, after))
     if before != after:
         raise TypeError(f"a step of a method makes a state of {after}; wanted {before}, as `init` makes it")
-    return Step(Text(*_cut(closed.jaxpr)), jax.device_put(closed.consts))
+    return Step(Text(*_cut(closed.jaxpr)), hosts.placed(closed.consts))
 
 
 def _cut(jaxpr: core.Jaxpr) -> tuple[core.Jaxpr, core.Jaxpr]:

@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 
 from cryosip.bench import programs
 from cryosip.bench.cache import compilations
 from cryosip.bench.environment import memory_in_use_mb
 from cryosip.bench.limits import MEASURING_MB, NO_LIMITS, Limits
-from cryosip.methods import checks
+from cryosip.methods import checks, hosts
 from cryosip.methods.method import Method, State, WeightedPoints
 from cryosip.methods.tiles import shared
 
@@ -79,6 +78,8 @@ def run(
     finite yields one last snapshot with `finite` False. Blocks of more than seconds are computed in parts, which
     changes no bit; `on_part` is told after each, off the clock, and a run that is given what it was told as `start`
     goes on from there, to the same bits. After the part in which `limits.seconds` are over comes a last snapshot.
+    In a run of several processes (`methods.cluster`) all of them call this alike. Each is given the same estimates,
+    whole and of numpy, and the clock of the slowest; the state stays where it is.
     Raises ValueError for counts below 1 and growth below 1, MemoryError where tiles of no size fit into the memory.
     """
     checks.positive_int("steps", steps)
@@ -86,15 +87,16 @@ def run(
     if checks.positive("growth", growth) < 1:
         raise ValueError(f"growth is {growth!r}; wanted a number >= 1")
     key_init, key_steps = jr.split(key)
-    state = programs.call(method.init, key_init)
+    state = hosts.placed(programs.call(method.init, key_init))
     program = _compiled(method, (key_steps, state, 0, every, False), limits.memory_mb)
 
     def snapshot_of(now: Progress, objective: float) -> Snapshot:
         estimate = method.estimate(now.state)
-        finite = _finite((now.state, estimate))
+        finite = hosts.all_finite((now.state, estimate))
+        estimate = hosts.fetched(estimate)
         return Snapshot(now.step, now.seconds, now.forward_evaluations, program, objective, finite, estimate, now.state)
 
-    now = Progress(0, 0.0, 0, state) if start is None else start
+    now = Progress(0, 0.0, 0, state) if start is None else start._replace(state=hosts.placed_as(start.state, state))
     if start is None:
         yield snapshot_of(now, math.nan)
     longest = 1  # steps of a part
@@ -105,7 +107,7 @@ def run(
             began = time.perf_counter()
             report = program.advance(key_steps, now.state, now.step, end, end == stop)
             state, told, calls = jax.block_until_ready(report)
-            took = time.perf_counter() - began
+            took = hosts.largest(time.perf_counter() - began)
             longest = max(1, min(10 * longest, int((end - now.step) * PART_SECONDS / max(took, 1e-9))))
             counted = now.forward_evaluations + int(calls[0]) * 2**16 + int(calls[1])
             now, objective = Progress(end, now.seconds + took, counted, state), float(told)
@@ -140,7 +142,7 @@ def _compiled(method: Method, arguments: tuple[jax.Array, State, int, int, bool]
         traced = time.perf_counter()
         program = _BLOCK.lower(*step, *arguments).compile()
         trace_seconds, compile_seconds = traced - began, time.perf_counter() - traced
-        planned, held = _planned_megabytes(program), memory_in_use_mb()
+        planned, held = _planned_megabytes(program), hosts.largest(memory_in_use_mb())
         if not held + max(planned, MEASURING_MB) > memory_mb:  # a plan that is not told is nan
             advance = partial(program, step.constants)
             return Program(advance, trace_seconds, compile_seconds, compilations() == before, planned, share)
@@ -210,8 +212,3 @@ def _count(calls: Calls, more: Count) -> Calls:
     """Adds to (high, low), which stand for high * 2^16 + low: 32 bits overflow within one long block."""
     low = calls[1] + jnp.asarray(more, jnp.uint32)
     return calls[0] + (low >> 16), low & 0xFFFF
-
-
-def _finite(values: Any) -> bool:
-    leaves = [leaf for leaf in jax.tree.leaves(values) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return all(np.isfinite(leaf).all() for leaf in leaves)  # numpy compiles nothing

@@ -5,7 +5,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from cryosip.methods import hosts
 
 # squares of smaller and of larger numbers are 0 and infinite in single precision
 MIN_MAGNITUDE, MAX_MAGNITUDE = 1e-18, 1e18
@@ -90,10 +93,13 @@ def numbers(name: str, value: Any, ndim: int) -> np.ndarray:
 
 
 def finite_matrix(name: str, value: Any) -> np.ndarray:
-    """A concrete array of floating-point numbers, of shape (n, p), n and p at least one, all finite."""
+    """A concrete array of floating-point numbers, of shape (n, p), n and p at least one, all finite.
+
+    One whose rows are in several processes is fetched as a whole into each; all of them are to call this.
+    """
     if isinstance(value, jax.core.Tracer):
         raise ValueError(f"{name} is a traced array; wanted concrete numbers: close over them instead of passing them")
-    array = np.asarray(value)
+    array = np.asarray(hosts.fetched(value))
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{name} has shape {array.shape}; wanted (n, p) with n >= 1 and p >= 1")
     if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
@@ -105,6 +111,15 @@ def finite_matrix(name: str, value: Any) -> np.ndarray:
     if bad := int((~np.isfinite(used)).sum()):
         raise ValueError(f"{name} holds {bad} NaN or infinite values of {array.size}; wanted finite numbers")
     return array
+
+
+def finite_rows(name: str, value: Any) -> np.ndarray | jax.Array:
+    """`finite_matrix`, but that rows in several processes, as `hosts.from_rows` makes them, stay where they are."""
+    if not hosts.is_apart(value):
+        return finite_matrix(name, value)
+    if bad := int((~jnp.isfinite(value)).sum()):
+        raise ValueError(f"{name} holds {bad} NaN or infinite values of {value.size}; wanted finite numbers")
+    return value
 
 
 def _is_number(value: Any) -> bool:

@@ -1,17 +1,19 @@
 """Rows shared between devices: each of several GPUs takes its part of the particles or of the observations.
 
-With one device nothing changes, to the last bit; with more, results agree to rounding.
+With one device nothing changes, to the last bit; with more, results agree to rounding. The devices may be those of
+several processes, on one host or on several: all processes then run the same program on arrays that they share, of
+which each holds the rows of its own devices alone (`hosts`).
 """
 
 from collections.abc import Callable
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 ROWS, WHOLE = PartitionSpec("rows"), PartitionSpec()
 Tree = TypeVar("Tree")
@@ -22,12 +24,22 @@ def _mesh() -> Mesh:
     return Mesh(np.asarray(jax.devices()), ("rows",))
 
 
+def in_parts() -> NamedSharding:
+    """Rows in equal parts over all devices, in the order of the processes."""
+    return NamedSharding(_mesh(), ROWS)
+
+
+def on_all() -> NamedSharding:
+    """The whole of an array on each device."""
+    return NamedSharding(_mesh(), WHOLE)
+
+
 def spread(tree: Tree, n: int) -> Tree:
     """The same values; arrays of n rows are laid out in equal parts over all devices, where n can be so divided."""
     if jax.device_count() == 1:
         return tree
-    shared = NamedSharding(_mesh(), ROWS if n % jax.device_count() == 0 else WHOLE)
-    whole = NamedSharding(_mesh(), WHOLE)
+    shared = in_parts() if n % jax.device_count() == 0 else on_all()
+    whole = on_all()
 
     def laid_out(leaf: Array) -> Array:
         rows = jnp.ndim(leaf) > 0 and len(leaf) == n
@@ -40,7 +52,7 @@ def gathered(rows: Tree) -> Tree:
     """The same values, all of them on every device, for what cannot be shared."""
     if jax.device_count() == 1:
         return rows
-    return jax.lax.with_sharding_constraint(rows, NamedSharding(_mesh(), WHOLE))
+    return jax.lax.with_sharding_constraint(rows, on_all())
 
 
 def by_rows(f: Callable[[Array], Array], rows: Array) -> Array:
@@ -62,6 +74,33 @@ def summed(f: Callable[[Array, Int[Array, ""] | int], Tree], rows: Array) -> Tre
         return jax.lax.psum(f(some, counted), "rows")
 
     return jax.shard_map(part, mesh=_mesh(), in_specs=ROWS, out_specs=WHOLE, check_vma=False)(filled)
+
+
+def met(f: Callable[..., Array], rows: Array, *clouds: list[Array]) -> Array:
+    """f(rows, *clouds) where f gives each row a sum over the rows of the clouds, and no device holds all of either.
+
+    The parts of `rows`, with their sums, go from device to device until each has met all parts of the clouds, which
+    stay where they are. `shares` says how little the rows count that only fill up.
+    """
+    count = jax.device_count()
+    onward = [(i, (i + 1) % count) for i in range(count)]
+
+    def part(rows: Array, *own: list[Array]) -> Array:
+        def meet(_: Array, passed: tuple[Array, Array]) -> tuple[Array, Array]:
+            rows, sums = passed
+            return jax.lax.ppermute((rows, sums + f(rows, *own)), "rows", onward)
+
+        blank = jax.eval_shape(f, rows, *own)
+        return jax.lax.fori_loop(0, count, meet, (rows, jnp.zeros(blank.shape, blank.dtype)))[1]
+
+    shared = jax.shard_map(part, mesh=_mesh(), in_specs=ROWS, out_specs=ROWS, check_vma=False)
+    return shared(*jax.tree.map(_filled, (rows, *clouds)))[: len(rows)]
+
+
+def shares(n: int, dtype: Any) -> Float[Array, " filled"]:
+    """1 / n for each of n rows in a mean, and 0 for those that `met` adds to fill up."""
+    filled = n + -n % jax.device_count()
+    return jnp.where(jnp.arange(filled) < n, jnp.full((), 1 / n, dtype), 0.0)
 
 
 def _filled(rows: Array) -> Array:

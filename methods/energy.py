@@ -10,7 +10,7 @@ from jax.scipy.special import ndtr
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
-from cryosip.methods import checks, grid, images, pairwise, ranks
+from cryosip.methods import checks, grid, hosts, images, pairwise, ranks
 from cryosip.methods.data import datum, known
 from cryosip.methods.discrepancy import Discrepancy, Target, WeightedTarget
 from cryosip.methods.problem import Images, Observations, Span, Weights
@@ -50,10 +50,11 @@ def energy(algorithm: str = "auto", n_cells: int = 8192, tile: int | None = None
 
     @known
     def bind(observations: Observations, noise_std: float = 0.0) -> Target:
-        observed = checks.finite_matrix("observations", observations)
+        observed = checks.finite_rows("observations", observations)
         noise_std = checks.non_negative("noise_std", noise_std)
         if not _on_the_line(algorithm, observed.shape[1]):
             return _target(_observed_images(observed, noise_std, tile), algorithm, tile)
+        observed = checks.finite_matrix("observations", observed)
         if noise_std > 0 and algorithm != "pairwise":
             nodes = grid.grid_around(observed[:, 0], smoothing=noise_std, max_step=noise_std / 16)
             if nodes.size <= MAX_CELLS:
@@ -71,7 +72,7 @@ def energy(algorithm: str = "auto", n_cells: int = 8192, tile: int | None = None
 
     @known
     def bind_span(observations: Observations, noise_std: float, span: Span, integrate: bool) -> Target:
-        observed = checks.finite_matrix("observations", observations)
+        observed = checks.finite_rows("observations", observations)
         noise_std = checks.positive("noise_std", noise_std)
         return _target(_observed_in_span(observed, noise_std, span, integrate, tile), algorithm, tile)
 
@@ -89,23 +90,24 @@ def _on_the_line(algorithm: str, p: int) -> bool:
     return p == 1
 
 
-def _within(observed: np.ndarray, tile: int | None) -> float:
+def _within(observed: images.Rows, tile: int | None) -> float:
     """The mean distance between observations."""
-    return _mean_distance(observed[:, 0]) if observed.shape[1] == 1 else images.mean_distance(observed, observed, tile)
+    if observed.shape[1] == 1:
+        return _mean_distance(np.asarray(hosts.fetched(observed))[:, 0])
+    return images.mean_distance(observed, observed, tile)
 
 
-def _observed_images(observed: np.ndarray, noise_std: float, tile: int | None) -> images.Observed:
+def _observed_images(observed: images.Rows, noise_std: float, tile: int | None) -> images.Observed:
     """Observations without a span; the noise is integrated out of every pixel."""
     outside = np.zeros(len(observed))
     return images.Observed(observed, outside, _within(observed, tile), noise_std, observed.shape[1] if noise_std else 0)
 
 
 def _observed_in_span(
-    observed: np.ndarray, noise_std: float, span: Span, integrate: bool, tile: int | None
+    observed: images.Rows, noise_std: float, span: Span, integrate: bool, tile: int | None
 ) -> images.Observed:
-    coordinates = np.asarray(span.project(jnp.asarray(observed)))
-    squares = [np.einsum("ij,ij->i", a, a, dtype=np.float64) for a in (observed, coordinates)]
-    outside = np.maximum(squares[0] - squares[1], 0.0)
+    coordinates = images.by_rows(span.project, observed)
+    outside = images.outside(observed, coordinates)
     dims = observed.shape[1] if integrate else observed.shape[1] - coordinates.shape[1]
     return images.Observed(coordinates, outside, _within(observed, tile), noise_std, dims)
 

@@ -14,16 +14,17 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.special import poch
 
-from cryosip.methods import pairwise
+from cryosip.methods import hosts, pairwise
 from cryosip.methods.data import datum
 from cryosip.methods.discrepancy import Scalar, Target, WeightedTarget
-from cryosip.methods.problem import Coordinates, Weights
+from cryosip.methods.problem import Coordinates, Images, Weights
 
 REACH = 1.5  # moments hold for particles up to so many times as far from the mean as the furthest observation
 TYPICAL_SAMPLE = 200
 
 Lifted = Float[Array, "n q"]  # q = r + 2
-Line = TypeVar("Line", jax.Array, np.ndarray, float)
+Line = TypeVar("Line", jax.Array, np.ndarray, np.ndarray | jax.Array, float)
+Rows = Float[np.ndarray | Array, "m r"]  # of numpy, or of JAX where several processes hold them
 
 
 class Observed(NamedTuple):
@@ -34,8 +35,8 @@ class Observed(NamedTuple):
     `noise_std` in each of `noise_dims` dimensions.
     """
 
-    coordinates: Float[np.ndarray, "m r"]
-    outside: Float[np.ndarray, " m"]
+    coordinates: Rows
+    outside: Float[np.ndarray | Array, " m"]
     within: float
     noise_std: float
     noise_dims: int
@@ -80,17 +81,48 @@ def kernels(observed: Observed) -> tuple[NoisyDistance, NoisyDistance]:
     return NoisyDistance(std, dims), NoisyDistance(float(np.sqrt(2.0)) * std, dims)
 
 
+def by_rows(f: Callable[[Images], Coordinates], rows: Rows) -> Rows:
+    """f(rows) where f works row by row: of numpy in a run of one process."""
+    found = hosts.by_rows(f, jnp.asarray(rows))
+    return found if hosts.several() else np.asarray(found)
+
+
+def outside(rows: Rows, coordinates: Rows) -> Float[np.ndarray | Array, " m"]:
+    """What the squared norms of the coordinates lack of those of the rows, in double precision."""
+    with hosts.in_double():
+        squares = [_row_squares(a) for a in (rows, coordinates)]
+        return (squares[0] - squares[1]).clip(0.0)
+
+
+def _row_squares(rows: Rows) -> Float[np.ndarray | Array, " m"]:
+    if isinstance(rows, np.ndarray):
+        return np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+    return (rows.astype(np.float64) ** 2).sum(1)
+
+
+def _beside(observed: Observed) -> Rows:
+    """One more coordinate holds what the observations have outside, if anything."""
+    with hosts.in_double():
+        if not observed.outside.any():
+            return observed.coordinates
+        stacked = np.column_stack if isinstance(observed.coordinates, np.ndarray) else jnp.column_stack
+        return stacked([observed.coordinates, observed.outside**0.5]).astype(observed.coordinates.dtype)
+
+
+def _typical(observed: Observed) -> float:
+    """A distance to an observation that is as long as many are."""
+    with hosts.in_double():
+        some = observed.coordinates[:TYPICAL_SAMPLE].astype(np.float64)
+        return kernels(observed)[0].value(float(2 * some.var(0).sum() + observed.outside.mean()))
+
+
 def pairs(observed: Observed, tile: int | None) -> Target:
     """Value and gradient from all pairs: a Gram product, a matrix of weights and a product with it for each tile."""
     to_observed, to_simulated = kernels(observed)
     # distances minus a typical one: their means keep more digits, and it cancels from the sum
-    some = observed.coordinates[:TYPICAL_SAMPLE].astype(np.float64)
-    typical = to_observed.value(float(2 * some.var(0).sum() + observed.outside.mean()))
+    typical = _typical(observed)
     own, other = (_minus(distance, np.full(1, typical)) for distance in (to_simulated, to_observed))
-    extended = observed.coordinates
-    if observed.outside.any():  # one more coordinate holds it
-        extended = np.column_stack([extended, np.sqrt(observed.outside)]).astype(extended.dtype)
-    cloud = pairwise.around_mean(jnp.asarray(extended))
+    cloud = pairwise.around_mean(jnp.asarray(_beside(observed)))
 
     def filled(y: Coordinates) -> Float[Array, "n s"]:
         return jnp.pad(y, ((0, 0), (0, len(cloud.mean) - y.shape[1])))
@@ -122,7 +154,7 @@ def pairs(observed: Observed, tile: int | None) -> Target:
     return Target(value, gradient, algorithm, error, WeightedTarget(weighted_value, variation))
 
 
-def mean_distance(x: Float[np.ndarray, "n p"], y: Float[np.ndarray, "m p"], tile: int | None = None) -> float:
+def mean_distance(x: Rows, y: Float[np.ndarray | Array, "n r"], tile: int | None = None) -> float:
     """mean_{i,j} |x_i - y_j|, from the differences to a typical distance, whose mean keeps more digits."""
     typical = np.sqrt(((x[0] - y[-1]) ** 2).sum())
     return float(typical - _mean_shortfall(jnp.asarray(x), jnp.asarray(y), jnp.asarray(typical), tile))
@@ -153,13 +185,15 @@ def _named(observed: Observed, algorithm: str) -> str:
 class Quadratic(NamedTuple):
     """h(s + outside_j) ~ constant_j + slope_j s + curvature_j s^2 / 2 for 0 <= s <= reach; error of h' beside h'."""
 
-    constant: Float[np.ndarray, " m"]
-    slope: Float[np.ndarray, " m"]
-    curvature: Float[np.ndarray, " m"]
+    constant: Float[np.ndarray | Array, " m"]
+    slope: Float[np.ndarray | Array, " m"]
+    curvature: Float[np.ndarray | Array, " m"]
     error: float
 
 
-def quadratic(distance: NoisyDistance, outside: Float[np.ndarray, " m"], reach: float, typical: float) -> Quadratic:
+def quadratic(
+    distance: NoisyDistance, outside: Float[np.ndarray | Array, " m"], reach: float, typical: float
+) -> Quadratic:
     """Interpolates h' at the two Chebyshev nodes and h at a typical s.
 
     Parameters
@@ -184,7 +218,7 @@ def quadratic(distance: NoisyDistance, outside: Float[np.ndarray, " m"], reach: 
     constant = distance.value(typical + outside) - slope * typical - curvature * typical**2 / 2
     s = np.linspace(0, reach, 65)[:, None]
     exact = distance.slope(s + outside)
-    return Quadratic(constant, slope, curvature, float(np.abs((slope + curvature * s) / exact - 1).max()))
+    return Quadratic(constant, slope, curvature, float(abs((slope + curvature * s) / exact - 1).max()))
 
 
 class Moments(NamedTuple):
@@ -228,7 +262,7 @@ def force(x: Lifted, m: Moments) -> Coordinates:
 class Expansion(NamedTuple):
     """What the moments of the observations and of a simulated cloud are made with, and how far it holds."""
 
-    center: Float[np.ndarray, " r"]
+    center: Float[np.ndarray | Array, " r"]
     furthest: float
     observed: Quadratic
     simulated: Quadratic
@@ -237,6 +271,11 @@ class Expansion(NamedTuple):
 
 def expansion(observed: Observed) -> Expansion:
     """Quadratics for all squared distances between points at most REACH times as far as the furthest observation."""
+    with hosts.in_double():
+        return _expansion(observed)
+
+
+def _expansion(observed: Observed) -> Expansion:
     coordinates = observed.coordinates.astype(np.float64)
     center = coordinates.mean(0)
     squares = ((coordinates - center) ** 2).sum(1)
@@ -260,10 +299,11 @@ def from_moments(observed: Observed, plan: Expansion, tile: int | None) -> Targe
     center = jnp.asarray(plan.center, observed.coordinates.dtype)
     cloud = lifted(jnp.asarray(observed.coordinates) - center)
     of_observed = moments(cloud, jnp.asarray(seen.slope, cloud.dtype), jnp.asarray(seen.curvature, cloud.dtype))
-    constant = float(seen.constant.mean() - 0.5 * own.constant[0] - 0.5 * observed.within)
+    with hosts.in_double():
+        constant = float(seen.constant.mean() - 0.5 * own.constant[0] - 0.5 * observed.within)
 
     def of_simulated(x: Lifted) -> Moments:
-        return moments(x, datum(own.slope[0], x.dtype), datum(own.curvature[0], x.dtype))
+        return moments(x, datum(own.slope.item(), x.dtype), datum(own.curvature.item(), x.dtype))
 
     def value(x: Lifted) -> Scalar:
         return datum(constant, x.dtype) + potential(x, of_observed) - 0.5 * potential(x, of_simulated(x))

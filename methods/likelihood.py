@@ -9,7 +9,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Array, Float, Int
 
-from cryosip.methods import checks, devices
+from cryosip.methods import checks, devices, hosts
 from cryosip.methods.pairwise import FEW_PIXELS
 from cryosip.methods.problem import Observations, Points, Pose, Problem
 from cryosip.methods.tiles import tile as at_a_time
@@ -160,7 +160,7 @@ def log_likelihoods(problem: Problem, theta: Points, order: int) -> Likelihoods:
 
     block = max(1, IMAGES // (m * n_poses))
     values, nearest = of(theta) if k <= block else by_blocks(of, block, theta)
-    return Likelihoods(values.T, nearest.min(0), k * n_poses)
+    return Likelihoods(hosts.laid_out(values.T, m), nearest.min(0), k * n_poses)
 
 
 def of_all_pairs(f: Callable[[Points, Int[Array, " n"]], Any], theta: Points, image: Int[Array, " b"]) -> Any:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from cryosip.methods import devices
+from cryosip.methods import devices, hosts
 from cryosip.methods.data import datum
 from cryosip.methods.problem import Images, Observations
 from cryosip.methods.tiles import tile as at_a_time
@@ -49,11 +49,35 @@ def map_rows(f: Callable[[Point], Array], y: Images, n: int, tile: int | None = 
         The results, with leading axis n.
     """
 
-    def tiled(rows: Images) -> Array:
-        many = max(1, (tile or at_a_time(TILE)) // n)
-        return jax.lax.map(f, rows, batch_size=many) if many < len(rows) else jax.vmap(f)(rows)
+    return devices.by_rows(lambda rows: _tiled(f, rows, n, tile), y)
 
-    return devices.by_rows(tiled, y)
+
+def _tiled(f: Callable[[Point], Array], rows: Images, n: int, tile: int | None) -> Array:
+    many = max(1, (tile or at_a_time(TILE)) // n)
+    return jax.lax.map(f, rows, batch_size=many) if many < len(rows) else jax.vmap(f)(rows)
+
+
+def _sum_rows(f: Callable[..., Array], y: Images, tile: int | None, *clouds: list[Array]) -> Array:
+    """f(row, *clouds) of every row of y, where f is a sum over the rows of the clouds, each with its `_shares`.
+
+    In a run of several processes no device holds more of y and of the clouds than its part.
+    """
+
+    def part(rows: Images, *own: list[Array]) -> Array:
+        return _tiled(lambda point: f(point, *own), rows, max(len(cloud[0]) for cloud in own), tile)
+
+    if hosts.several():
+        return devices.met(part, y, *clouds)
+    return devices.by_rows(lambda rows: part(rows, *clouds), y)
+
+
+def _shares(cloud: Images) -> list[Distances]:
+    """What each row counts in a mean over a cloud of which a process sees parts; nothing where it sees the whole."""
+    return [devices.shares(len(cloud), cloud.dtype)] if hosts.several() else []
+
+
+def _mean(values: Distances, share: list[Distances], keepdims: bool = False) -> Array:
+    return (values * share[0]).sum(keepdims=keepdims) if share else values.mean(keepdims=keepdims)
 
 
 def centred(y: Images, cloud: Observations) -> tuple[Images, Observations]:
@@ -120,7 +144,12 @@ def mean_kernel(kernel: Radial, y: Images, cloud: Observations, tile: int | None
         A number.
     """
     y, cloud = centred(y, cloud)
-    return map_rows(lambda point: kernel.value(distances(point, cloud)).mean(), y, len(cloud), tile).mean()
+
+    def at(point: Point, others: list[Array]) -> Array:
+        cloud, *share = others
+        return _mean(kernel.value(distances(point, cloud)), share)
+
+    return _sum_rows(at, y, tile, [cloud, *_shares(cloud)]).mean()
 
 
 def mean_slope(kernel: Radial, y: Images, cloud: Observations, tile: int | None = None) -> Images:
@@ -144,14 +173,16 @@ def mean_slope(kernel: Radial, y: Images, cloud: Observations, tile: int | None 
     """
     y, cloud = centred(y, cloud)
 
-    def at(point: Point) -> Point:
+    def at(point: Point, others: list[Array]) -> Point:
+        cloud, *share = others
         if cloud.shape[1] == 1:
             r, ahead = distances(point, cloud), point > cloud[:, 0]
-            return jnp.where(r > 0, jnp.where(ahead, kernel.slope(r), -kernel.slope(r)), 0.0).mean(keepdims=True)
-        weight = _weight(kernel, distances(point, cloud))
+            signed = jnp.where(r > 0, jnp.where(ahead, kernel.slope(r), -kernel.slope(r)), 0.0)
+            return _mean(signed, share, keepdims=True)
+        weight = _weight(kernel, distances(point, cloud), share)
         return point * weight.sum() - jnp.matmul(weight, cloud, precision="highest")
 
-    return map_rows(at, y, len(cloud), tile)
+    return _sum_rows(at, y, tile, [cloud, *_shares(cloud)])
 
 
 def weighted_mean(
@@ -181,7 +212,7 @@ def weighted_mean(
 
     def at(point: Point) -> Array:
         r = distances(point, cloud)
-        pull = weights * _weight(kernel, r) * len(r)
+        pull = weights * _weight(kernel, r, []) * len(r)
         if cloud.shape[1] <= FEW_PIXELS:  # differences do not cancel
             slope = pull @ (point - cloud)
         else:
@@ -240,21 +271,25 @@ def slope_gap(own: Radial, other: Radial, y: Images, observed: Cloud, tile: int 
     gap = simulated.mean - observed.mean
     along_gap = inner(observed.points, gap)
 
-    def at(point: Point) -> Point:
+    def at(point: Point, drawn: list[Array], seen: list[Array]) -> Point:
+        (points, squares, *share), (seen_points, seen_squares, along, *seen_share) = drawn, seen
         square = (point**2).sum()
-        r = _from_gram(square, simulated.squares, inner(simulated.points, point))
+        r = _from_gram(square, squares, inner(points, point))
         from_observed = square + 2 * product(gap, point) + product(gap, gap)
-        s = _from_gram(from_observed, observed.squares, inner(observed.points, point) + along_gap)
-        near, far = _weight(own, r), _weight(other, s)
-        pulled = product(far, observed.points) - product(near, simulated.points)
+        s = _from_gram(from_observed, seen_squares, inner(seen_points, point) + along)
+        near, far = _weight(own, r, share), _weight(other, s, seen_share)
+        pulled = product(far, seen_points) - product(near, points)
         return (near.sum() - far.sum()) * point - far.sum() * gap + pulled
 
-    return map_rows(at, simulated.points, max(len(y), len(observed.points)), tile)
+    drawn = [simulated.points, simulated.squares, *_shares(simulated.points)]
+    seen = [observed.points, observed.squares, along_gap, *_shares(observed.points)]
+    return _sum_rows(at, simulated.points, tile, drawn, seen)
 
 
-def _weight(kernel: Radial, r: Distances) -> Distances:
-    """k'(r) / r / m, and 0 at distance 0."""
-    return jnp.where(r > 0, kernel.slope(r) / jnp.where(r > 0, r, 1.0), 0.0) / len(r)
+def _weight(kernel: Radial, r: Distances, share: list[Distances]) -> Distances:
+    """k'(r) / r over m, or times the shares of a part of the cloud, and 0 at distance 0."""
+    pull = jnp.where(r > 0, kernel.slope(r) / jnp.where(r > 0, r, 1.0), 0.0)
+    return pull * share[0] if share else pull / len(r)
 
 
 def log_kde(y: Images, cloud: Observations, std: float) -> Float[Array, " n"]:

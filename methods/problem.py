@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from cryosip.methods import checks
+from cryosip.methods import checks, hosts
 
 Points = Float[Array, "n d"]
 Images = Float[Array, "n p"]
@@ -124,13 +124,16 @@ def checked(problem: Problem) -> Problem:
     """
     if not isinstance(problem, Problem):
         raise ValueError(f"problem is a {type(problem).__name__}; wanted a Problem, such as instance.problem")
-    observations = checks.finite_matrix("observations", problem.observations)
+    observations = checks.finite_rows("observations", problem.observations)
     sized = checks.positive if problem.log_likelihood is None else checks.non_negative
     noise_std = sized("noise_std", problem.noise_std)
     image = jax.eval_shape(lambda: problem.render(problem.sample_init(jr.key(0), 1), problem.sample_pose(jr.key(0), 1)))
     if observations.shape[1:] != image.shape[1:]:
         raise ValueError(f"observations has shape {observations.shape}; wanted (m, {image.shape[1]}) as render makes")
-    return problem._replace(observations=jnp.asarray(problem.observations, observations.dtype), noise_std=noise_std)
+    if not hosts.is_apart(observations):
+        hosts.check_alike("observations", observations)
+    observations = hosts.laid_out(jnp.asarray(problem.observations, observations.dtype), len(observations))
+    return problem._replace(observations=observations, noise_std=noise_std)
 
 
 def dimensions(problem: Problem) -> int:
@@ -151,7 +154,7 @@ def in_span(problem: Problem) -> Problem:
     """The same problem with coordinates for images: every likelihood changes by a factor that is free of theta."""
     if problem.span is None:
         return problem
-    coordinates = problem.span.project(problem.observations)
+    coordinates = hosts.by_rows(problem.span.project, problem.observations)
     return problem._replace(observations=coordinates, render=problem.span.coordinates, span=None)
 
 
@@ -159,7 +162,7 @@ def part(problem: Problem, rows: Int[Array, " b"]) -> Problem:
     """The same problem with some of its observations."""
     given = problem.log_likelihood
     observations, poses = jax.tree.map(lambda a: a[rows], (problem.observations, problem.poses))
-    some = problem._replace(observations=observations, poses=poses)
+    some = problem._replace(observations=hosts.laid_out(observations, len(rows)), poses=poses)
     if given is None:
         return some
     return some._replace(log_likelihood=lambda theta, image: given(theta, rows[image]))

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Array, Int
 
-from cryosip.methods import checks
+from cryosip.methods import checks, hosts
 from cryosip.methods.adaptive_support import adaptive_support, tabled
 from cryosip.methods.likelihood import candidates, log_likelihoods
 from cryosip.methods.method import Info, Method, WeightedPoints
@@ -83,7 +83,7 @@ def reweighting(
         raise ValueError(f"n_refinements is {n_refinements} on a problem whose structures are given; wanted 0")
     known = log_likelihoods(problem, theta, order)
     if known.nearest is not None and not n_refinements:
-        _check_covered(np.asarray(known.nearest), problem.observations.shape[1])
+        _check_covered(np.asarray(hosts.fetched(known.nearest)), problem.observations.shape[1])
     if stop_on_held_out or n_refinements:
         k, d = theta.shape
         table = tabled(theta, jnp.full(k, k ** (-1 / d), theta.dtype), known.values)

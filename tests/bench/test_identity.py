@@ -21,8 +21,8 @@ OF_ALL_RUNS = {
     "bench": {"build", "checkpoint", "execute", "fixed_view", "frames", "image_distances", "limits", "measure",
               "metrics", "programs", "runner", "sharing"},
     "datasets": {"instance"},
-    "methods": {"checks", "data", "devices", "discrepancy", "energy", "grid", "images", "method", "pairwise", "problem",
-                "ranks", "tiles"},
+    "methods": {"checks", "data", "devices", "discrepancy", "energy", "grid", "hosts", "images", "method", "pairwise",
+                "problem", "ranks", "tiles"},
 }  # fmt: skip
 
 

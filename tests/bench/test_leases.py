@@ -89,6 +89,12 @@ def test_of_many_that_want_it_at_once_one_has_it(record, quick):
     assert list(record.parent.iterdir()) == []
 
 
+def test_who_is_a_moment_later_gets_none(record):
+    """Both have seen that there is no file."""
+    with pytest.raises(FileExistsError):
+        leases._create(left_by(record, ELSEWHERE))
+
+
 def test_the_lease_of_a_dead_process_of_this_host_is_free_at_once(record):
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     owner = leases._process(process.pid)

@@ -17,6 +17,7 @@ from cryosip.methods import cluster, hosts
 
 PROGRAM = Path(__file__).with_name("on_processes.py")
 GUIDE = Path(__file__).parents[2] / "docs/cluster.md"
+SECTION = GUIDE.read_text().partition("## One run on several hosts")[2]
 SECONDS = 400
 # Sums of n = 64 terms, added up in another order, differ by at most n eps of the sum of their sizes; the sizes are of
 # the order of the results or of one, and each of the four steps of a run adds as much again. Found: 3e-6 at most.
@@ -197,7 +198,7 @@ class TestTwoProcesses:
 
 @pytest.mark.slow  # two processes that compile
 def test_the_example_of_the_guide_runs(tmp_path):
-    blocks = re.findall(r"^```(python|console)\n(.*?)^```", GUIDE.read_text(), flags=re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```(python|console)\n(.*?)^```", SECTION, flags=re.DOTALL | re.MULTILINE)
     (program,) = [text for kind, text in blocks if kind == "python"]
     local = next(text for kind, text in blocks if kind == "console")
     (tmp_path / "several.py").write_text(program)

@@ -1,6 +1,8 @@
 """A campaign submits its runs to whatever is an executor, and takes the records as they end."""
 
+import contextlib
 import os
+import threading
 import time
 from concurrent.futures import BrokenExecutor, Future
 
@@ -168,8 +170,21 @@ def test_a_worker_of_another_version_or_without_the_folder_refuses(tmp_path, mon
         with pytest.raises(ValueError, match=r"does not find what the command has written to .*; wanted a folder that"):
             work.prepare(elsewhere)
         monkeypatch.setattr(work, "LATE_SECONDS", 20)
-        (tmp_path / "elsewhere").symlink_to(tmp_path)  # a folder that appears late
-        work.prepare(elsewhere)
+        threading.Timer(0.3, lambda: (tmp_path / "elsewhere").symlink_to(tmp_path)).start()
+        work.prepare(elsewhere)  # a folder that appears late
+
+
+def test_who_has_lost_its_run_meanwhile_writes_no_record(configs, tmp_path, monkeypatch):
+    """Its host was asleep, and another has taken the run."""
+
+    @contextlib.contextmanager
+    def lost(record, _wait):
+        record.parent.mkdir(exist_ok=True)
+        yield lambda: False
+
+    monkeypatch.setattr(work.locks, "lock", lost)
+    assert made(configs[:1], tmp_path, Dying(0)) == (0, 0, [])
+    assert not list(tmp_path.glob("nothing/*.json"))
 
 
 def test_an_exception_of_a_run_of_this_process_waits_to_be_asked_for():

@@ -82,21 +82,47 @@ def kernels(observed: Observed) -> tuple[NoisyDistance, NoisyDistance]:
 
 def pairs(observed: Observed, tile: int | None) -> Target:
     """Value and gradient from all pairs: a Gram product, a matrix of weights and a product with it for each tile."""
-    to_observed, to_simulated = kernels(observed)
-    # distances minus a typical one: their means keep more digits, and it cancels from the sum
-    some = observed.coordinates[:TYPICAL_SAMPLE].astype(np.float64)
-    typical = to_observed.value(float(2 * some.var(0).sum() + observed.outside.mean()))
-    own, other = (_minus(distance, np.full(1, typical)) for distance in (to_simulated, to_observed))
     extended = observed.coordinates
     if observed.outside.any():  # one more coordinate holds it
         extended = np.column_stack([extended, np.sqrt(observed.outside)]).astype(extended.dtype)
-    cloud = pairwise.around_mean(jnp.asarray(extended))
+    return to_cloud(shortfalls(observed), pairwise.around_mean(jnp.asarray(extended)), tile)
+
+
+class Shortfalls(NamedTuple):
+    """The distances, less a typical one: their means keep more digits, and it cancels from the sum.
+
+    `own` is between simulated images, `other` from them to observations, `within` the mean between observations.
+    """
+
+    own: pairwise.Radial
+    other: pairwise.Radial
+    within: float
+    slope_error: float
+    algorithm: str
+
+
+def shortfalls(observed: Observed) -> Shortfalls:
+    """Of observations, or of a sample of them."""
+    to_observed, to_simulated = kernels(observed)
+    some = observed.coordinates[:TYPICAL_SAMPLE].astype(np.float64)
+    typical = to_observed.value(float(2 * some.var(0).sum() + observed.outside.mean()))
+    own, other = (_minus(distance, np.full(1, typical)) for distance in (to_simulated, to_observed))
+    algorithm = _named(observed, "all pairs, tiled")
+    return Shortfalls(own, other, typical - observed.within, to_observed.slope_error, algorithm)
+
+
+def to_cloud(distances: Shortfalls, cloud: pairwise.Cloud, tile: int | None) -> Target:
+    """Value and gradient from all pairs with a cloud of observations, which may be traced.
+
+    Its points have one coordinate more than simulated images where that holds what else the observations are.
+    """
+    own, other = distances.own, distances.other
 
     def filled(y: Coordinates) -> Float[Array, "n s"]:
         return jnp.pad(y, ((0, 0), (0, len(cloud.mean) - y.shape[1])))
 
     def value(y: Coordinates) -> Scalar:
-        within = pairwise.mean_kernel(own, y, y, tile) + datum(typical - observed.within, y.dtype)
+        within = pairwise.mean_kernel(own, y, y, tile) + datum(distances.within, y.dtype)
         return 0.5 * within - pairwise.mean_kernel(other, filled(y) - cloud.mean, cloud.points, tile)
 
     def gradient(y: Coordinates) -> Coordinates:
@@ -111,15 +137,14 @@ def pairs(observed: Observed, tile: int | None) -> Target:
 
     def weighted_value(y: Coordinates, w: Weights) -> Scalar:
         within, to_seen, _ = potentials(y, w)
-        return w @ (0.5 * within - to_seen) + 0.5 * datum(typical - observed.within, y.dtype)
+        return w @ (0.5 * within - to_seen) + 0.5 * datum(distances.within, y.dtype)
 
     def variation(y: Coordinates, w: Weights) -> tuple[Weights, Coordinates]:
         within, to_seen, slope = potentials(y, w)
         return within - to_seen, slope
 
-    algorithm = _named(observed, "all pairs, tiled")
-    error = lambda y: jnp.full((), 2 * to_observed.slope_error)  # noqa: E731
-    return Target(value, gradient, algorithm, error, WeightedTarget(weighted_value, variation))
+    error = lambda y: jnp.full((), 2 * distances.slope_error)  # noqa: E731
+    return Target(value, gradient, distances.algorithm, error, WeightedTarget(weighted_value, variation))
 
 
 def mean_distance(x: Float[np.ndarray, "n p"], y: Float[np.ndarray, "m p"], tile: int | None = None) -> float:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from cryosip.methods.likelihood import e_step, log_likelihoods, render_all
 from cryosip.methods.pose_search import two_pass
 from cryosip.methods.problem import Observations, Points, Pose, Problem, Weights
-from cryosip.methods.stored import Data, mean_of
+from cryosip.methods.stored import Data, spread_of
 
 SURVIVORS = 8  # nodes for each image that the second pass of refine_poses refines
 BLOCK = 2**25  # pixels that its images may hold at a time
@@ -166,9 +166,8 @@ def background_of(y: Data) -> Background:
     taken for it, and in many it is as wide as the observations, or it would never have made one of them.
     """
     p = y.shape[1]
-    mean = mean_of(lambda y: y, y)
-    variance = mean_of(lambda y: (y - mean) ** 2, y)
-    square = mean_of(lambda y: y**2, y).mean()
+    mean, variance = spread_of(y)
+    square = (variance + mean**2).mean()
     floor = jnp.finfo(y.dtype).eps * square + jnp.finfo(y.dtype).tiny  # where all observations are equal
     return Background(mean, (1 + 2 / p**0.5) ** 2 * jnp.maximum(variance, floor))
 

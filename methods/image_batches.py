@@ -9,7 +9,7 @@ import numpy as np
 
 from cryosip.methods import images, pairwise
 from cryosip.methods.discrepancy import Scalar, Target
-from cryosip.methods.problem import Images, PRNGKey, Span
+from cryosip.methods.problem import Coordinates, Images, PRNGKey, Span
 from cryosip.methods.stored import Data, Stored, seen_as
 
 ROWS = 2**10  # that are drawn in a step
@@ -65,7 +65,7 @@ def batched(
     return drawn(jr.key(FIRST_KEY))
 
 
-def _extended(span: Span, y: Images) -> Images:
+def _extended(span: Span, y: Images) -> Coordinates:
     """Coordinates, and one more number that is what else an image holds."""
     inside = span.project(y)
     outside = jnp.maximum((y**2).sum(1) - (inside**2).sum(1), 0.0)

@@ -145,7 +145,7 @@ def reader(value: Any) -> Reader | None:
                 f"observations[{i}] ({shard.path}) has dtype {shard.dtype}; wanted the kind of {first.dtype}, the first"
             )
     common = np.result_type(*(shard.dtype for shard in shards))
-    wide = common if common.kind == "f" else np.dtype(np.float64)
+    wide = np.result_type(common, np.float32) if common.kind == "f" else np.float64
     found = Reader(shards, np.dtype(jax.dtypes.canonicalize_dtype(wide)))
     _check_finite(found, many)
     return found
@@ -157,15 +157,15 @@ def _is_mapped(value: Any) -> bool:
 
 
 def _shard(name: str, value: Any) -> Shard:
-    if not _is_mapped(value):
+    if not _is_mapped(value) and np.size(value):
         raise ValueError(f"{name} is a {type(value).__name__}; wanted a memory map, as the other shards are")
-    path = None if value.filename is None else os.fspath(value.filename)
+    path = os.fspath(getattr(value, "filename", None) or "")
     name = f"{name} ({path})"
     if value.ndim != 2 or 0 in value.shape:
         raise ValueError(f"{name} has shape {value.shape}; wanted (n, p) with n >= 1 and p >= 1")
     if value.dtype.kind not in "iuf":
         raise ValueError(f"{name} has dtype {value.dtype}; wanted real numbers")
-    if path is None or value.mode == "c" or not value.flags.c_contiguous:
+    if not path or value.mode == "c" or not value.flags.c_contiguous:
         raise ValueError(
             f"{name} has mode {value.mode!r} and strides {value.strides}; wanted rows one after the other in a file, "
             "as numpy.load(path, mmap_mode='r') has them"

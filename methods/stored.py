@@ -153,6 +153,14 @@ def mean_of(f: Callable[[Array], Array], y: Data) -> Array:
     return total / m
 
 
+def spread_of(y: Data) -> tuple[Array, Array]:
+    """The mean and the variance of each column."""
+    if not isinstance(y, Stored):
+        return y.mean(0), y.var(0)
+    mean = mean_of(lambda y: y, y)
+    return mean, mean_of(lambda y: (y - mean) ** 2, y)
+
+
 def in_memory(y: Any, user: str) -> Any:
     """The observations, or ValueError where they are on disk and `user`, a method or a discrepancy, needs an array."""
     if isinstance(y, Stored):

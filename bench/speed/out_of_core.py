@@ -118,7 +118,8 @@ def measure(case: Case, folder: Path, n: int) -> Fields:
         "check_seconds": opened - began, "build_seconds": built - opened,
         "compile_seconds": last.program.trace_seconds + last.program.compile_seconds,
         "step_seconds": step_seconds, "steps": case.steps, "finite": last.finite,
-        "images_per_second": (case.rows or n) / per, "cpu_seconds": cpu, "load": os.getloadavg()[0], "start_mb": before, "peak_mb": peak_memory_mb(),
+        "images_per_second": (case.rows or n) / per, "cpu_seconds": cpu, "load": os.getloadavg()[0],
+        "start_mb": before, "peak_mb": peak_memory_mb(),
     }  # fmt: skip
 
 

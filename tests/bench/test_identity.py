@@ -21,8 +21,8 @@ OF_ALL_RUNS = {
     "bench": {"build", "checkpoint", "execute", "fixed_view", "frames", "image_distances", "limits", "measure",
               "metrics", "programs", "runner", "sharing"},
     "datasets": {"instance"},
-    "methods": {"checks", "data", "devices", "discrepancy", "energy", "grid", "images", "method", "pairwise", "problem",
-                "ranks", "tiles"},
+    "methods": {"checks", "data", "devices", "discrepancy", "energy", "grid", "image_batches", "images", "method",
+                "pairwise", "problem", "ranks", "shards", "stored", "tiles"},
 }  # fmt: skip
 
 
@@ -82,7 +82,13 @@ def test_a_method_more_changes_no_id(changed):
             for name in ("registry", "study", "otd_dto", "scaling", "oned", "nanocluster", "protein", "bound")
         ],
         [f"bench/studies/{name}.py" for name in ("readings", "fredholm", "fredholm_settings")],
-        ["bench/check/run.py", "bench/speed/baselines.py", "bench/speed/tracking.py", "bench/cache.py"],
+        [
+            "bench/check/run.py",
+            "bench/speed/baselines.py",
+            "bench/speed/out_of_core.py",
+            "bench/speed/tracking.py",
+            "bench/cache.py",
+        ],
         ["bench/environment.py", "reports/page.py", "records/schema.py", "records/write.py", "datasets/registry.py"],
     ],
 )

@@ -55,14 +55,14 @@ def ran(problem, method, steps=3, **options):
 
 
 SLICED = {"discrepancy": {"name": "sliced-energy", "options": {"n_slices": 5}}}
+REFINED = {"stop_on_held_out": True, "n_refinements": 1, "refine_every": 2, "n_support": 49}
 CASES = [
     ("span", "mixture", {}),
     ("pixels", "mixture", {"background": True}),
     ("pixels", "mixture", {"estimate_noise": True}),
     pytest.param("pixels", "mixture", {"n_components": [2, 3], "held_out_steps": 2}, marks=pytest.mark.slow),
     ("pixels", "reweighting", {"n_support": 49}),
-    pytest.param("pixels", "reweighting", {"stop_on_held_out": True, "n_refinements": 1, "refine_every": 2, "n_support": 49},
-                 marks=pytest.mark.slow),
+    pytest.param("pixels", "reweighting", REFINED, marks=pytest.mark.slow),
     ("pixels", "flow", SLICED),
     pytest.param("span", "posterior-npmle", {"n_drawn": 8}, marks=pytest.mark.slow),
     pytest.param("pixels", "posterior-npmle", {"n_drawn": 8}, marks=pytest.mark.slow),

@@ -63,9 +63,13 @@ class Stored:
         return found.reshape(*rows.shape, self.shape[1])
 
     def _read(self, rows: Int[Array, " n"]) -> Float[Array, "n p"]:
-        shape = jax.ShapeDtypeStruct((rows.size, self.reader.width), self.reader.dtype)
-        number = datum(self._number, jnp.int32)
-        found = jax.pure_callback(_rows, shape, number, rows, vmap_method="expand_dims")
+        n, p, dtype = rows.size, self.reader.width, self.reader.dtype
+        shape = (
+            jax.ShapeDtypeStruct((n, p), dtype) if dtype.itemsize == 4 else jax.ShapeDtypeStruct((n, 2 * p), np.uint32)
+        )
+        found = jax.pure_callback(_rows, shape, datum(self._number, jnp.int32), rows, vmap_method="expand_dims")
+        if dtype.itemsize == 8:
+            found = jax.lax.bitcast_convert_type(found.reshape(n, p, 2), dtype)
         return found if self.view is None else self.view(found)
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
@@ -80,8 +84,12 @@ class Stored:
 
 
 def _rows(number: Any, rows: Any) -> np.ndarray:
-    """What compiled programs call. It may only use numpy: JAX would wait for the program that waits for this."""
-    return _READERS[np.asarray(number).flat[0]].rows(np.asarray(rows))
+    """What compiled programs call. It may only use numpy: JAX would wait for the program that waits for this.
+
+    Double precision is handed over by its bits: JAX rounds it where the thread that it calls from is of single.
+    """
+    found = _READERS[np.asarray(number).flat[0]].rows(np.asarray(rows))
+    return found if found.itemsize == 4 else found.view(np.uint32)
 
 
 Data = Float[Array | Stored, "m p"]

@@ -10,8 +10,7 @@ from examples import METHOD_OPTIONS, instance
 
 from cryosip.bench import programs
 from cryosip.bench.build import build_method
-from cryosip.methods import problem as contract
-from cryosip.methods import stored
+from cryosip.methods import shards, stored
 from cryosip.methods.expectation import background_of
 from cryosip.methods.problem import checked, halves, in_span, part
 from cryosip.methods.registry import DISCREPANCIES, METHODS
@@ -25,7 +24,7 @@ def _small_batches(monkeypatch):
     monkeypatch.setattr(stored, "BATCH", BATCH)
 
 
-def shards(folder, y, *cuts, dtype=np.float32):
+def saved(folder, y, *cuts, dtype=np.float32):
     """Memory maps of the rows between the cuts."""
     maps = []
     for i, rows in enumerate(np.split(np.asarray(y), cuts)):
@@ -42,7 +41,7 @@ def nano():
 @pytest.fixture
 def disk(nano, tmp_path):
     """The same problem in three files."""
-    return nano._replace(observations=shards(tmp_path, nano.observations, 5, 26))
+    return nano._replace(observations=saved(tmp_path, nano.observations, 5, 26))
 
 
 def ran(problem, method, steps=3, **options):
@@ -74,7 +73,7 @@ CASES = [
 def test_a_method_finds_what_it_finds_in_memory(x64, tmp_path, space, method, options):
     """In float64: sums of 40 rows in another order, magnified by a Gauss-Newton step, are far below 1e-9."""
     problem = instance("nanocluster").problem
-    on_disk = problem._replace(observations=shards(tmp_path, problem.observations, 5, 26, dtype=np.float64))
+    on_disk = problem._replace(observations=saved(tmp_path, problem.observations, 5, 26, dtype=np.float64))
     both = [p if space == "span" else p._replace(span=None) for p in (problem, on_disk)]
     steps = 8 if method == "posterior-npmle" else 5
     for found, wanted in zip(*(ran(p, method, steps, **options) for p in reversed(both)), strict=True):
@@ -103,7 +102,7 @@ def test_an_index_that_jax_would_copy_in_another_thread_is_cut(nano, disk, monke
 def test_sums_and_results_by_rows_are_those_of_the_array(x64, tmp_path):
     """Sums of 40 terms of order one, in float64."""
     y = instance("nanocluster").problem.observations
-    seen = stored.opened(shards(tmp_path, y, 11, dtype=np.float64))
+    seen = stored.opened(saved(tmp_path, y, 11, dtype=np.float64))
     np.testing.assert_allclose(mean_of(lambda y: (y**2).sum(1), seen), (y**2).sum(1).mean(), rtol=1e-13)
     for found, wanted in zip(background_of(seen), background_of(y), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13)
@@ -210,7 +209,7 @@ def test_stores_of_one_shape_share_a_program_and_no_rows(nano, tmp_path, method)
     told = []
     for i, y in enumerate((nano.observations, -nano.observations)):
         (tmp_path / str(i)).mkdir()
-        built = build_method(nano._replace(observations=shards(tmp_path / str(i), y, 5), span=None), method,
+        built = build_method(nano._replace(observations=saved(tmp_path / str(i), y, 5), span=None), method,
                              METHOD_OPTIONS[method])  # fmt: skip
         state = built.init(jr.key(0))
         told.append((programs.step(built.step, jr.key(1), state).text, programs.call(built.step, jr.key(1), state)))
@@ -218,7 +217,15 @@ def test_stores_of_one_shape_share_a_program_and_no_rows(nano, tmp_path, method)
     assert float(told[0][1][1].objective) != float(told[1][1][1].objective)
 
 
+def test_several_devices_say_so(disk, monkeypatch):
+    method = build_method(disk._replace(span=None), "mixture", METHOD_OPTIONS["mixture"])
+    state = method.init(jr.key(0))
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="on disk, and a sum over 2 devices needs them in memory; wanted an array"):
+        method.step(jr.key(0), state)
+
+
 def test_a_problem_on_disk_is_checked_once(disk, monkeypatch):
     problem = checked(disk)
-    monkeypatch.setattr(contract, "opened", stored.opened)
+    monkeypatch.setattr(shards, "reader", lambda _: None)
     assert checked(problem).observations is problem.observations

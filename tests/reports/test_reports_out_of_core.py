@@ -17,7 +17,8 @@ from cryosip.reports.sections.out_of_core import exponent, last_exponent, read_o
 def row(images: int, seconds: float, **changes: Any) -> dict[str, Any]:
     base = {
         "name": "mixture", "space": "pixels", "images": images, "per": "step", "check_seconds": 0.5,
-        "build_seconds": 9.0, "compile_seconds": 1.0, "step_seconds": seconds, "steps": 3, "finite": True, "cpu_seconds": seconds / 2,
+        "build_seconds": 9.0, "compile_seconds": 1.0, "step_seconds": seconds, "steps": 3, "finite": True,
+        "cpu_seconds": seconds / 2,
         "images_per_second": images / seconds, "load": 1.5, "start_mb": 200.0, "peak_mb": 1_000.0, "limit": "disk",
         "limit_seconds": seconds / 4,
     }  # fmt: skip

@@ -64,11 +64,10 @@ class Stored:
 
     def _read(self, rows: Int[Array, " n"]) -> Float[Array, "n p"]:
         n, p, dtype = rows.size, self.reader.width, self.reader.dtype
-        shape = (
-            jax.ShapeDtypeStruct((n, p), dtype) if dtype.itemsize == 4 else jax.ShapeDtypeStruct((n, 2 * p), np.uint32)
-        )
+        wide = dtype.itemsize == 8
+        shape = jax.ShapeDtypeStruct((n, 2 * p), np.uint32) if wide else jax.ShapeDtypeStruct((n, p), dtype)
         found = jax.pure_callback(_rows, shape, datum(self._number, jnp.int32), rows, vmap_method="expand_dims")
-        if dtype.itemsize == 8:
+        if wide:
             found = jax.lax.bitcast_convert_type(found.reshape(n, p, 2), dtype)
         return found if self.view is None else self.view(found)
 

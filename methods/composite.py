@@ -10,7 +10,7 @@ from cryosip.methods.data import known
 from cryosip.methods.discrepancy import Discrepancy, Target
 from cryosip.methods.kl import kl
 from cryosip.methods.mmd import mmd
-from cryosip.methods.problem import Observations
+from cryosip.methods.stored import Data
 
 
 def composite(
@@ -50,7 +50,7 @@ def composite(
     parts = kl(**(kl_options or {})), mmd(**(mmd_options or {}))
 
     @known
-    def bind(observations: Observations, noise_std: float = 0.0) -> Target:
+    def bind(observations: Data, noise_std: float = 0.0) -> Target:
         first, second = (part.bind(observations, noise_std) for part in parts)
 
         def weighted(first: Array, second: Array) -> Array:

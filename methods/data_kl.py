@@ -10,6 +10,7 @@ from cryosip.methods.discrepancy import Discrepancy, Target, WeightedTarget
 from cryosip.methods.kl import silverman
 from cryosip.methods.likelihood import Moments, e_step
 from cryosip.methods.problem import Images, Observations, Span, Weights
+from cryosip.methods.stored import Data, in_memory, seen_as
 
 
 def data_kl(bandwidth: str | float = "silverman-y") -> Discrepancy:
@@ -31,16 +32,16 @@ def data_kl(bandwidth: str | float = "silverman-y") -> Discrepancy:
         bandwidth = checks.positive("bandwidth", bandwidth)
 
     @known
-    def bind(observations: Observations, noise_std: float = 0.0) -> Target:
-        observed = checks.finite_matrix("observations", observations)
+    def bind(observations: Data, noise_std: float = 0.0) -> Target:
+        observed = checks.finite_matrix("observations", in_memory(observations, "discrepancy 'data-kl'"))
         if checks.non_negative("noise_std", noise_std) > 0:
             return _target(jnp.asarray(observed), float(noise_std), "noise integrated out, all pairs, tiled")
         std = silverman(observed) if bandwidth == "silverman-y" else float(bandwidth)
         return _target(jnp.asarray(observed), std, f"all pairs, tiled; bandwidth {std:.4g}")
 
     @known
-    def bind_span(observations: Observations, noise_std: float, span: Span, integrate: bool) -> Target:
-        return bind(span.project(observations), checks.positive("noise_std", noise_std) if integrate else 0.0)
+    def bind_span(observations: Data, noise_std: float, span: Span, integrate: bool) -> Target:
+        return bind(seen_as(span.project, observations), checks.positive("noise_std", noise_std) if integrate else 0.0)
 
     return Discrepancy(bind, bind_span, likelihood=True)
 

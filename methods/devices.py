@@ -15,6 +15,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from cryosip.methods.stored import Data, in_memory
+
 ROWS, WHOLE = PartitionSpec("rows"), PartitionSpec()
 Tree = TypeVar("Tree")
 
@@ -62,11 +64,14 @@ def by_rows(f: Callable[[Array], Array], rows: Array) -> Array:
     return jax.shard_map(f, mesh=_mesh(), in_specs=ROWS, out_specs=ROWS, check_vma=False)(_filled(rows))[: len(rows)]
 
 
-def summed(f: Callable[[Array, Int[Array, ""] | int], Tree], rows: Array) -> Tree:
-    """f(rows, n), which sums over the first n rows, added up over the devices; the rows after these only fill up."""
+def summed(f: Callable[[Any, Int[Array, ""] | int], Tree], rows: Data) -> Tree:
+    """f(rows, n), which sums over the first n rows, added up over the devices; the rows after these only fill up.
+
+    Raises ValueError for rows on disk where there are several devices.
+    """
     if jax.device_count() == 1:
         return f(rows, len(rows))
-    n, filled = len(rows), _filled(rows)
+    n, filled = len(rows), _filled(in_memory(rows, f"a sum over {jax.device_count()} devices"))
     each = len(filled) // jax.device_count()
 
     def part(some: Array) -> Tree:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cryosip.methods.problem import Images, Observations, PRNGKey, Span, Weights
+from cryosip.methods.stored import Data
 
 Scalar = Float[Array, ""]
 
@@ -45,7 +46,8 @@ class Discrepancy(NamedTuple):
 
     `bind(observations, noise_std)` fixes the observations. With noise_std > 0 the simulated images are taken as clean
     and the distribution of the noise N(0, noise_std^2 I) is integrated out in closed form, in rho_y and in (2.11)
-    alike; a discrepancy that has no closed form raises ValueError.
+    alike; a discrepancy that has no closed form raises ValueError, as does one that needs all observations at once and
+    is given them on disk.
 
     `bind_span(observations, noise_std, span, integrate)`, where a discrepancy offers it, is the same between
     distributions of images, for simulated images that are given by their coordinates in the span. Noise outside of the
@@ -53,8 +55,8 @@ class Discrepancy(NamedTuple):
     the noise integrated out is the negative log-likelihood of (3.4), up to a constant.
     """
 
-    bind: Callable[[Observations, float], Target]
-    bind_span: Callable[[Observations, float, Span, bool], Target] | None = None
+    bind: Callable[[Data, float], Target]
+    bind_span: Callable[[Data, float, Span, bool], Target] | None = None
     likelihood: bool = False
 
     def value(self, y: Images, y_obs: Observations) -> Scalar:

@@ -13,7 +13,9 @@ from jaxtyping import Array, Float
 from cryosip.methods import checks, grid, hosts, images, pairwise, ranks
 from cryosip.methods.data import datum, known
 from cryosip.methods.discrepancy import Discrepancy, Target, WeightedTarget
-from cryosip.methods.problem import Images, Observations, Span, Weights
+from cryosip.methods.image_batches import batched
+from cryosip.methods.problem import Images, Span, Weights
+from cryosip.methods.stored import Data, Stored
 
 ALGORITHMS = ("auto", "binned", "sorted", "moments", "pairwise")
 AUTO_ERROR = 0.01  # of a component of the gradient, that "binned" may state for particles spread as the observations
@@ -40,7 +42,9 @@ def energy(algorithm: str = "auto", n_cells: int = 8192, tile: int | None = None
     exceeds what images differ by, the kernel is nearly quadratic in |y - y'|, and "moments" takes the sums from second
     moments, O(n r^2) in r coordinates; "auto" does so where its slope errs by less than 5e-3, else it is "pairwise".
 
-    Raises ValueError for an unknown algorithm, counts below 1, and on binding for observations that are not (m, p),
+    Of observations on disk 1024 are drawn in each step: an unbiased estimate, which `gradient_error` gives a standard
+    error in place of a bound. Raises ValueError for an unknown algorithm, counts below 1, and on binding for one that
+    needs all observations where they are on disk, and for observations that are not (m, p),
     finite and, where the algorithm asks for it, one-dimensional. [sanchez2025], [sejdinovic2013].
     """
     checks.one_of("algorithm", algorithm, ALGORITHMS)
@@ -49,7 +53,10 @@ def energy(algorithm: str = "auto", n_cells: int = 8192, tile: int | None = None
         checks.positive_int("tile", tile)
 
     @known
-    def bind(observations: Observations, noise_std: float = 0.0) -> Target:
+    def bind(observations: Data, noise_std: float = 0.0) -> Target:
+        if isinstance(observations, Stored):
+            noise_std = checks.non_negative("noise_std", noise_std)
+            return batched(_on_disk(observations, algorithm), noise_std, noise_std > 0, tile)
         observed = checks.finite_rows("observations", observations)
         noise_std = checks.non_negative("noise_std", noise_std)
         if not _on_the_line(algorithm, observed.shape[1]):
@@ -71,9 +78,11 @@ def energy(algorithm: str = "auto", n_cells: int = 8192, tile: int | None = None
         return _binned(line, cells)
 
     @known
-    def bind_span(observations: Observations, noise_std: float, span: Span, integrate: bool) -> Target:
-        observed = checks.finite_rows("observations", observations)
+    def bind_span(observations: Data, noise_std: float, span: Span, integrate: bool) -> Target:
         noise_std = checks.positive("noise_std", noise_std)
+        if isinstance(observations, Stored):
+            return batched(_on_disk(observations, algorithm), noise_std, integrate, tile, span)
+        observed = checks.finite_rows("observations", observations)
         return _target(_observed_in_span(observed, noise_std, span, integrate, tile), algorithm, tile)
 
     return Discrepancy(bind, bind_span)
@@ -88,6 +97,13 @@ def _on_the_line(algorithm: str, p: int) -> bool:
     if p == 1 and algorithm == "moments":
         raise ValueError("algorithm is 'moments' for observations of dimension 1; wanted one of the others")
     return p == 1
+
+
+def _on_disk(observations: Stored, algorithm: str) -> Stored:
+    """The observations; ValueError where the algorithm that is asked for needs all of them at once."""
+    if algorithm not in ("auto", "pairwise"):
+        raise ValueError(f"algorithm is {algorithm!r} for observations on disk; wanted 'auto' or 'pairwise'")
+    return observations
 
 
 def _within(observed: images.Rows, tile: int | None) -> float:

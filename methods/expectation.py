@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from cryosip.methods.likelihood import e_step, log_likelihoods, render_all
 from cryosip.methods.pose_search import two_pass
 from cryosip.methods.problem import Observations, Points, Pose, Problem, Weights
+from cryosip.methods.stored import Data, spread_of
 
 SURVIVORS = 8  # nodes for each image that the second pass of refine_poses refines
 BLOCK = 2**25  # pixels that its images may hold at a time
@@ -158,16 +159,17 @@ def expectation(model: Model, state: MixtureState, sigma: Scalar) -> Expected | 
     return (expectation_in_two_passes if model.refine_poses else expectation_on_all_nodes)(model, state, sigma)
 
 
-def background_of(y: Observations) -> Background:
+def background_of(y: Data) -> Background:
     """The mean and the variances of the observations, of a std that is a factor 1 + 2 / sqrt(p) larger.
 
     |y|^2 / p of noise has a relative std of sqrt(2 / p): in few dimensions the background is broad, so that no mode is
     taken for it, and in many it is as wide as the observations, or it would never have made one of them.
     """
     p = y.shape[1]
-    variance = y.var(0)
-    floor = jnp.finfo(y.dtype).eps * (y**2).mean() + jnp.finfo(y.dtype).tiny  # where all observations are equal
-    return Background(y.mean(0), (1 + 2 / p**0.5) ** 2 * jnp.maximum(variance, floor))
+    mean, variance = spread_of(y)
+    square = (variance + mean**2).mean()
+    floor = jnp.finfo(y.dtype).eps * square + jnp.finfo(y.dtype).tiny  # where all observations are equal
+    return Background(mean, (1 + 2 / p**0.5) ** 2 * jnp.maximum(variance, floor))
 
 
 def log_background(model: Model, state: MixtureState, sigma: Scalar, y: Observations) -> Float[Array, " m"]:

@@ -6,24 +6,23 @@ integrated out, only widens the distances.
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.special import poch
 
 from cryosip.methods import hosts, pairwise
 from cryosip.methods.data import datum
 from cryosip.methods.discrepancy import Scalar, Target, WeightedTarget
+from cryosip.methods.noisy_distance import NoisyDistance
 from cryosip.methods.problem import Coordinates, Images, Weights
 
 REACH = 1.5  # moments hold for particles up to so many times as far from the mean as the furthest observation
 TYPICAL_SAMPLE = 200
 
 Lifted = Float[Array, "n q"]  # q = r + 2
-Line = TypeVar("Line", jax.Array, np.ndarray, np.ndarray | jax.Array, float)
 Rows = Float[np.ndarray | Array, "m r"]  # of numpy, or of JAX where several processes hold them
 
 
@@ -42,52 +41,21 @@ class Observed(NamedTuple):
     noise_dims: int
 
 
-class NoisyDistance(NamedTuple):
-    """h(s) = E |u + std xi|, xi ~ N(0, I_dims), of s = |u|^2, and its slope dh/ds.
-
-    h^2 = s + std^2 (dims - 1 + a / (1 + b s / std^2)) with a, b from the exact h(0) and h'(0), and the exact growth at
-    large s: relative errors are below 0.03 / dims^2 in h and 0.15 / dims^2 in the slope (dims >= 1). Without noise it
-    is the root of s.
-    """
-
-    std: float
-    dims: int
-
-    def value(self, squares: Line) -> Line:
-        return (squares + self._widening(squares)[0]) ** 0.5
-
-    def slope(self, squares: Line) -> Line:
-        widening, growth = self._widening(squares)
-        return 0.5 * (1 + growth) / (squares + widening) ** 0.5
-
-    def _widening(self, squares: Line) -> tuple[Line | float, Line | float]:
-        """h(s)^2 - s and its derivative."""
-        if self.dims * self.std == 0:
-            return 0.0, 0.0
-        at_zero = 2 * poch(self.dims / 2, 0.5) ** 2  # (h(0) / std)^2
-        a = float(at_zero - self.dims + 1)
-        b = float((1 - at_zero / self.dims) / a) / self.std**2
-        fading = 1 / (1 + b * squares)
-        return self.std**2 * (self.dims - 1 + a * fading), -(self.std**2) * a * b * fading**2
-
-    @property
-    def slope_error(self) -> float:
-        return 0.15 / self.dims**2 if self.dims * self.std > 0 else 0.0
-
-
 def kernels(observed: Observed) -> tuple[NoisyDistance, NoisyDistance]:
     """The distance from a simulated image to an observation, and to another simulated image."""
     std, dims = observed.noise_std, observed.noise_dims
     return NoisyDistance(std, dims), NoisyDistance(float(np.sqrt(2.0)) * std, dims)
 
 
-def by_rows(f: Callable[[Images], Coordinates], rows: Rows) -> Rows:
+def by_rows(
+    f: Callable[[Images], Coordinates], rows: Float[np.ndarray | Array, "m p"]
+) -> Float[np.ndarray | Array, "m q"]:
     """f(rows) where f works row by row: of numpy in a run of one process."""
     found = hosts.by_rows(f, jnp.asarray(rows))
     return found if hosts.several() else np.asarray(found)
 
 
-def outside(rows: Rows, coordinates: Rows) -> Float[np.ndarray | Array, " m"]:
+def outside(rows: Float[np.ndarray | Array, "m p"], coordinates: Rows) -> Float[np.ndarray | Array, " m"]:
     """What the squared norms of the coordinates lack of those of the rows, in double precision."""
     with hosts.in_double():
         squares = [_row_squares(a) for a in (rows, coordinates)]
@@ -118,17 +86,43 @@ def _typical(observed: Observed) -> float:
 
 def pairs(observed: Observed, tile: int | None) -> Target:
     """Value and gradient from all pairs: a Gram product, a matrix of weights and a product with it for each tile."""
+    return to_cloud(shortfalls(observed), pairwise.around_mean(jnp.asarray(_beside(observed))), tile)
+
+
+class Shortfalls(NamedTuple):
+    """The distances, less a typical one: their means keep more digits, and it cancels from the sum.
+
+    `own` is between simulated images, `other` from them to observations, `within` the mean between observations.
+    """
+
+    own: pairwise.Radial
+    other: pairwise.Radial
+    within: float
+    slope_error: float
+    algorithm: str
+
+
+def shortfalls(observed: Observed) -> Shortfalls:
+    """Of observations, or of a sample of them."""
     to_observed, to_simulated = kernels(observed)
-    # distances minus a typical one: their means keep more digits, and it cancels from the sum
     typical = _typical(observed)
     own, other = (_minus(distance, np.full(1, typical)) for distance in (to_simulated, to_observed))
-    cloud = pairwise.around_mean(jnp.asarray(_beside(observed)))
+    algorithm = _named(observed, "all pairs, tiled")
+    return Shortfalls(own, other, typical - observed.within, to_observed.slope_error, algorithm)
+
+
+def to_cloud(distances: Shortfalls, cloud: pairwise.Cloud, tile: int | None) -> Target:
+    """Value and gradient from all pairs with a cloud of observations, which may be traced.
+
+    Its points have one coordinate more than simulated images where that holds what else the observations are.
+    """
+    own, other = distances.own, distances.other
 
     def filled(y: Coordinates) -> Float[Array, "n s"]:
         return jnp.pad(y, ((0, 0), (0, len(cloud.mean) - y.shape[1])))
 
     def value(y: Coordinates) -> Scalar:
-        within = pairwise.mean_kernel(own, y, y, tile) + datum(typical - observed.within, y.dtype)
+        within = pairwise.mean_kernel(own, y, y, tile) + datum(distances.within, y.dtype)
         return 0.5 * within - pairwise.mean_kernel(other, filled(y) - cloud.mean, cloud.points, tile)
 
     def gradient(y: Coordinates) -> Coordinates:
@@ -143,15 +137,14 @@ def pairs(observed: Observed, tile: int | None) -> Target:
 
     def weighted_value(y: Coordinates, w: Weights) -> Scalar:
         within, to_seen, _ = potentials(y, w)
-        return w @ (0.5 * within - to_seen) + 0.5 * datum(typical - observed.within, y.dtype)
+        return w @ (0.5 * within - to_seen) + 0.5 * datum(distances.within, y.dtype)
 
     def variation(y: Coordinates, w: Weights) -> tuple[Weights, Coordinates]:
         within, to_seen, slope = potentials(y, w)
         return within - to_seen, slope
 
-    algorithm = _named(observed, "all pairs, tiled")
-    error = lambda y: jnp.full((), 2 * to_observed.slope_error)  # noqa: E731
-    return Target(value, gradient, algorithm, error, WeightedTarget(weighted_value, variation))
+    error = lambda y: jnp.full((), 2 * distances.slope_error)  # noqa: E731
+    return Target(value, gradient, distances.algorithm, error, WeightedTarget(weighted_value, variation))
 
 
 def mean_distance(x: Rows, y: Float[np.ndarray | Array, "n r"], tile: int | None = None) -> float:

@@ -1,6 +1,7 @@
 """The energy distance of features that do not change when an image rotates in its plane."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,8 @@ from cryosip.methods import checks
 from cryosip.methods.data import known
 from cryosip.methods.discrepancy import Discrepancy, Target, WeightedTarget
 from cryosip.methods.energy import energy
-from cryosip.methods.problem import Images, Observations, Weights
+from cryosip.methods.problem import Images, Weights
+from cryosip.methods.stored import Data, Stored, in_memory, seen_as
 
 Features = Float[Array, "n f"]
 FINEST = 0.5  # pixels: narrower rings miss the pixels, and what is orthonormal among them is no longer steerable
@@ -34,8 +36,10 @@ def invariant_energy(ring_width: float = 1.6, tile: int | None = None) -> Discre
     distance = energy(tile=tile)
 
     @known
-    def bind(observations: Observations, noise_std: float = 0.0) -> Target:
-        images = jnp.asarray(checks.finite_matrix("observations", observations))
+    def bind(observations: Data, noise_std: float = 0.0) -> Target:
+        images: Any = observations
+        if not isinstance(images, Stored):
+            images = jnp.asarray(checks.finite_matrix("observations", images))
         if checks.non_negative("noise_std", noise_std) > 0:
             raise ValueError("invariant-energy cannot integrate out noise; wanted sampled noise, such as 'method-1'")
         basis = steerable_basis(_side(images.shape[1]), ring_width)
@@ -44,7 +48,7 @@ def invariant_energy(ring_width: float = 1.6, tile: int | None = None) -> Discre
         def features(y: Images) -> Features:
             return moduli(basis, y)
 
-        observed = features(images)
+        observed = in_memory(seen_as(features, images), "discrepancy 'invariant-energy'")
         target = distance.bind(observed, 0.0)
 
         def gradient(y: Images) -> Images:

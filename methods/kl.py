@@ -11,6 +11,7 @@ from cryosip.methods import checks, grid, pairwise
 from cryosip.methods.data import known
 from cryosip.methods.discrepancy import Discrepancy, Target, one_dimensional
 from cryosip.methods.problem import Images, Observations
+from cryosip.methods.stored import Data, in_memory
 
 ALGORITHMS = ("auto", "binned", "pairwise")
 PAPER_VARIANCE = 0.3496  # section 4.1: the printed kernel exp(-y^2 / (2 eps)) has eps as its variance
@@ -44,8 +45,8 @@ def kl(bandwidth: str | float = "silverman-y", algorithm: str = "auto") -> Discr
         bandwidth = checks.positive("bandwidth", bandwidth)
 
     @known
-    def bind(observations: Observations, noise_std: float = 0.0) -> Target:
-        observed = checks.finite_matrix("observations", observations)
+    def bind(observations: Data, noise_std: float = 0.0) -> Target:
+        observed = checks.finite_matrix("observations", in_memory(observations, "discrepancy 'kl'"))
         noise_std = checks.non_negative("noise_std", noise_std)
         line = one_dimensional("kl", algorithm, observed, noise_std)
         std = _bandwidth(bandwidth, observed)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from cryosip.methods import checks, devices, hosts
 from cryosip.methods.pairwise import FEW_PIXELS
 from cryosip.methods.problem import Observations, Points, Pose, Problem
+from cryosip.methods.stored import Data, mapped, rows_at_a_time
 from cryosip.methods.tiles import tile as at_a_time
 
 TILE = 2**20  # observations times images at a time
@@ -41,7 +42,7 @@ def squared_residuals(y: Float[Array, "m p"], images: Float[Array, "k p"]) -> Fl
 
 
 def e_step(
-    y: Observations,
+    y: Data,
     images: Float[Array, "kq p"],
     log_weights: Float[Array, "k q"],
     sigma: Scalar | float,
@@ -52,7 +53,7 @@ def e_step(
     Parameters
     ----------
     y
-        Observations (m, p).
+        Observations (m, p), in memory or on disk.
     images
         x_kq, row k * n_poses + q (k q, p).
     log_weights
@@ -70,9 +71,9 @@ def e_step(
     """
     m, n_images = len(y), len(images)
 
-    def sums(y: Observations, n: Int[Array, ""] | int) -> Sums:
+    def sums(y: Data, n: Int[Array, ""] | int) -> Sums:
         """Over the first n rows."""
-        tile = max(1, min(len(y), at_a_time(TILE) // n_images))
+        tile = max(1, min(rows_at_a_time(y), at_a_time(TILE) // n_images))
         rows = jnp.arange(-(-len(y) // tile) * tile).reshape(-1, tile)
 
         def add(
@@ -153,14 +154,29 @@ def log_likelihoods(problem: Problem, theta: Points, order: int) -> Likelihoods:
     pose, pose_weights = problem.pose_quadrature(order)
     n_poses = len(pose_weights)
 
-    def of(some: Points) -> tuple[Float[Array, "k m"], Float[Array, "k m"]]:
-        squares = squared_residuals(problem.observations, render_all(problem, some, pose, n_poses))
-        squares = (squares / problem.noise_std**2).reshape(m, len(some), n_poses)
-        return jax.nn.logsumexp(-0.5 * squares, axis=2, b=pose_weights).T, squares.min(2).T
+    y, n_rows = problem.observations, rows_at_a_time(problem.observations)
 
-    block = max(1, IMAGES // (m * n_poses))
-    values, nearest = of(theta) if k <= block else by_blocks(of, block, theta)
-    return Likelihoods(hosts.laid_out(values.T, m), nearest.min(0), k * n_poses)
+    def of(some: Points) -> tuple[Float[Array, "m k"], Float[Array, " m"]]:
+        images = render_all(problem, some, pose, n_poses)
+
+        def of_rows(y: Observations) -> tuple[Float[Array, "b k"], Float[Array, " b"]]:
+            squares = squared_residuals(y, images)
+            squares = (squares / problem.noise_std**2).reshape(len(y), len(some), n_poses)
+            return jax.nn.logsumexp(-0.5 * squares, axis=2, b=pose_weights), squares.min((1, 2))
+
+        return mapped(of_rows, y)
+
+    def by_structures(some: Points) -> tuple[Float[Array, "k m"], Float[Array, "k m"]]:
+        values, nearest = of(some)
+        return values.T, jnp.broadcast_to(nearest, values.T.shape)
+
+    block = max(1, IMAGES // (n_rows * n_poses))
+    if k <= block:
+        values, nearest = of(theta)
+    else:
+        each, nearest = by_blocks(by_structures, block, theta)
+        values, nearest = each.T, nearest.min(0)
+    return Likelihoods(hosts.laid_out(values, m), nearest, k * n_poses)
 
 
 def of_all_pairs(f: Callable[[Points, Int[Array, " n"]], Any], theta: Points, image: Int[Array, " b"]) -> Any:

@@ -20,6 +20,7 @@ from cryosip.methods.likelihood import (
 )
 from cryosip.methods.method import WeightedPoints
 from cryosip.methods.problem import Points, Problem, Weights, in_span
+from cryosip.methods.stored import in_memory
 
 LEAST = -1e30  # in the place of log 0, which has no derivative
 LEAST_WEIGHT = 1e-7  # of a particle that only searches
@@ -66,7 +67,9 @@ def marginal(problem: Problem, quadrature_order: int = 1) -> Marginal:
     """p(y_i | theta): that of the problem where it offers one, else the inner integral of (3.5) over the pose
     quadrature, in the span where there is one."""
     if problem.log_likelihood is None:
-        return _of_images(in_span(problem), quadrature_order)
+        problem = in_span(problem)
+        in_memory(problem.observations, "weighted-flow by implicit steps")
+        return _of_images(problem, quadrature_order)
     return _offered(problem.log_likelihood, len(problem.observations), initial_spread(problem))
 
 

@@ -12,6 +12,7 @@ from cryosip.methods.gauss_newton import gauss_newton, newton, no_prior
 from cryosip.methods.likelihood import PAIRS, by_blocks, candidates, initial_spread, log_likelihoods, render_all
 from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.problem import Observations, Points, PRNGKey, Problem, Weights, checked, in_span
+from cryosip.methods.stored import in_memory
 
 IMAGES = 2**14  # that are rendered at a time; their slopes take as much again for each coordinate
 Climb = Callable[[Points], tuple[Points, Weights, Int[Array, ""]]]  # theta after a step, its likelihood before, renders
@@ -52,9 +53,11 @@ def maximum_likelihood(
     Raises
     ------
     ValueError
-        A count is below 1, the support is not (k, d) and finite, or none is given and the problem has no `theta_box`.
+        A count is below 1, the support is not (k, d) and finite, or none is given and the problem has no `theta_box`;
+        or observations on disk whose coordinates do not fit into memory.
     """
     problem = in_span(checked(problem))
+    in_memory(problem.observations, "maximum-likelihood")
     order = checks.positive_int("quadrature_order", quadrature_order)
     start = candidates(problem, support, n_support)
     known = log_likelihoods(problem, start, order)

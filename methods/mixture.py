@@ -29,6 +29,7 @@ from cryosip.methods.method import Info, Method, WeightedPoints
 from cryosip.methods.problem import Points, PRNGKey, Problem, Weights, checked, halves, in_span, of_few_dimensions
 from cryosip.methods.selection import chosen_on_held_out
 from cryosip.methods.starts import best_of
+from cryosip.methods.stored import in_memory, mean_of
 
 SOLVERS = ("em", "gradient")
 FIRST_SHARE = 0.05  # of the observations, for the background to start with
@@ -111,7 +112,8 @@ def mixture(
     ValueError
         A count is below 1, the solver is unknown, the prior weight is negative, the annealing factor is below 1, EM is
         given an optimizer, noise is both annealed and estimated, there is a choice together with a prior or several
-        starts, or an option needs images where the problem gives the likelihood.
+        starts, an option needs images where the problem gives the likelihood, or poses are refined for observations
+        that are on disk.
     """
     problem = in_span(checked(problem))
     for name, flag in (
@@ -150,7 +152,7 @@ def mixture(
         refine_poses=refine_poses,
         estimate_noise=estimate_noise,
         push_std=JITTER * initial_spread(problem),
-        mean_square=(problem.observations**2).sum(1).mean(),
+        mean_square=mean_of(lambda y: (y**2).sum(1), problem.observations) if estimate_noise else jnp.zeros(()),
         background=background_of(problem.observations) if background else None,
     )
     if len(choices) > 1:
@@ -306,6 +308,8 @@ def _check_combinations(
     refine_poses: bool, estimate_noise: bool, background: bool,
 ) -> None:  # fmt: skip
     """Refuses options that do not go together."""
+    if refine_poses:
+        in_memory(problem.observations, "mixture with refine_poses")
     for name, given, wanted in (("prior_weight", prior_weight, 0), ("n_starts", n_starts, 1)):
         if n_choices > 1 and given != wanted:
             raise ValueError(f"{name} is {given!r} with {n_choices} choices of K and anneal; wanted {wanted}")

@@ -14,6 +14,7 @@ from cryosip.methods.data import datum, known
 from cryosip.methods.discrepancy import Discrepancy, Target, one_dimensional
 from cryosip.methods.pairwise import Radial
 from cryosip.methods.problem import Images, Observations
+from cryosip.methods.stored import Data, in_memory
 
 ALGORITHMS = ("auto", "binned", "pairwise")
 MEDIAN_SAMPLE = 2_000  # observations whose pairs give the median distance
@@ -52,8 +53,8 @@ def mmd(kernel: str = "gaussian", bandwidth: str | float = "median", algorithm: 
         bandwidth = checks.positive("bandwidth", bandwidth)
 
     @known
-    def bind(observations: Observations, noise_std: float = 0.0) -> Target:
-        observed = checks.finite_matrix("observations", observations)
+    def bind(observations: Data, noise_std: float = 0.0) -> Target:
+        observed = checks.finite_matrix("observations", in_memory(observations, "discrepancy 'mmd'"))
         noise_std = checks.non_negative("noise_std", noise_std)
         if kernel == "inverse-multiquadric" and noise_std > 0:
             raise ValueError(f"kernel {kernel!r} has no closed form under noise; wanted 'gaussian' or 'laplace'")

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import scipy.stats
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from cryosip.methods import checks
 from cryosip.methods.drawn_support import Posteriors, pooled_draws, redrawn
@@ -30,7 +30,18 @@ from cryosip.methods.posterior_table import (
     posteriors,
     tabulated,
 )
-from cryosip.methods.problem import Points, Pose, PoseMotion, PRNGKey, Problem, Weights, checked, in_span
+from cryosip.methods.problem import (
+    Observations,
+    Points,
+    Pose,
+    PoseMotion,
+    PRNGKey,
+    Problem,
+    Weights,
+    checked,
+    in_span,
+)
+from cryosip.methods.stored import mapped
 
 BLOCK = 2**26  # numbers that the Jacobians of a block of images may hold
 FIRST_DAMPING = 1e-2
@@ -158,9 +169,13 @@ def search(model: Model, _key: PRNGKey, state: PosteriorState) -> tuple[Posterio
     y, sigma, c = model.problem.observations, model.problem.noise_std, model.n_candidates
     structure = model.bank[state.n_steps]
     images = render_all(model.problem, structure[None], model.poses, model.n_poses)
-    squares = squared_residuals(y, images)
-    best = squares.argmin(1)
-    misfit = 0.5 * jnp.take_along_axis(squares, best[:, None], 1)[:, 0] / sigma**2
+
+    def best_of(y: Observations) -> tuple[Int[Array, " b"], Misfit]:
+        squares = squared_residuals(y, images)
+        best = squares.argmin(1)
+        return best, 0.5 * jnp.take_along_axis(squares, best[:, None], 1)[:, 0] / sigma**2
+
+    best, misfit = mapped(best_of, y)
     worst = state.misfit.reshape(len(y), c).argmax(1) + c * jnp.arange(len(y))
     better = misfit < state.misfit[worst]
 

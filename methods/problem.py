@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from cryosip.methods import checks, hosts
+from cryosip.methods.stored import Stored, kept, opened, seen_as
 
 Points = Float[Array, "n d"]
 Images = Float[Array, "n p"]
@@ -87,6 +88,10 @@ class Problem(NamedTuple):
     `support` (k, d) are structures that are given: theta is one of them. `volumes` is offered beside a span where
     methods may look for any density. `poses`, with leading axis m, are those of the observations as an earlier
     refinement left them, with its error.
+
+    `observations` may be on disk: a memory map, or a list of them, which `checked` makes a `Stored`. Methods see it as
+    they see an array, by its shape, its type and the rows `observations[rows]`, and go over all rows by the functions
+    of stored.py, which take both; what can do with an array alone refuses it.
     """
 
     name: str
@@ -117,22 +122,29 @@ def one_node(_order: int) -> tuple[Pose, Weights]:
 
 
 def checked(problem: Problem) -> Problem:
-    """The problem with floating-point observations.
+    """The problem with floating-point observations, in memory or `Stored`.
 
     Raises ValueError for what is none, observations that are not finite and (m, p), p the pixels that `render` makes,
     and noise that is not positive, or where a `log_likelihood` is offered negative.
     """
     if not isinstance(problem, Problem):
         raise ValueError(f"problem is a {type(problem).__name__}; wanted a Problem, such as instance.problem")
-    observations = checks.finite_rows("observations", problem.observations)
+    observations: Any = opened(problem.observations)
+    if not isinstance(observations, Stored):
+        observations = checks.finite_rows("observations", observations)
+    elif hosts.several():
+        raise ValueError(
+            "observations are on disk, in a run of several processes; wanted hosts.from_rows of those of each"
+        )
     sized = checks.positive if problem.log_likelihood is None else checks.non_negative
     noise_std = sized("noise_std", problem.noise_std)
     image = jax.eval_shape(lambda: problem.render(problem.sample_init(jr.key(0), 1), problem.sample_pose(jr.key(0), 1)))
     if observations.shape[1:] != image.shape[1:]:
         raise ValueError(f"observations has shape {observations.shape}; wanted (m, {image.shape[1]}) as render makes")
-    if not hosts.is_apart(observations):
-        hosts.check_alike("observations", observations)
-    observations = hosts.laid_out(jnp.asarray(problem.observations, observations.dtype), len(observations))
+    if not isinstance(observations, Stored):
+        if not hosts.is_apart(observations):
+            hosts.check_alike("observations", observations)
+        observations = hosts.laid_out(jnp.asarray(problem.observations, observations.dtype), len(observations))
     return problem._replace(observations=observations, noise_std=noise_std)
 
 
@@ -154,15 +166,17 @@ def in_span(problem: Problem) -> Problem:
     """The same problem with coordinates for images: every likelihood changes by a factor that is free of theta."""
     if problem.span is None:
         return problem
-    coordinates = hosts.by_rows(problem.span.project, problem.observations)
+    on_disk, project = isinstance(problem.observations, Stored), problem.span.project
+    coordinates = (seen_as if on_disk else hosts.by_rows)(project, problem.observations)
     return problem._replace(observations=coordinates, render=problem.span.coordinates, span=None)
 
 
 def part(problem: Problem, rows: Int[Array, " b"]) -> Problem:
     """The same problem with some of its observations."""
     given = problem.log_likelihood
-    observations, poses = jax.tree.map(lambda a: a[rows], (problem.observations, problem.poses))
-    some = problem._replace(observations=hosts.laid_out(observations, len(rows)), poses=poses)
+    poses = jax.tree.map(lambda a: a[rows], problem.poses)
+    observations = hosts.laid_out(kept(problem.observations, rows), len(rows))
+    some = problem._replace(observations=observations, poses=poses)
     if given is None:
         return some
     return some._replace(log_likelihood=lambda theta, image: given(theta, rows[image]))

@@ -1,6 +1,7 @@
 """The energy distance by slices: an unbiased estimate from the projections on random directions."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,9 @@ from cryosip.methods import checks
 from cryosip.methods.data import datum, known
 from cryosip.methods.discrepancy import Discrepancy, Target, WeightedTarget
 from cryosip.methods.energy import LineVariation, line_variation
-from cryosip.methods.problem import Images, Observations, PRNGKey, Span, Weights
+from cryosip.methods.pairwise import Point
+from cryosip.methods.problem import Images, PRNGKey, Span, Weights
+from cryosip.methods.stored import Data, Stored, mapped, mean_of, seen_as
 
 FIRST_KEY = 0  # of the directions of a target that nobody has redrawn
 
@@ -32,22 +35,25 @@ def sliced_energy(n_slices: int = 50) -> Discrepancy:
 
     In a span it is the distance between the distributions of the coordinates, which vanishes as that of the images
     does: what observations hold outside, no parameter changes, and in distances of images it would only hide how the
-    coordinates differ. Raises ValueError for a count below 2, and on binding for noise that is to be integrated out.
+    coordinates differ. Of observations on disk each step projects all, batch by batch. Raises ValueError for a count
+    below 2, and on binding for noise that is to be integrated out.
     """
     n_slices = checks.positive_int("n_slices", n_slices)
     if n_slices < 2:
         raise ValueError("n_slices is 1; wanted 2 or more, whose scatter tells the standard error")
 
     @known
-    def bind(observations: Observations, noise_std: float = 0.0) -> Target:
-        observed = jnp.asarray(checks.finite_matrix("observations", observations))
+    def bind(observations: Data, noise_std: float = 0.0) -> Target:
+        observed: Any = observations
+        if not isinstance(observed, Stored):
+            observed = jnp.asarray(checks.finite_matrix("observations", observed))
         if checks.non_negative("noise_std", noise_std) > 0:
             raise ValueError("sliced-energy cannot integrate out noise; wanted sampled noise, such as 'method-1'")
-        return _target(observed, n_slices, jr.key(FIRST_KEY))
+        return _target(observed, mean_of(lambda y: y, observed), n_slices, jr.key(FIRST_KEY))
 
     @known
-    def bind_span(observations: Observations, _noise_std: float, span: Span, integrate: bool) -> Target:
-        return bind(span.project(observations), _noise_std if integrate else 0.0)
+    def bind_span(observations: Data, _noise_std: float, span: Span, integrate: bool) -> Target:
+        return bind(seen_as(span.project, observations), _noise_std if integrate else 0.0)
 
     return Discrepancy(bind, bind_span)
 
@@ -63,15 +69,17 @@ def directions(key: PRNGKey, n: int, p: int) -> Directions:
     return u / jnp.linalg.norm(u, axis=1, keepdims=True)
 
 
-def _target(observed: Observations, n_slices: int, key: PRNGKey) -> Target:
+def _target(observed: Data, centre: Point, n_slices: int, key: PRNGKey) -> Target:
     p = observed.shape[1]
-    centre = observed.mean(0)
 
     def slices(y: Images, w: Weights) -> tuple[Directions, LineVariation]:
         """D_1 / c_p and its first variation along each of the directions."""
         u = directions(key, n_slices, p).astype(y.dtype)
-        simulated, seen = (jnp.matmul(u, (x - centre).T, precision="highest") for x in (y, observed))
-        found = jax.vmap(line_variation, in_axes=(0, None, 0))(simulated, w, seen)
+        simulated, seen = (mapped(partial(_along, u, centre), x).T for x in (y, observed))
+        if isinstance(observed, Stored):  # so many that all slices at a time would fill the memory
+            found = jax.lax.map(lambda one: line_variation(one[0], w, one[1]), (simulated, seen))
+        else:
+            found = jax.vmap(line_variation, in_axes=(0, None, 0))(simulated, w, seen)
         scale = datum(1 / mean_projection(p), y.dtype)
         return u, jax.tree.map(lambda a: scale * a, found)
 
@@ -96,8 +104,13 @@ def _target(observed: Observations, n_slices: int, key: PRNGKey) -> Target:
         f"{n_slices} random slices, each sorted (unbiased; the error is a standard error)",
         gradient_error,
         WeightedTarget(value, variation),
-        partial(_target, observed, n_slices),
+        partial(_target, observed, centre, n_slices),
     )
+
+
+def _along(u: Directions, centre: Point, x: Images) -> Float[Array, "n s"]:
+    """The projection of each row on each direction."""
+    return jnp.matmul(u, (x - centre).T, precision="highest").T
 
 
 def _equal(y: Images) -> Weights:

@@ -19,6 +19,7 @@ from cryosip.methods.problem import (
     dimensions,
     in_span,
 )
+from cryosip.methods.stored import in_memory
 
 Maps = Float[Array, "q v"]
 Shells = Float[Array, " s"]
@@ -66,9 +67,13 @@ def views(problem: Problem, method: str) -> Views:
 
 
 def in_given_poses(problem: Problem) -> Views:
-    """The images of a problem that offers volumes and poses, whatever its theta are."""
+    """The images of a problem that offers volumes and poses, whatever its theta are.
+
+    Raises ValueError where their coordinates do not fit into memory.
+    """
     assert problem.volumes is not None
     inside = in_span(problem)
+    in_memory(inside.observations, "a method for volumes")
     n_shells = (problem.volumes.size - 1) // 2 + 1
     return Views(inside.observations, problem.poses, problem.volumes, inside.render, float(problem.noise_std), n_shells)
 

@@ -20,6 +20,7 @@ from cryosip.records.sources import Opened, opened
 from cryosip.records.write import record_path, write
 from cryosip.reports import page
 from cryosip.reports.section import Everything
+from cryosip.reports.sections import out_of_core
 from cryosip.reports.sections.baselines import first_baselines, measured_file
 from cryosip.reports.spreads import grouped
 from cryosip.reports.tables import hardware
@@ -101,15 +102,17 @@ def keep(source: Opened, folder: Path) -> Kept:
     watched = {record.path: Watched(record.arrays) for record in readables}
     shown, _ = selected([msgspec.structs.replace(record, arrays=watched[record.path]) for record in readables])
     baselines, unread = first_baselines([source])
+    measured, unread_too = out_of_core.first_out_of_core([source])
     page.made(Everything(shown, largest(shown), []))
     records, twins = one_of_each_id([_current(record) for record in readables], "{} is a record of the same run")
     for record in records:
         write(record_path(folder, record.study, record.run_id), record, watched[record.path].kept())
-    if baselines and (timings := measured_file(source.folder)):
+    kept = [measured_file(source.folder) if baselines else None, out_of_core.FILE if measured else None]
+    for timings in filter(None, kept):
         (folder / timings).parent.mkdir(exist_ok=True)
         _copy_timings(source.folder / timings, folder / timings)
     lost = sum(bool(record.arrays) and not watched[record.path].taken for record in records)
-    return Kept(records, sorted([*left_out, *unread, *twins]), lost)
+    return Kept(records, sorted([*left_out, *unread, *unread_too, *twins]), lost)
 
 
 def _copy_timings(source: Path, target: Path) -> None:

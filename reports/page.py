@@ -17,6 +17,7 @@ from cryosip.reports.csv_text import csv_text
 from cryosip.reports.section import Context, Everything, Figures, Section, Source, of_study
 from cryosip.reports.sections.baselines import first_baselines
 from cryosip.reports.sections.board import Board, boards
+from cryosip.reports.sections.out_of_core import first_out_of_core
 from cryosip.reports.sections.registry import SECTIONS
 from cryosip.reports.style import Plot, standalone, switches
 
@@ -88,8 +89,9 @@ def make(
         records, skipped = read_opened(folders, one_engine)
         records = of_names(records, methods, problems)
         baselines, unread = first_baselines(folders)
-        skipped = [*skipped, *unread]
-        parts = made(Everything(records, largest(records), skipped, command, baselines, folders))
+        out_of_core, unread_too = first_out_of_core(folders)
+        skipped = [*skipped, *unread, *unread_too]
+        parts = made(Everything(records, largest(records), skipped, command, baselines, folders, out_of_core))
         files = figure_files([plot for part in parts for group in part.figures.values() for plot in group])
         for part in parts:
             files |= {name: csv_text(table) for name, table in part.section.tables(part.context).items()}
@@ -115,7 +117,8 @@ def made(everything: Everything) -> list[Part]:
     for section in SECTIONS:
         own = [record for record in everything.shown if record.study in section.studies]
         figures = section.figures(own)
-        parts.append(Part(section, own, figures, section.context(Source(own, figures, everything))))
+        context = section.context(Source(own, figures, everything))
+        parts.append(Part(section, own, figures | section.drawn(context), context))
     return parts
 
 
@@ -152,8 +155,10 @@ def figure_files(plots: Sequence[Plot]) -> dict[str, str | bytes]:
 
 
 def figure_commands(part: Part) -> dict[str, str]:
-    """By the name of a figure, the command that makes the records behind it."""
+    """By the name of a figure, the command that makes the records behind it; none for figures of no records."""
     studies = part.section.studies
+    if not studies:
+        return {}
     of_group = {group: of_study(part.records, group if group in studies else studies[0]) for group in part.figures}
     return {plot.name: study_command(of_group[group]) for group, plots in part.figures.items() for plot in plots}
 

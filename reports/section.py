@@ -16,7 +16,8 @@ Table = Sequence[Sequence[Any]]  # a header, and rows
 class Everything(NamedTuple):
     """All that a page is made from: the records, those of each study's largest profile, and what is said beside them.
 
-    `baselines` are the timings of `cryosip speed`, None where there are none, and `sources` where the records are from.
+    `baselines` and `out_of_core` are the timings of `cryosip speed`, None where there are none, and `sources` where the
+    records are from.
     """
 
     records: list[Record]
@@ -25,6 +26,7 @@ class Everything(NamedTuple):
     command: str = ""
     baselines: Any = None
     sources: Sequence[Opened] = ()
+    out_of_core: Any = None
 
 
 class Source(NamedTuple):
@@ -61,6 +63,8 @@ class Section(NamedTuple):
         What the page says where it has nothing to show.
     heading
         What the default template has as its heading, where that is not `title`.
+    drawn
+        Of a context, its figures beside those of records.
     """
 
     name: str
@@ -72,6 +76,7 @@ class Section(NamedTuple):
     template: str = "figures.html"
     missing: str = ""
     heading: str = ""
+    drawn: Callable[[Context], Figures] = lambda context: {}
 
 
 def of_study(records: Sequence[Record], study: str) -> list[Record]:

@@ -32,7 +32,7 @@ from typer.testing import CliRunner
 from cryosip.bench.app import campaign, cli, clusters
 from cryosip.bench.app.planning import PROTEINS
 from cryosip.bench.check import run as checking
-from cryosip.bench.speed import baselines, tracking
+from cryosip.bench.speed import baselines, out_of_core, tracking
 from cryosip.bench.studies import tuning
 from cryosip.bench.studies.otd_dto import OF_VOLUMES
 from cryosip.bench.studies.registry import STUDIES
@@ -265,6 +265,7 @@ def harmless(tmp_path, monkeypatch):
     monkeypatch.setattr(clusters, "ANSWER_SECONDS", 0.2)
     monkeypatch.setattr(tracking, "track", lambda *_: tracking.Outcome(False, False))
     monkeypatch.setattr(baselines, "record", lambda _, results, __: results / "baselines.json")
+    monkeypatch.setattr(out_of_core, "record", lambda _, results, __: results / "out_of_core.json")
     monkeypatch.setattr(tuning, "keep", lambda *_: None)
     monkeypatch.setattr(checking, "report", lambda *_: True)
 

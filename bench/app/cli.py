@@ -164,16 +164,28 @@ def speed(
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Instead: our kernels beside other libraries.")
     ] = False,
+    out_of_core: Annotated[
+        bool, typer.Option("--out-of-core", help="Instead: methods on more images than memory holds.")
+    ] = False,
+    images: Annotated[
+        list[int] | None, typer.Option(min=1, help="With --out-of-core: how many; 10^4, 10^5, 10^6. Repeatable.")
+    ] = None,
     results: Results = Path("results"),
 ) -> None:
-    """Measure speed, memory and errors, by commit and device. Three minutes, without --all or --baselines."""
-    if baselines and (everything or bench or against or fail or publish):
-        raise typer.BadParameter("--baselines is given with another option; wanted it alone, or with --results")
+    """Measure speed, memory and errors, by commit and device. Three minutes, where no option asks for more."""
+    if baselines + out_of_core + bool(everything or bench or against or fail or publish) > 1:
+        name = "--baselines" if baselines else "--out-of-core"
+        raise typer.BadParameter(f"{name} is given with another option; wanted it alone, or with --results")
+    if images and not out_of_core:
+        raise typer.BadParameter("--images is given without --out-of-core")
     if fail and against is None:
         raise typer.BadParameter("--fail is given without --against; wanted the revision to compare with")
     with plain_errors():
         if baselines:
             _against_baselines(results)
+            return
+        if out_of_core:
+            _out_of_core(images, results)
             return
         from cryosip.bench.speed import tracking
 
@@ -234,6 +246,16 @@ def _against_baselines(results: Path) -> None:
 
     console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)  # a file is as wide as tables want
     typer.echo(baselines.record(cases.COMPARISONS.values(), results, lambda m: console.print(baselines.table(m))))
+
+
+def _out_of_core(images: list[int] | None, results: Path) -> None:
+    from rich.console import Console
+
+    from cryosip.bench.speed import out_of_core
+
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
+    sizes = images or out_of_core.SIZES
+    typer.echo(out_of_core.record(sizes, results, lambda row: console.print(out_of_core.table(row))))
 
 
 for command in (

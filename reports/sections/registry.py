@@ -13,6 +13,7 @@ from cryosip.reports.sections import (
     nanocluster,
     oned,
     otd_dto,
+    out_of_core,
     paper,
     protein,
     readings,
@@ -46,6 +47,13 @@ BASELINES = Section(
     context=lambda source: {"baselines": source.everything.baselines} if source.everything.baselines else {},
     tables=lambda context: {"baselines.csv": baseline_table(context["baselines"])} if context else {},
 )  # fmt: skip
+OUT_OF_CORE = Section(
+    "out-of-core", "Data larger than memory", template="out_of_core.html",
+    missing="No measurement out of core in the records: run cryosip speed --out-of-core.",
+    context=lambda source: out_of_core.context_of(source.everything.out_of_core),
+    drawn=out_of_core.figures_of,
+    tables=lambda context: {"out_of_core.csv": out_of_core.measured_table(context)} if context else {},
+)  # fmt: skip
 
 SECTIONS = (
     board.SECTION,
@@ -69,6 +77,7 @@ SECTIONS = (
     bound.SECTION,
     certificates.SECTION,
     BASELINES,
+    OUT_OF_CORE,
     paper.CONVENTIONS,
     summary.FAILURES,
     summary.PROVENANCE,

@@ -21,8 +21,8 @@ OF_ALL_RUNS = {
     "bench": {"build", "checkpoint", "execute", "fixed_view", "frames", "image_distances", "limits", "measure",
               "metrics", "programs", "runner", "sharing"},
     "datasets": {"instance"},
-    "methods": {"checks", "data", "devices", "discrepancy", "energy", "grid", "hosts", "images", "method", "pairwise",
-                "problem", "ranks", "tiles"},
+    "methods": {"checks", "data", "devices", "discrepancy", "energy", "grid", "hosts", "image_batches", "images",
+                "method", "noisy_distance", "pairwise", "problem", "ranks", "shards", "stored", "tiles"},
 }  # fmt: skip
 
 
@@ -85,6 +85,7 @@ def test_a_method_more_changes_no_id(changed):
         [
             "bench/check/run.py",
             "bench/speed/baselines.py",
+            "bench/speed/out_of_core.py",
             "bench/speed/tracking.py",
             "bench/cache.py",
             "bench/stopping.py",

@@ -13,7 +13,8 @@ from scipy.special import poch
 from cryosip.datasets.nanocluster import nanocluster
 from cryosip.methods import images, pairwise
 from cryosip.methods.flow import flow_target, particle_flow
-from cryosip.methods.images import NoisyDistance, Observed
+from cryosip.methods.images import Observed
+from cryosip.methods.noisy_distance import NoisyDistance
 from cryosip.methods.registry import DISCREPANCIES
 
 ENERGY = DISCREPANCIES["energy"]

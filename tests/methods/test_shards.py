@@ -56,7 +56,7 @@ def test_a_stack_of_mrcfile_is_read(tmp_path):
 
 def test_what_is_in_memory_is_none_of_this(tmp_path):
     mapped = saved(tmp_path / "a.npy", Y)
-    for value in (Y, Y.tolist(), [Y, Y], mapped + 1, mapped[[1, 2]], []):
+    for value in (Y, Y.tolist(), [Y, Y], mapped + 1, mapped.copy(), []):
         assert reader(value) is None
 
 
@@ -135,9 +135,9 @@ import sys
 from pathlib import Path
 import jax, jax.numpy as jnp, numpy as np
 from cryosip.methods import stored
-y = np.lib.format.open_memmap(sys.argv[1], "w+", np.float32, (40_000, 2_048))
-for low in range(0, 40_000, 1_000):
-    y[low : low + 1_000] = low
+y = np.lib.format.open_memmap(sys.argv[1], "w+", np.float32, (120_000, 2_048))
+for low in range(0, 120_000, 1_000):
+    y[low : low + 1_000] = low / 1_000
 del y
 def high():
     return next(int(l.split()[1]) for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM"))
@@ -146,20 +146,20 @@ before = high()
 seen = stored.opened(np.load(sys.argv[1], mmap_mode="r"))
 mean = stored.mean_of(lambda rows: rows, seen)
 some = stored.mapped(lambda rows: rows[:, :1], seen)
-assert float(abs(mean - 19_500).max()) < 0.1 and float(some[-1, 0]) == 39_000
+assert float(abs(mean - 59.5).max()) < 0.01 and float(some[-1, 0]) == 119
 print(high() - before)
 """
 
 
-@pytest.mark.slow  # it writes 330 MB
+@pytest.mark.slow  # it writes a gigabyte
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak of resident memory from /proc")
 def test_memory_does_not_grow_with_the_file(tmp_path):
-    """Four batches of 16 MB at a time, programs and threads: below a third of the file."""
+    """Four batches of 16 MB at a time, programs and threads: below a quarter of the file."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, tmp_path / "a.npy"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2_000:]
-    assert int(done.stdout) / 1024 < 110
+    assert int(done.stdout) / 1024 < 234
 
 
 def test_stored_rows_are_clipped_as_those_of_arrays(tmp_path):

@@ -24,6 +24,7 @@ TYPICAL_SAMPLE = 200
 
 Lifted = Float[Array, "n q"]  # q = r + 2
 Rows = Float[np.ndarray | Array, "m r"]  # of numpy, or of JAX where several processes hold them
+Pixels = Float[np.ndarray | Array, "m p"]
 
 
 class Observed(NamedTuple):
@@ -47,15 +48,13 @@ def kernels(observed: Observed) -> tuple[NoisyDistance, NoisyDistance]:
     return NoisyDistance(std, dims), NoisyDistance(float(np.sqrt(2.0)) * std, dims)
 
 
-def by_rows(
-    f: Callable[[Images], Coordinates], rows: Float[np.ndarray | Array, "m p"]
-) -> Float[np.ndarray | Array, "m q"]:
+def by_rows(f: Callable[[Images], Coordinates], rows: Pixels) -> Rows:
     """f(rows) where f works row by row: of numpy in a run of one process."""
     found = hosts.by_rows(f, jnp.asarray(rows))
     return found if hosts.several() else np.asarray(found)
 
 
-def outside(rows: Float[np.ndarray | Array, "m p"], coordinates: Rows) -> Float[np.ndarray | Array, " m"]:
+def outside(rows: Pixels, coordinates: Rows) -> Float[np.ndarray | Array, " m"]:
     """What the squared norms of the coordinates lack of those of the rows, in double precision."""
     with hosts.in_double():
         squares = [_row_squares(a) for a in (rows, coordinates)]

@@ -151,7 +151,8 @@ def processes(count, place):
         subprocess.Popen([*command, str(i)], env=environment, stdout=-1, stderr=-1, text=True) for i in range(count)
     ]
     try:
-        said = [process.communicate(timeout=SECONDS) for process in started]
+        with ThreadPoolExecutor(count) as pool:  # each ends after the others: read what all of them say
+            said = list(pool.map(lambda process: process.communicate(timeout=SECONDS), started))
     finally:
         for process in started:
             process.kill()

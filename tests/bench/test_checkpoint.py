@@ -302,7 +302,7 @@ def test_a_budget_of_seconds_goes_on_with_its_clock(interrupted, monkeypatch):
         monkeypatch.setattr(execute, "_set_up", lambda problem, _config: (METHODS["walk"](problem), seconds))
 
     budget = {"steps": 10**6, "every": 1, "stop_after_seconds": 99.0}
-    each_step_takes_a_second = SimpleNamespace(perf_counter=iter(range(10**6)).__next__)
+    each_step_takes_a_second = SimpleNamespace(perf_counter=map(float, range(10**6)).__next__)
     monkeypatch.setattr(runner, "time", each_step_takes_a_second)
     seconds_of_setup(49.0)
     path = interrupted(30, **budget)

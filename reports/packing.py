@@ -18,10 +18,10 @@ from cryosip.records.schema import SCHEMA, Array, Record, id_of
 from cryosip.records.select import Skipped, largest, one_of_each_id, readable, selected
 from cryosip.records.sources import Opened, opened
 from cryosip.records.write import record_path, write
-from cryosip.reports import page
+from cryosip.reports import measurements, page
 from cryosip.reports.section import Everything
 from cryosip.reports.sections import out_of_core
-from cryosip.reports.sections.baselines import first_baselines, measured_file
+from cryosip.reports.sections.baselines import measured_file, read_baselines
 from cryosip.reports.spreads import grouped
 from cryosip.reports.tables import hardware
 
@@ -101,8 +101,8 @@ def keep(source: Opened, folder: Path) -> Kept:
     readables, left_out = readable([source])
     watched = {record.path: Watched(record.arrays) for record in readables}
     shown, _ = selected([msgspec.structs.replace(record, arrays=watched[record.path]) for record in readables])
-    baselines, unread = first_baselines([source])
-    measured, unread_too = out_of_core.first_out_of_core([source])
+    baselines, unread = measurements.first([source], read_baselines)
+    measured, unread_too = measurements.first([source], out_of_core.read_out_of_core)
     page.made(Everything(shown, largest(shown), []))
     records, twins = one_of_each_id([_current(record) for record in readables], "{} is a record of the same run")
     for record in records:

@@ -12,12 +12,12 @@ from markupsafe import Markup
 from cryosip.records.schema import Record
 from cryosip.records.select import Skipped, largest, of_names, read_opened
 from cryosip.records.sources import Sources, opened
-from cryosip.reports import controls, output
+from cryosip.reports import controls, measurements, output
 from cryosip.reports.csv_text import csv_text
 from cryosip.reports.section import Context, Everything, Figures, Section, Source, of_study
-from cryosip.reports.sections.baselines import first_baselines
+from cryosip.reports.sections.baselines import read_baselines
 from cryosip.reports.sections.board import Board, boards
-from cryosip.reports.sections.out_of_core import first_out_of_core
+from cryosip.reports.sections.out_of_core import read_out_of_core
 from cryosip.reports.sections.registry import SECTIONS
 from cryosip.reports.style import Plot, standalone, switches
 
@@ -88,8 +88,8 @@ def make(
     with _uncollected(), opened(sources) as folders:
         records, skipped = read_opened(folders, one_engine)
         records = of_names(records, methods, problems)
-        baselines, unread = first_baselines(folders)
-        out_of_core, unread_too = first_out_of_core(folders)
+        baselines, unread = measurements.first(folders, read_baselines)
+        out_of_core, unread_too = measurements.first(folders, read_out_of_core)
         skipped = [*skipped, *unread, *unread_too]
         parts = made(Everything(records, largest(records), skipped, command, baselines, folders, out_of_core))
         files = figure_files([plot for part in parts for group in part.figures.values() for plot in group])

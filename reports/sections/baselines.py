@@ -1,15 +1,14 @@
 """Our kernels against baselines by other libraries, as `cryosip speed --baselines` measured them."""
 
-import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cryosip.records.machines import without_host
 from cryosip.records.read import SPEED
 from cryosip.records.select import Skipped
-from cryosip.records.sources import Opened
+from cryosip.reports import measurements
 from cryosip.reports.tables import plain
 
 SCHEMA = 2
@@ -65,20 +64,7 @@ def measured_file(results: Path) -> Path | None:
 
 def read_baselines(results: Path) -> tuple[Baselines | None, list[Skipped]]:
     """The timings, None where there are none; and the file if it cannot be read, with the reason."""
-    file = measured_file(results)
-    if file is None:
-        return None, []
-    try:
-        return _parse(json.loads((results / file).read_text(encoding="utf-8"))), []
-    except (ValueError, TypeError, AttributeError, KeyError, OSError, RecursionError) as error:
-        return None, [(file, f"not a measurement of baselines: {type(error).__name__}: {error}")]
-
-
-def first_baselines(folders: Iterable[Opened]) -> tuple[Baselines | None, list[Skipped]]:
-    """The timings of the first source that has any, as `read_baselines` reads them."""
-    read = [(source.root, *read_baselines(source.folder)) for source in folders]
-    unread = [(root / file, reason) for root, _, skipped in read for file, reason in skipped]
-    return next((baselines for _, baselines, _ in read if baselines), None), unread
+    return measurements.read(results, measured_file(results), _parse, "of baselines")
 
 
 def _upgraded(data: Any) -> Any:

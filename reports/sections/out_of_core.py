@@ -1,17 +1,17 @@
 """Methods on more images than memory holds, as `cryosip speed --out-of-core` measured them."""
 
-import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from cryosip.records.machines import without_host
 from cryosip.records.read import SPEED
 from cryosip.records.select import Skipped
-from cryosip.records.sources import Opened
+from cryosip.reports import measurements
 from cryosip.reports.section import Figures
 from cryosip.reports.spreads import grouped
 from cryosip.reports.style import Plot, SeriesStyle, draw, log_axes, named_style
@@ -64,19 +64,7 @@ class OutOfCore(NamedTuple):
 
 def read_out_of_core(results: Path) -> tuple[OutOfCore | None, list[Skipped]]:
     """The measurement, None where there is none; and the file if it cannot be read, with the reason."""
-    if not (results / FILE).exists():
-        return None, []
-    try:
-        return _parse(json.loads((results / FILE).read_text(encoding="utf-8"))), []
-    except (ValueError, TypeError, AttributeError, KeyError, OSError, RecursionError) as error:
-        return None, [(FILE, f"not a measurement out of core: {type(error).__name__}: {error}")]
-
-
-def first_out_of_core(folders: Iterable[Opened]) -> tuple[OutOfCore | None, list[Skipped]]:
-    """The measurement of the first source that has any, as `read_out_of_core` reads it."""
-    read = [(source.root, *read_out_of_core(source.folder)) for source in folders]
-    unread = [(root / file, reason) for root, _, skipped in read for file, reason in skipped]
-    return next((found for _, found, _ in read if found), None), unread
+    return measurements.read(results, FILE, _parse, "out of core")
 
 
 def _parse(data: Any) -> OutOfCore:
@@ -85,7 +73,7 @@ def _parse(data: Any) -> OutOfCore:
     simulation, rates = data["simulation"], data["rates"]
     return OutOfCore(
         str(data["created"]),
-        [(str(key), plain(value)) for key, value in data["environment"].items()],
+        [(str(key), plain(value)) for key, value in without_host(data["environment"]).items()],
         int(data["image_size"]),
         int(simulation["images"]),
         float(simulation["seconds"]),

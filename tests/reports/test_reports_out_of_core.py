@@ -57,8 +57,11 @@ def section(out: Path) -> str:
 
 
 def test_the_section_says_what_was_measured(put, tmp_path: Path) -> None:
-    out = build(put(json.dumps(content())), tmp_path / "out").parent
+    environment = content()["environment"] | {"host": "node7.example", "machine": "machine 3fa2c1"}
+    out = build(put(json.dumps(content(environment=environment))), tmp_path / "out").parent
     html = section(out)
+    assert "machine 3fa2c1" in html
+    assert "node7" not in (out / "index.html").read_text(encoding="utf-8")
     words = " ".join(unescape(re.sub(r"<[^>]*>", " ", html)).split())
     for part in ("1,000,000 of them take 16.4 GB", "memory of any, pages of files included, was 1.05 GB",
                  "The disk gave 2 GB a second, the system’s cache 7 , and products of matrices 90 billion", "cpu & co",

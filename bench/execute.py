@@ -133,6 +133,8 @@ def _run_instance(
     known: dict[str, float] = {}  # metrics of the last estimate
 
     def keep(now: Progress) -> None:
+        if stopping.told():  # and the exception was lost, as in a destructor
+            raise stopping.Stopped("told to stop")
         assert last is not None  # the first evaluation comes before the first part
         estimate = last
         writer.offer(

@@ -9,7 +9,8 @@ from typing import Any
 
 from cryosip.bench import checkpoint
 
-SIGNALS = signal.SIGTERM, signal.SIGUSR1  # the second is what batch systems are asked to send before the time is over
+# the second is what batch systems are asked to send before the time is over, the third is Ctrl-C
+SIGNALS = signal.SIGTERM, signal.SIGUSR1, signal.SIGINT
 STATUS = os.EX_TEMPFAIL  # of the command: the same command goes on from there
 
 _told = threading.Event()
@@ -28,7 +29,8 @@ def told() -> bool:
 def stoppable() -> Iterator[None]:
     """In the block SIGTERM and SIGUSR1 write a checkpoint of what is running, and then raise Stopped.
 
-    In a thread other than the main one, which gets no signals, nothing changes.
+    SIGINT does so too, and raises KeyboardInterrupt as ever, but where the process ignores it. In a thread other than
+    the main one, which gets no signals, nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -37,9 +39,12 @@ def stoppable() -> Iterator[None]:
     def stop(number: int, _frame: Any) -> None:
         _told.set()
         checkpoint.flush()
-        raise Stopped(f"told to stop by {signal.Signals(number).name}")
+        raise (
+            KeyboardInterrupt if number == signal.SIGINT else Stopped(f"told to stop by {signal.Signals(number).name}")
+        )
 
-    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    before = {number: signal.signal(number, stop) for number in (SIGNALS[:2] if ignored else SIGNALS)}
     try:
         yield
     finally:

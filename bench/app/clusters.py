@@ -45,6 +45,7 @@ class Dask(Workers):
     """
 
     capacity = math.inf
+    after_stop = "workers finish the runs that they are at; the same command goes on from there"
 
     def __init__(self, where: str) -> None:
         """Raises OSError for a scheduler that does not answer."""
@@ -150,6 +151,7 @@ class Slurm(Workers):
     """
 
     outlasting = True
+    after_stop = "its jobs go on by themselves; the same command finds their records"
 
     def __init__(self, text: str, folder: Path) -> None:
         """Raises ValueError for options that are none, and where there is no SLURM."""
@@ -160,7 +162,7 @@ class Slurm(Workers):
             raise ValueError("--slurm finds no sbatch here; wanted a machine that submits to SLURM, or cluster=local")
         self.capacity = math.inf if cluster == "slurm" else len(os.sched_getaffinity(0))
         try:
-            self.jobs = submitit.AutoExecutor(folder / "%j", cluster=cluster)
+            self.jobs = submitit.AutoExecutor(folder, cluster=cluster)
             shared = self.jobs._typed_parameters()
             self.jobs.update_parameters(**{k if k in shared else f"slurm_{k}": v for k, v in given.items()})
         except (NameError, AssertionError, ValueError, TypeError) as error:

@@ -67,10 +67,12 @@ def execute_all(configs: list[RunConfig], profile: str, options: RunOptions) -> 
             fresh, retried = (now if since else 0 for since in (options.fresh, options.retry_failed))
             settings = RunSettings(profile, fresh, limits, retry_since=retried)
             order = Order(options.results, settings, options.x64)
+            told = Workers.after_stop
             with _workers(order, options, processes if elsewhere else 0, console) as (workers, order, callbacks):
+                told = workers.after_stop
                 outcome = campaign.run_all(configs, order, workers, callbacks)
     except stopping.Stopped as stopped:
-        typer.echo(f"cryosip: {stopped}; the same command goes on from the checkpoints", err=True)
+        typer.echo(f"cryosip: {stopped}; {told}", err=True)
         return stopping.STATUS
     summary = f"{outcome.done} executed, {outcome.skipped} already recorded, {len(outcome.failed)} failed"
     console.print(summary, markup=False, highlight=False)

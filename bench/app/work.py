@@ -69,6 +69,7 @@ class Workers(Executor):
 
     capacity: float = 1
     outlasting = False  # whether what was submitted may begin when the command has ended
+    after_stop = "the same command goes on from the checkpoints"  # what is told of a command that was told to stop
 
     def count(self) -> int:
         """How many runs are likely to go on at a time."""

@@ -1,5 +1,6 @@
 """A process that is told to stop: it writes a checkpoint, and its run is no failure."""
 
+import contextlib
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -33,18 +34,19 @@ def told_to_stop(at, number, tmp_path):
         if now.step == at:
             os.kill(os.getpid(), number)
 
-    with pytest.raises(Stopped, match=f"told to stop by {number.name}"), stoppable():
+    raised = KeyboardInterrupt if number == signal.SIGINT else Stopped
+    with pytest.raises(raised, match=None if raised is KeyboardInterrupt else number.name), stoppable():
         executed(path, on_snapshot=on_snapshot)
     return path
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_writes_a_checkpoint_at_once_and_ends_the_run(tmp_path, number):
     """It is not time for one yet."""
     record, arrays = executed(told_to_stop(20, number, tmp_path))
     assert record.resumed_at == [10]
     np.testing.assert_array_equal(arrays["theta"], executed()[1]["theta"])
-    assert signal.getsignal(number) is signal.SIG_DFL
+    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
 
 
 def test_a_signal_is_no_failure_of_the_run_where_a_library_makes_another_exception_of_it(tmp_path):
@@ -56,6 +58,29 @@ def test_a_signal_is_no_failure_of_the_run_where_a_library_makes_another_excepti
 
     with pytest.raises(Stopped, match="a callback has failed"), stoppable():
         execute.execute(CONFIG, "smoke", measure)
+
+
+def test_a_signal_whose_exception_is_lost_ends_the_run_at_its_next_part(tmp_path, monkeypatch):
+    """As in a destructor, which Python lets nothing leave."""
+    path = tmp_path / ".02.checkpoint.npz"
+
+    def on_snapshot(now):
+        with contextlib.suppress(Stopped):
+            if now.step == 20:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped), stoppable():
+        executed(path, on_snapshot=on_snapshot)
+    assert executed(path)[0].resumed_at == [10]
+
+
+def test_what_a_process_ignores_it_goes_on_to_ignore():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stoppable():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_threads_other_than_the_main_one_get_no_signals():

@@ -212,11 +212,11 @@ def test_workers_whose_command_was_killed_leave_their_checkpoints(undisturbed, t
 def test_jobs_of_slurm_go_on_without_the_command(undisturbed, tmp_path):
     """Also those that begin after it; the same command then finds their records."""
     process = started(tmp_path, "--slurm", "cluster=local,time=10", study=STUDY, fast=False)
-    wait_for(lambda: list((tmp_path / ".jobs").glob("*/*_submitted.pkl")), process)
+    wait_for(lambda: list((tmp_path / ".jobs").glob("*_submitted.pkl")), process)
     process.send_signal(signal.SIGTERM)
     code, text = ended(process)
     assert code == stopping.STATUS, text
-    submitted, end = len(list((tmp_path / ".jobs").glob("*/*_submitted.pkl"))), time.monotonic() + 120
+    submitted, end = len(list((tmp_path / ".jobs").glob("*_submitted.pkl"))), time.monotonic() + 120
     while len(list((tmp_path / "killable").glob("*[0-9a-f].json"))) < submitted:
         assert time.monotonic() < end
         time.sleep(0.2)

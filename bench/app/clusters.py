@@ -98,10 +98,14 @@ class Dask(Workers):
         remote.add_done_callback(lambda _: _hand_over(remote, future))
         return future
 
+    def __exit__(self, kind: Any, _error: Any, _traceback: Any) -> None:
+        if kind is None:  # else workers are at runs still, and are to write checkpoints where they are closed
+            with suppress(Exception):  # one may have died
+                _patiently(lambda: self.client.unregister_worker_plugin(self.plugin.name))
+        self.shutdown()
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Leaves the scheduler and its workers as they were."""
-        with suppress(Exception):  # workers were refused and have no plugin, or have died
-            _patiently(lambda: self.client.unregister_worker_plugin(self.plugin.name))
+        """Leaves the scheduler."""
         self.client.close()
 
 

@@ -225,6 +225,35 @@ def test_jobs_of_slurm_go_on_without_the_command(undisturbed, tmp_path):
     same_records(tmp_path, undisturbed)
 
 
+LONG = """
+from cryosip.bench.studies.study import Size, Study
+from cryosip.records.schema import Labels, RunConfig
+
+METHOD = "reweighting", {"n_support": 30}
+
+def configs(_size):
+    return [RunConfig("killable", Labels("long"), "oned", {"n_observations": 40}, *METHOD, 10**9, 10**8, 0)]
+
+killable = Study("a run that takes an hour", {"smoke": Size(1, 40, 1.0)}, configs)
+"""
+
+
+def test_a_worker_of_dask_that_is_closed_writes_a_checkpoint(tmp_path):
+    """Long before it would be time for one."""
+    folder, made = tmp_path / "folder", tmp_path / "killable"
+    folder.mkdir()
+    (folder / "long.py").write_text(LONG)
+    with scheduler(folder, 1) as (file, (worker,)):
+        process = started(tmp_path, "--scheduler", str(file), study=f"{folder / 'long.py'}:killable", fast=False)
+        wait_for(lambda: list(made.glob(".*.attempts")), process)
+        time.sleep(8)
+        assert not list(made.glob(".*.checkpoint.npz"))
+        worker.terminate()
+        wait_for(lambda: list(made.glob(".*.checkpoint.npz")), process, 20)
+        process.terminate()
+        assert ended(process)[0] == stopping.STATUS
+
+
 DEADLY = """
 import os, signal
 from cryosip.bench.studies.study import Size, Study

@@ -19,7 +19,10 @@ CONFIG = RunConfig("paper-1d", Labels("-"), *PROBLEM, "reweighting", {"n_support
 
 @pytest.fixture(autouse=True)
 def quick(few_draws):
-    """Metrics of few draws."""
+    """Metrics of few draws; Ctrl-C as in a process that a person has started."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def executed(path=None, **session):
@@ -75,12 +78,9 @@ def test_a_signal_whose_exception_is_lost_ends_the_run_at_its_next_part(tmp_path
 
 
 def test_what_a_process_ignores_it_goes_on_to_ignore():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with stoppable():
-            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with stoppable():
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_threads_other_than_the_main_one_get_no_signals():

@@ -203,5 +203,6 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     for platforms, found in (("", ["0", "5"]), ("cuda,cpu", ["0", "5"]), ("cpu", [])):
         monkeypatch.setenv("JAX_PLATFORMS", platforms)
         assert executors.gpus() == found
+    monkeypatch.setenv("JAX_PLATFORMS", "")
     monkeypatch.setattr(executors, "find_spec", lambda name: None)
     assert executors.gpus() == []

@@ -57,7 +57,7 @@ def test_the_page_says_what_the_truth_would_have_given(sweep, results, tmp_path)
 
 def test_choices_by_runs_of_several_machines_are_named(sweep, write, results, tmp_path):
     tried(write, 0, [([2.0, 1.0], [3.0, 2.0])] * 3, method="reweighting", environment={"device": "cuda A100"})
-    tried(write, 1, [([2.0, 1.0], [3.0, 2.0])] * 3, method="reweighting", environment={"device": "cuda A100"})
+    tried(write, 1, [([2.0, 1.0], [3.0, 2.0])] * 3, method="reweighting", environment={"device": "cuda V100"})
     assert {row.style.label: row.several_machines for row in chosen(read_records(results)[0])} == {
         "mixture": False, "reweighting": True}  # fmt: skip
     text = " ".join(page.build(results, tmp_path / "out").read_text().split())
